@@ -1,0 +1,2 @@
+//! The `cofferdam` command: arguments, wiring, and what a person sees.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Every decision as a pure function: validation, admission, resource arithmetic, quota.

@@ -1,0 +1,1 @@
+//! Executes plans, records, recovers, proves handlers, streams.

@@ -1,0 +1,1 @@
+//! Handler tables from the configuration files that people have: containerd's, CRI-O's and our own.

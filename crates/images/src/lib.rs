@@ -1,0 +1,1 @@
+//! Images: content store, archives, unpacking, root file systems.

@@ -1,0 +1,1 @@
+//! Kubernetes manifests, decoded once to the model, with places and warnings.

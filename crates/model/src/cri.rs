@@ -1,0 +1,385 @@
+//! The CRI-shaped verbs over our own types. `engine` implements [`Runtime`]; `node` drives it;
+//! a CRI server converts the wire to it. Shapes follow CRI v1's `RuntimeService`.
+
+use crate::{ContainerId, PodId};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why a verb failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The sandbox, container or image does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// The request is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// The handler is unknown, broken or unproved. Nothing was started, and nothing weaker was tried.
+    #[error("{0}")]
+    Handler(String),
+    /// The state forbids the verb now.
+    #[error("{0}")]
+    Precondition(String),
+    /// It took too long.
+    #[error("{0}")]
+    Timeout(String),
+    /// Anything else, in one sentence.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Result of a verb.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Where a namespace comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NamespaceMode {
+    /// Shared by the pod's containers.
+    #[default]
+    Pod,
+    /// One per container.
+    Container,
+    /// The machine's.
+    Node,
+}
+
+/// The pod-level request.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SandboxConfig {
+    /// Pod name.
+    pub name: String,
+    /// Pod namespace.
+    pub namespace: String,
+    /// Pod UID.
+    pub uid: String,
+    /// How often this pod's sandbox was made before.
+    pub attempt: u32,
+    /// Host name inside.
+    pub hostname: String,
+    /// Directory of the containers' logs; `ContainerConfig::log_path` is relative to it.
+    pub log_directory: PathBuf,
+    /// Resolver settings; `None` takes the machine's.
+    pub dns: Option<Dns>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Network namespace: `Pod` or `Node`.
+    pub network: NamespaceMode,
+    /// Process id namespace: `Container`, `Pod` or `Node`.
+    pub pid: NamespaceMode,
+    /// IPC namespace: `Pod` or `Node`.
+    pub ipc: NamespaceMode,
+    /// Kernel settings of the pod's namespaces.
+    pub sysctls: BTreeMap<String, String>,
+    /// Cost of the enclosure, from the class.
+    pub overhead: LinuxResources,
+    /// Limits of the whole pod, without overhead.
+    pub resources: LinuxResources,
+}
+
+/// Resolver settings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Dns {
+    /// Servers.
+    pub servers: Vec<String>,
+    /// Search domains.
+    pub searches: Vec<String>,
+    /// Options.
+    pub options: Vec<String>,
+}
+
+/// Limits that a cgroup can enforce. Zero or `None` means none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LinuxResources {
+    /// CPU shares (cgroup v1 scale, 2 to 262144).
+    pub cpu_shares: u64,
+    /// CPU quota, microseconds a period.
+    pub cpu_quota: i64,
+    /// CPU period, microseconds.
+    pub cpu_period: u64,
+    /// Memory limit, bytes.
+    pub memory_limit: i64,
+    /// Greatest number of processes.
+    pub pids_limit: i64,
+    /// oom_score_adj of the processes.
+    pub oom_score_adj: Option<i32>,
+}
+
+/// The container-level request.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerConfig {
+    /// Name in the pod.
+    pub name: String,
+    /// How often this container was made before.
+    pub attempt: u32,
+    /// Image reference as the user wrote it.
+    pub image: String,
+    /// Replaces the image's entrypoint.
+    pub command: Vec<String>,
+    /// Replaces the image's arguments.
+    pub args: Vec<String>,
+    /// Working directory; empty takes the image's.
+    pub working_dir: String,
+    /// Environment, in order; the image's comes first.
+    pub env: Vec<(String, String)>,
+    /// Mounts of host paths.
+    pub mounts: Vec<Mount>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Log file, relative to the sandbox's `log_directory`; empty for none.
+    pub log_path: PathBuf,
+    /// Keep standard input open.
+    pub stdin: bool,
+    /// Close standard input after the first attach.
+    pub stdin_once: bool,
+    /// Allocate a terminal.
+    pub tty: bool,
+    /// Limits.
+    pub resources: LinuxResources,
+    /// Security settings.
+    pub security: Security,
+}
+
+/// One mount of a host path.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Mount {
+    /// Absolute path in the container.
+    pub container_path: PathBuf,
+    /// Absolute path on the machine.
+    pub host_path: PathBuf,
+    /// Whether it cannot be written.
+    pub readonly: bool,
+    /// A fresh tmpfs of the pod in place of `host_path`, with its size limit in bytes (0: none);
+    /// containers that give the same `host_path` share it.
+    pub tmpfs: Option<u64>,
+}
+
+/// Security settings of a container.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Security {
+    /// User id; `None` takes the image's user.
+    pub run_as_user: Option<i64>,
+    /// Group id.
+    pub run_as_group: Option<i64>,
+    /// Refuse to start as user 0.
+    pub run_as_non_root: bool,
+    /// Additional groups.
+    pub supplemental_groups: Vec<i64>,
+    /// All capabilities and devices.
+    pub privileged: bool,
+    /// Sets no_new_privs.
+    pub no_new_privs: bool,
+    /// The root file system cannot be written.
+    pub readonly_rootfs: bool,
+    /// Capabilities added, without `CAP_`.
+    pub add_capabilities: Vec<String>,
+    /// Capabilities dropped, without `CAP_`.
+    pub drop_capabilities: Vec<String>,
+}
+
+/// State of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SandboxState {
+    /// It can take containers.
+    Ready,
+    /// It was stopped, died, or could not be cleaned up.
+    NotReady,
+}
+
+/// State of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContainerState {
+    /// Made, not started.
+    Created,
+    /// Running.
+    Running,
+    /// Ended.
+    Exited,
+    /// Cannot be told.
+    Unknown,
+}
+
+/// What is known of a sandbox.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SandboxStatus {
+    /// Id.
+    pub id: PodId,
+    /// The request.
+    pub config: SandboxConfig,
+    /// The handler that runs it.
+    pub handler: String,
+    /// State.
+    pub state: SandboxState,
+    /// Why it is not ready, in one sentence.
+    pub reason: Option<String>,
+    /// Nanoseconds since 1970.
+    pub created_at: i64,
+    /// Pod address; `None` in the machine's network.
+    pub ip: Option<std::net::IpAddr>,
+    /// How long each stage of its start took.
+    pub stages: Vec<Stage>,
+}
+
+/// How long one stage took.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stage {
+    /// Name of the stage.
+    pub name: String,
+    /// Microseconds.
+    pub micros: u64,
+}
+
+/// What is known of a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ContainerStatus {
+    /// Id.
+    pub id: ContainerId,
+    /// The sandbox.
+    pub pod: PodId,
+    /// The request.
+    pub config: ContainerConfig,
+    /// Digest of the image that it runs.
+    pub image_id: String,
+    /// State.
+    pub state: ContainerState,
+    /// Nanoseconds since 1970; 0 where it has not happened.
+    pub created_at: i64,
+    /// Nanoseconds since 1970; 0 where it has not happened.
+    pub started_at: i64,
+    /// Nanoseconds since 1970; 0 where it has not happened.
+    pub finished_at: i64,
+    /// Exit code; 128 + signal for a signal.
+    pub exit_code: i32,
+    /// `Completed`, `Error`, `OOMKilled`, or what went wrong.
+    pub reason: String,
+    /// One sentence beside the reason.
+    pub message: String,
+    /// Process id on the machine, where the driver has one.
+    pub pid: Option<i32>,
+    /// How long each stage of its start took.
+    pub stages: Vec<Stage>,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A container ended.
+    ContainerExited {
+        /// The sandbox.
+        pod: PodId,
+        /// The container.
+        container: ContainerId,
+        /// Exit code; 128 + signal for a signal.
+        exit_code: i32,
+    },
+    /// A sandbox is no longer ready (its monitor or sandbox process died).
+    SandboxDied {
+        /// The sandbox.
+        pod: PodId,
+        /// Why, in one sentence.
+        reason: String,
+    },
+}
+
+/// Result of a command run in a container.
+#[derive(Debug, Clone, Default)]
+pub struct ExecOutput {
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+    /// Exit code; 128 + signal for a signal.
+    pub exit_code: i32,
+}
+
+/// A command to be run in a container with streams.
+#[derive(Debug, Clone, Default)]
+pub struct ExecRequest {
+    /// Command and arguments.
+    pub command: Vec<String>,
+    /// Allocate a terminal.
+    pub tty: bool,
+    /// Give it the caller's standard input.
+    pub stdin: bool,
+}
+
+/// Usage of a pod.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct PodStats {
+    /// Working set of the pod's cgroup, bytes: containers and enclosure.
+    pub memory_working_set: u64,
+    /// Of it, what the enclosure itself uses (monitor, sentry, gofer), bytes.
+    pub enclosure_memory: u64,
+    /// CPU time of the pod, nanoseconds.
+    pub cpu_nanos: u64,
+    /// Processes of the pod.
+    pub pids: u64,
+}
+
+/// A handler as the runtime offers it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HandlerStatus {
+    /// Name; the default handler is listed under its own name.
+    pub name: String,
+    /// Whether a pod that names none gets it.
+    pub default: bool,
+    /// Binary that it runs, where it has one.
+    pub binary: Option<PathBuf>,
+    /// What the binary calls itself.
+    pub version: Option<String>,
+    /// What was asked of the driver: `oci`, `shim`, `vm`.
+    pub driver: String,
+    /// `None` where it is proved; else why not, in one sentence.
+    pub unproved: Option<String>,
+    /// Features: name to support.
+    pub features: BTreeMap<String, bool>,
+}
+
+/// The verbs of CRI's RuntimeService that a node needs. Calls block; each may be made from any
+/// thread, and verbs on different pods run side by side.
+pub trait Runtime: Send + Sync {
+    /// Makes and starts a sandbox under `handler` (`""` is the default handler).
+    /// An unknown, broken or unproved handler is an error, never another handler.
+    fn run_pod_sandbox(&self, config: &SandboxConfig, handler: &str) -> Result<PodId>;
+    /// Kills what runs in the sandbox and gives its network back. Repeatable.
+    fn stop_pod_sandbox(&self, pod: &PodId) -> Result<()>;
+    /// Stops where needed and removes the sandbox and its containers. Repeatable.
+    fn remove_pod_sandbox(&self, pod: &PodId) -> Result<()>;
+    /// One sandbox.
+    fn pod_sandbox_status(&self, pod: &PodId) -> Result<SandboxStatus>;
+    /// All sandboxes.
+    fn list_pod_sandboxes(&self) -> Result<Vec<SandboxStatus>>;
+    /// Makes a container; its process waits to be started.
+    fn create_container(&self, pod: &PodId, config: &ContainerConfig) -> Result<ContainerId>;
+    /// Lets a made container's process go.
+    fn start_container(&self, container: &ContainerId) -> Result<()>;
+    /// SIGTERM (or the image's stop signal), and SIGKILL after `grace`. Repeatable.
+    fn stop_container(&self, container: &ContainerId, grace: Duration) -> Result<()>;
+    /// Removes a container that has ended or was not started. Repeatable.
+    fn remove_container(&self, container: &ContainerId) -> Result<()>;
+    /// One container.
+    fn container_status(&self, container: &ContainerId) -> Result<ContainerStatus>;
+    /// All containers of a sandbox, or of all.
+    fn list_containers(&self, pod: Option<&PodId>) -> Result<Vec<ContainerStatus>>;
+    /// Runs a command in a container and collects its output.
+    fn exec_sync(&self, container: &ContainerId, command: &[String], timeout: Duration) -> Result<ExecOutput>;
+    /// Usage of a pod.
+    fn pod_stats(&self, pod: &PodId) -> Result<PodStats>;
+    /// The handlers, proved or not.
+    fn handlers(&self) -> Result<Vec<HandlerStatus>>;
+    /// Whether `image` is there: its id (digest of its configuration).
+    fn image_status(&self, image: &str) -> Result<Option<String>>;
+    /// What happens from now on.
+    fn events(&self) -> std::sync::mpsc::Receiver<Event>;
+}

@@ -1,0 +1,1 @@
+//! The kubelet's job over a CRI-shaped trait: order, restarts, volumes, environment, status.

@@ -1,0 +1,1 @@
+//! Runtime drivers: one module each behind one narrow trait.
