@@ -1,1 +1,34 @@
 //! Every decision as a pure function: validation, admission, resource arithmetic, quota.
+//!
+//! - [`runtime_class`]: what a RuntimeClass may say, on create and on update
+//! - [`admission`]: the RuntimeClass admission plugin, default classes and old selection annotations
+//! - [`tolerations`]: validation and merging of tolerations
+//! - [`resources`]: requests, limits, QoS class and cgroup values of pods
+//! - [`defaults`], [`validate`]: what the API server fills in and what it refuses in a pod
+//! - [`limit_range`], [`quota`]: the admission plugins of these names
+//! - [`chain`]: all of it in the API server's order
+//! - [`field`], [`mod@format`], [`Denied`]: how errors are built and worded
+//!
+//! Rules and messages are those of Kubernetes 1.34; each module names its upstream source. Where
+//! upstream goes through a Go map, and so words its errors in random order, keys are sorted here.
+
+pub mod admission;
+pub mod chain;
+pub mod defaults;
+mod denied;
+pub mod field;
+pub mod format;
+pub mod limit_range;
+mod meta;
+pub mod quota;
+mod requirements;
+pub mod resources;
+pub mod runtime_class;
+mod selection;
+pub mod tolerations;
+pub mod validate;
+
+#[cfg(test)]
+mod testing;
+
+pub use denied::Denied;

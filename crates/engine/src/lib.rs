@@ -1,1 +1,137 @@
-//! Executes plans, records, recovers, proves handlers, streams.
+//! Executes plans, records, recovers, proves handlers, streams: every verb of CRI as a function over
+//! our own types. Calls block. Several processes may have the same layout open: each verb holds its
+//! pod's lock.
+//!
+//! - [`sandbox`], [`container`], [`exec`], [`stats`]: the verbs
+//! - [`handlers`], [`prove`]: which handler there is, and whether it works
+//! - [`recover`]: what a killed process left
+//! - [`events`]: what happens
+
+pub mod container;
+mod embedded;
+pub mod events;
+pub mod exec;
+mod failpoint;
+pub mod handlers;
+pub mod prove;
+mod record;
+pub mod recover;
+mod runtime;
+pub mod sandbox;
+pub mod stats;
+mod wire;
+
+pub use runtime::Shared;
+
+use cofferdam_host::{cgroup::Cgroups, ids};
+use cofferdam_images::Store;
+use cofferdam_model::cri::{Error, Result};
+use cofferdam_plan::Layout;
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
+
+/// What an engine is opened with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where everything is.
+    pub layout: Layout,
+    /// The pods' network.
+    pub network: cofferdam_network::Config,
+    /// The handlers.
+    pub handlers: handlers::Table,
+}
+
+impl Options {
+    /// The default network.
+    pub fn new(layout: Layout, handlers: handlers::Table) -> Self {
+        Self { layout, network: cofferdam_network::Config::default(), handlers }
+    }
+}
+
+/// The engine: share it between threads by reference.
+#[derive(Debug)]
+pub struct Engine {
+    layout: Layout,
+    cgroups: Cgroups,
+    store: Store,
+    wire: wire::Wire,
+    table: RwLock<Arc<handlers::Table>>,
+    proofs: prove::Memory,
+    monitor: PathBuf,
+    boot_id: String,
+    hub: events::Hub,
+}
+
+impl Engine {
+    /// Opens the engine and recovers what a killed process left. What recovery had to say is in the
+    /// second value: one sentence a finding.
+    pub fn open(options: Options) -> Result<(Arc<Self>, Vec<String>)> {
+        let Options { layout, network, handlers } = options;
+        let failed = |e: &dyn std::fmt::Display| Error::Failed(e.to_string());
+        for dir in [layout.pods(), layout.run_pods(), layout.proofs(), layout.network(), layout.moved_cgroups()] {
+            cofferdam_host::files::private_dir(&dir).map_err(|e| failed(&e))?;
+        }
+        let cgroups = Cgroups::detect().map_err(|e| failed(&e))?;
+        let store = Store::open(&layout.images()).map_err(|e| failed(&e))?;
+        let engine = Arc::new(Self {
+            monitor: embedded::install(&layout.bin())?,
+            boot_id: ids::boot_id().map_err(|e| failed(&e))?,
+            table: RwLock::new(Arc::new(handlers)),
+            proofs: prove::Memory::default(),
+            hub: events::Hub::default(),
+            cgroups,
+            store,
+            wire: wire::Wire::open(network, layout.network())?,
+            layout,
+        });
+        let findings = engine.recover();
+        Ok((engine, findings))
+    }
+
+    /// The image store.
+    pub fn images(&self) -> &Store {
+        &self.store
+    }
+
+    /// Removes an image, unless a container runs from it.
+    pub fn remove_image(&self, image: &str) -> Result<cofferdam_images::Removed> {
+        let containers = self.list_containers(None)?;
+        let user = |id: &cofferdam_images::Digest| {
+            let user = containers.iter().find(|c| c.image_id == id.to_string())?;
+            Some(format!("container \"{}\" of pod {}", user.config.name, user.pod.short()))
+        };
+        self.store.remove(image, &user).map_err(sandbox::failed)
+    }
+
+    /// Removes what no pod needs: bridge, rules, the pods' cgroup, run-time files. Fails while a pod
+    /// is there.
+    pub fn tear_down(&self) -> Result<()> {
+        for pod in self.pod_ids()? {
+            self.remove_sandbox(&pod)?;
+        }
+        self.wire.tear_down()?;
+        let group = self.group(cofferdam_plan::layout::CGROUP_ROOT)?;
+        group.remove(sandbox::KILL_DEADLINE).map_err(sandbox::failed)?;
+        for dir in [self.layout.run_pods(), self.layout.moved_cgroups(), self.layout.proofs(), self.layout.network()] {
+            if dir.exists() {
+                cofferdam_host::remove::remove_tree(&dir).map_err(sandbox::failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where everything is.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The handler table as it is now.
+    pub fn table(&self) -> Arc<handlers::Table> {
+        self.table.read().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// Takes a changed handler table. Running pods keep the definition that they were started with.
+    pub fn set_table(&self, table: handlers::Table) {
+        *self.table.write().unwrap_or_else(|e| e.into_inner()) = Arc::new(table);
+    }
+}

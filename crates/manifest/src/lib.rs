@@ -1,1 +1,95 @@
 //! Kubernetes manifests, decoded once to the model, with places and warnings.
+//!
+//! One [`decode`] reads YAML or JSON text of any number of documents. Nothing that a user asked
+//! for is dropped in silence: a field, kind or label that Cofferdam cannot honour yet is an error
+//! that names it and its place, and so is every field that Kubernetes does not know.
+//!
+//! The way of a text: `yaml` makes a tree with places out of it, within bounds; `kinds` finds what
+//! each document is, old forms (`old`) included; `walk` reads the tree along the tables of `schema`
+//! into the model; `check` holds the rules that need more than one field.
+
+mod check;
+mod error;
+mod format;
+mod kinds;
+mod near;
+mod old;
+mod path;
+mod replicas;
+mod scalar;
+mod schema;
+mod walk;
+mod yaml;
+
+pub use error::{Error, Place, Problem, Warning};
+pub use kinds::{Object, ObjectKind};
+pub use replicas::{MAX_REPLICAS, pods_of};
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Longest text that is read, in bytes.
+pub const MAX_TEXT: usize = 10 * 1024 * 1024;
+/// Greatest number of nested lists and mappings, aliases followed.
+pub const MAX_DEPTH: usize = 64;
+/// Greatest number of values in one text, aliases counted as often as they are used.
+pub const MAX_NODES: u64 = 1_000_000;
+/// Greatest size of all values of one text in bytes, aliases counted as often as they are used.
+pub const MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// After this many errors the rest is not told: one mistake made everywhere is still one mistake.
+pub const MAX_ERRORS: usize = 50;
+/// After this many warnings the rest is not told, but for a last one that says so.
+pub const MAX_WARNINGS: usize = 200;
+
+/// What a text holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decoded {
+    /// The objects, in the order of the text; lists are flattened.
+    pub objects: Vec<Object>,
+    /// What was read, but means little or was written in an old form; in the order of the text.
+    pub warnings: Vec<Warning>,
+}
+
+/// Decodes the manifests in `text`; `source` is the name that places show (a file's path, `-`).
+///
+/// Scalars are read as kubectl reads them (YAML 1.1, `sigs.k8s.io/yaml`), but where that would
+/// change a meaning in silence (a key `on`, a name `yes`) the text is refused. An empty text gives
+/// no objects.
+///
+/// # Errors
+/// Every error of the text in its order, at most [`MAX_ERRORS`]; there are no objects unless all
+/// are good. Text that is not YAML ends at its first mistake.
+pub fn decode(source: &str, text: &str) -> Result<Decoded, Vec<Error>> {
+    let source: Arc<str> = Arc::from(source);
+    let documents = yaml::parse(&source, text)?;
+    let mut log = error::Log::new(source);
+    let mut objects = Vec::new();
+    for document in &documents {
+        kinds::read_document(document, &mut log, &mut objects);
+    }
+    refuse_twins(&objects, &mut log);
+    log.finish(objects)
+}
+
+/// Two objects of one kind, namespace and name in one text: the second would replace the first.
+fn refuse_twins(objects: &[Object], log: &mut error::Log) {
+    let mut seen: HashMap<(&str, String, &str), &Place> = HashMap::new();
+    for object in objects {
+        let meta = object.kind.metadata();
+        if meta.name.is_empty() {
+            continue;
+        }
+        let namespace = if object.kind.is_namespaced() {
+            meta.namespace_or_default()
+        } else {
+            ""
+        };
+        let key = (object.kind.name(), namespace.to_owned(), meta.name.as_str());
+        if let Some(first) = seen.get(&key) {
+            let (place, line) = (object.place.clone(), first.line);
+            log.error_at(place, object.kind.subject(), Problem::Twin { line });
+        } else {
+            seen.insert(key, &object.place);
+        }
+    }
+}

@@ -75,9 +75,9 @@ pub struct SandboxConfig {
     pub ipc: NamespaceMode,
     /// Kernel settings of the pod's namespaces.
     pub sysctls: BTreeMap<String, String>,
-    /// Cost of the enclosure, from the class.
+    /// Cost of the enclosure, from the class; already part of `resources`.
     pub overhead: LinuxResources,
-    /// Limits of the whole pod, without overhead.
+    /// Limits of the pod's cgroup, overhead included.
     pub resources: LinuxResources,
 }
 

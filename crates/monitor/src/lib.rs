@@ -5,4 +5,5 @@
 //! keeps exit codes. What to run and why is the engine's business.
 
 pub mod client;
+pub mod frame;
 pub mod protocol;

@@ -1,5 +1,7 @@
 //! What engine and monitor say to each other, over a Unix stream socket: frames of a little-endian
-//! `u32` length and a postcard body. A connection begins with [`Request::Hello`].
+//! `u32` length and a postcard body. A connection begins with [`Request::Hello`] and carries one
+//! request at a time: the next is read when the last is answered. A client that closes, or shuts
+//! down its writing half, gives up what it waits for; nothing happens to the processes.
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -10,13 +12,29 @@ pub const VERSION: u32 = 1;
 /// Greatest body of a frame, bytes.
 pub const MAX_FRAME: usize = 1 << 20;
 
-/// How a monitor is started: as JSON-free arguments would be clumsy, this is postcard on standard
-/// input. It answers one [`Started`] frame on standard output and then lets go of both.
+/// Greatest body of a [`Frame`] from the client of an attached stream, bytes.
+pub const MAX_ATTACH_FRAME: usize = 64 << 10;
+
+/// Greatest number of bytes that [`Stdio::Capture`] keeps of each stream, so that an [`Exit`]
+/// fits a frame.
+pub const MAX_CAPTURE: u32 = 448 << 10;
+
+/// Greatest number of keys that a monitor knows at a time, ended ones not yet forgotten included.
+pub const MAX_KEYS: usize = 4096;
+
+/// Greatest number of connections that a monitor holds at a time.
+pub const MAX_CONNECTIONS: usize = 64;
+
+/// How a monitor is started: one frame on its standard input. It answers one [`Started`] frame on
+/// its standard output and then lets go of both.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Start {
-    /// Where it listens; the directory exists.
+    /// Where it listens; the directory exists. At most 102 bytes, as the kernel takes 107 and the
+    /// socket is bound under a longer name first.
     pub socket: PathBuf,
-    /// Directory where the exit of each process is written as a small file named by its key.
+    /// Directory where the exit of each process is written as a small file named by its key:
+    /// `code at timed_out` and a line feed, as in [`Exit`] with 0 or 1 for `timed_out`, then
+    /// [`Exit::reply`] as it came.
     pub exit_dir: PathBuf,
     /// Files (`tasks`, `cgroup.procs`) to write `0` to, in order.
     pub cgroup_files: Vec<PathBuf>,
@@ -76,26 +94,31 @@ pub enum Stdio {
     /// `/dev/null`, all three.
     Null,
     /// Pipes held by the monitor: output goes to the log (CRI log format) and to who is attached.
+    /// With a log, the log never waits: an attached client that falls behind is disconnected.
+    /// Without, the process waits for its clients: nothing is read before the first attaches, and
+    /// no more than the slowest takes; what comes after the last has left is dropped.
     Pipes {
-        /// The log file; `None` for none.
+        /// The log file, appended to; `None` for none.
         log: Option<PathBuf>,
         /// Whether standard input is a pipe too (else `/dev/null`).
         stdin: bool,
-        /// Close standard input when the first attached client closes its own.
+        /// Close standard input when the first attached client leaves, too.
         stdin_once: bool,
     },
     /// A terminal: the runtime sends its master over `console_socket`, on which the monitor listens.
+    /// The command itself has `/dev/null`. Output as with [`Stdio::Pipes`].
     Terminal {
         /// The log file; `None` for none.
         log: Option<PathBuf>,
-        /// Where to listen; removed once the terminal came.
+        /// Where to listen (at most 107 bytes); removed once the terminal came.
         console_socket: PathBuf,
         /// Rows and columns; 0 leaves them.
         size: (u16, u16),
     },
     /// Output is collected, at most this many bytes of each stream, and given with the exit.
     Capture {
-        /// Greatest number of bytes kept of each stream; the rest is read and dropped.
+        /// Greatest number of bytes kept of each stream, at most [`MAX_CAPTURE`]; the rest is read
+        /// and dropped.
         max: u32,
     },
 }
@@ -106,10 +129,12 @@ pub enum Keep {
     /// The command itself is the process: its exit is the key's exit.
     Command,
     /// The command (an OCI runtime's `create` or `exec --detach`) writes a process id to this file
-    /// and ends; that process becomes ours (subreaper) and its exit is the key's exit.
+    /// and ends; that process becomes ours (subreaper) and its exit is the key's exit. Where the
+    /// command fails, nothing is kept.
     PidFile(PathBuf),
     /// Nothing is kept after the command's end.
-    /// Streams other than a terminal's are kept until the last writer is gone.
+    /// Streams are kept until the last writer is gone; until then the key is taken, and
+    /// [`Request::Await`] with it keeps them together with the exit.
     Nothing,
     /// After the command's end, the exit comes from a server: connect, write, read until a whole
     /// JSON value has come; see [`Request::Await`].
@@ -124,13 +149,14 @@ pub enum Keep {
 /// A command to spawn.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Spawn {
-    /// Names the process in later requests; unique in the pod.
+    /// Names the process in later requests; unique in the pod, `[a-zA-Z0-9._-]{1,80}` and not
+    /// `.` or `..`.
     pub key: String,
     /// Absolute path of the binary, then its arguments.
     pub argv: Vec<String>,
     /// Whole environment.
     pub env: Vec<(String, String)>,
-    /// Working directory.
+    /// Working directory; empty for `/`.
     pub cwd: PathBuf,
     /// Files (`tasks`, `cgroup.procs`) to write `0` to before anything else.
     pub cgroup_files: Vec<PathBuf>,
@@ -143,8 +169,8 @@ pub struct Spawn {
     pub stderr_file: Option<PathBuf>,
     /// What is kept.
     pub keep: Keep,
-    /// Milliseconds until the command is killed; 0 for never. With [`Keep::Command`] it bounds the
-    /// process, otherwise only the command.
+    /// Milliseconds until the command's process group is killed; 0 for never. With
+    /// [`Keep::Command`] it bounds the process, otherwise only the command.
     pub timeout_ms: u32,
 }
 
@@ -175,7 +201,8 @@ pub enum Request {
         /// Key.
         key: String,
     },
-    /// All exits from now on, and of the past those not yet forgotten: a stream of [`Response::Exited`].
+    /// All exits from now on, and of the past those not yet forgotten: a stream of
+    /// [`Response::Exited`], without captured output. A client that falls behind is disconnected.
     Events,
     /// Sends a signal to a kept process (by pidfd; an error where the process has none).
     Signal {
@@ -184,7 +211,8 @@ pub enum Request {
         /// Signal number.
         signal: i32,
     },
-    /// From here on the connection is a stream of [`Frame`]s in both directions.
+    /// Answered by [`Response::Ok`]; from there on the connection is a stream of [`Frame`]s in both
+    /// directions. Output from before is in the log only, where there is one.
     Attach {
         /// Key.
         key: String,
@@ -198,19 +226,21 @@ pub enum Request {
         /// Columns.
         cols: u16,
     },
-    /// Opens the log file anew.
+    /// Opens the log file anew, under the same path.
     ReopenLog {
         /// Key.
         key: String,
     },
-    /// The kept processes.
+    /// What the monitor has keys for. Exits come without reply and captured output, which
+    /// [`Request::Wait`] gives.
     List,
-    /// Drops an ended process.
+    /// Drops an ended process, its exit file and its streams.
     Forget {
         /// Key.
         key: String,
     },
-    /// Kills what is left of the kept processes and ends the monitor.
+    /// Kills the kept processes and all others that were left to the monitor, reaps them, and ends
+    /// the monitor.
     Shutdown,
 }
 
@@ -234,7 +264,8 @@ pub enum Response {
         code: Option<i32>,
         /// The kept process.
         pid: Option<i32>,
-        /// Last 4 KiB of the command's standard error, where it had a file of its own.
+        /// Last 4 KiB of the command's standard error, where it had a file of its own or was
+        /// captured.
         stderr: String,
         /// Whether the command was killed for its timeout.
         timed_out: bool,
@@ -262,6 +293,8 @@ pub struct Exit {
     pub stdout: Vec<u8>,
     /// Captured standard error.
     pub stderr: Vec<u8>,
+    /// Whether more was written than [`Stdio::Capture`] keeps.
+    pub truncated: bool,
 }
 
 /// A kept process.
@@ -273,12 +306,14 @@ pub struct Process {
     pub pid: Option<i32>,
     /// Its end, where it has ended.
     pub exit: Option<Exit>,
+    /// Bytes of output that could not be written to the log.
+    pub log_lost: u64,
 }
 
 /// A piece of an attached stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Frame {
-    /// To the process; empty closes its standard input.
+    /// To the process; empty closes its standard input for good (but not that of a terminal).
     Stdin(Vec<u8>),
     /// From the process.
     Stdout(Vec<u8>),
@@ -286,6 +321,6 @@ pub enum Frame {
     Stderr(Vec<u8>),
     /// New size of the terminal: rows, columns.
     Resize(u16, u16),
-    /// The process has ended and all output was sent: the last frame.
+    /// The process has ended and its output was sent: the last frame.
     Exited(Exit),
 }

@@ -1,1 +1,141 @@
-//! Runtime drivers: one module each behind one narrow trait.
+//! Runtime drivers: one module each behind one narrow trait, in which the sandbox is first-class:
+//! it may be nothing beside the monitor (runc, crun), a root container (gVisor), or a virtual
+//! machine (not built yet).
+//!
+//! A driver never decides whether a pod may run; it is given one binary and runs that one.
+
+pub mod oci;
+pub mod runsc;
+mod state;
+
+use cofferdam_model::cri::SandboxConfig;
+use cofferdam_model::{ContainerId, PodId};
+use cofferdam_monitor::protocol::{Exit, Stdio};
+use cofferdam_plan::layout::{ContainerDirs, PodDirs};
+use cofferdam_plan::spec::{ContainerSpec, Process};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Why a driver could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The monitor did not answer or refused.
+    #[error("monitor of pod {pod}: {reason}")]
+    Monitor {
+        /// Short pod id.
+        pod: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The runtime's command failed.
+    #[error("{command} failed: {reason}")]
+    Runtime {
+        /// For example `crun create`.
+        command: String,
+        /// What the runtime said.
+        reason: String,
+    },
+    /// A file of ours could not be read or written.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        reason: String,
+    },
+    /// The handler cannot do this.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+/// Result of a driver's verb.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What a driver is given of a pod.
+#[derive(Debug)]
+pub struct Pod<'a> {
+    /// Id.
+    pub id: &'a PodId,
+    /// Files.
+    pub dirs: PodDirs,
+    /// The request.
+    pub config: &'a SandboxConfig,
+    /// The monitor's process id: `/proc/<pid>/ns/*` are the pod's namespaces.
+    pub monitor_pid: i32,
+    /// First process of the enclosure's own container, where there is one.
+    pub enclosure_pid: Option<i32>,
+    /// Files by which a process joins the enclosure's cgroup.
+    pub cgroup_files: Vec<PathBuf>,
+    /// The monitor's binary, which is also the pause process.
+    pub pause: PathBuf,
+    /// oom_score_adj of the enclosure's own processes: neutral, or the least that may be set.
+    pub oom_score_adj: i32,
+}
+
+/// What a driver is given of a container.
+#[derive(Debug)]
+pub struct Container<'a> {
+    /// Id; also its key at the monitor.
+    pub id: &'a ContainerId,
+    /// Files.
+    pub dirs: ContainerDirs,
+    /// What it is to be; namespaces and cgroup path are the driver's to fill in.
+    pub spec: ContainerSpec,
+    /// Read-only layers of the root, top first.
+    pub lower: Vec<PathBuf>,
+    /// Files by which a process joins the container's cgroup.
+    pub cgroup_files: Vec<PathBuf>,
+    /// Standard streams.
+    pub stdio: Stdio,
+}
+
+/// A further process of a container.
+#[derive(Debug)]
+pub struct Exec<'a> {
+    /// Its key at the monitor; unique in the pod.
+    pub key: String,
+    /// The container.
+    pub container: &'a ContainerId,
+    /// Where the process description and pid file go; exists.
+    pub dir: PathBuf,
+    /// What it is.
+    pub process: Process,
+    /// Files by which a process joins the container's cgroup.
+    pub cgroup_files: Vec<PathBuf>,
+    /// Standard streams.
+    pub stdio: Stdio,
+}
+
+/// What can be told of a runtime's binary without running a pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Probe {
+    /// What it calls itself.
+    pub version: String,
+    /// Features: CRI's names to support.
+    pub features: BTreeMap<String, bool>,
+}
+
+/// A kind of runtime.
+pub trait Driver: Send + Sync {
+    /// Runs the binary's `--version`; an error is one sentence for people.
+    fn probe(&self) -> std::result::Result<Probe, String>;
+    /// Why this driver cannot honour the pod, before anything is made.
+    fn refuses(&self, config: &SandboxConfig) -> Option<String>;
+    /// Makes what the sandbox needs beside the monitor; its first process, where there is one.
+    fn make_enclosure(&self, pod: &Pod<'_>) -> Result<Option<i32>>;
+    /// Makes a container, whose first process then waits; its process id, where it has one.
+    fn create(&self, pod: &Pod<'_>, container: Container<'_>) -> Result<Option<i32>>;
+    /// Lets a made container's first process go.
+    fn start(&self, pod: &Pod<'_>, container: &ContainerId, stdio: &Stdio) -> Result<()>;
+    /// Sends a signal to a container's first process, or to all of its processes.
+    fn signal(&self, pod: &Pod<'_>, container: &ContainerId, signal: i32, all: bool) -> Result<()>;
+    /// Runs a further process in a container; its exit comes under the key.
+    fn exec(&self, pod: &Pod<'_>, exec: Exec<'_>) -> Result<()>;
+    /// The exit code in what the monitor kept.
+    fn exit_code(&self, exit: &Exit) -> i32;
+    /// Removes what the runtime kept of a container whose processes are gone. Repeatable.
+    fn forget(&self, dirs: &PodDirs, container: &str) -> Result<()>;
+}
+
+/// Longest text of a runtime's error that is shown.
+pub(crate) const MAX_REASON: usize = 600;

@@ -1,0 +1,228 @@
+//! `cofferdam demo`: one image, one command, every handler of this machine side by side; then what is
+//! refused; then what is left behind, counted.
+
+use crate::args::Global;
+use crate::commands::run::{self, Started};
+use crate::leftovers::Snapshot;
+use crate::live;
+use crate::settings::{self, Settings};
+use crate::show::{self, Colour, paint};
+use crate::world::Manifests;
+use anyhow::{Context, Result};
+use cofferdam_decide::resources::pod_requests;
+use cofferdam_engine::Engine;
+use cofferdam_images::{BuildFile, BuildSpec, Content};
+use cofferdam_node::{Machine, Phase, PodView};
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const PODS: &str = include_str!("../../../../examples/tiers.yaml");
+const REFUSED: &str = include_str!("../../../../examples/refused.yaml");
+/// The image that the examples name.
+pub(crate) const IMAGE: &str = "cofferdam/busybox:demo";
+/// Where a static busybox is looked for.
+const BUSYBOX: [&str; 3] = ["/usr/bin/busybox", "/bin/busybox", "/usr/lib/initcpio/busybox"];
+/// What runs in the pods; any other name in a pod's process list is not the pod's own.
+const OWN: [&str; 6] = ["sh", "sleep", "cat", "busybox", "app", "exe"];
+/// How long pods may take to start.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long the full table stays before the pods are ended.
+const PAUSE: Duration = Duration::from_secs(1);
+const FRAME: Duration = Duration::from_millis(100);
+
+/// What a pod told of itself.
+#[derive(Debug, Clone, Default)]
+struct Told {
+    kernel: String,
+    foreign: Option<usize>,
+    memory: u64,
+}
+
+/// Runs the demo.
+pub(crate) fn demo(global: &Global, pods: Option<&Path>, refused: Option<&Path>) -> Result<u8> {
+    let before = Snapshot::take();
+    let settings = Settings::read(global).insist()?;
+    let broken = broken_runtime(&settings)?;
+    let drop_in = format!("[handlers.broken]\ntype = \"oci\"\nbinary = {:?}\n", broken.display().to_string());
+    let settings = Settings { loaded: settings::read_with(&settings::roots(global), Some(&drop_in)), ..settings }.insist()?;
+    let engine = settings.open()?;
+    build_image(&engine)?;
+
+    let read = |path: Option<&Path>, built_in: &str, name: &str| -> Result<Manifests> {
+        let texts = match path {
+            Some(path) => Manifests::texts(&[path.to_owned()])?,
+            None => vec![(name.to_owned(), built_in.to_owned())],
+        };
+        Manifests::decode(&texts)
+    };
+    let running = read(pods, PODS, "examples/tiers.yaml")?;
+    println!("One image, one command; each pod in the enclosure that its class names:\n");
+    let started = run::start(&settings, &engine, &running, 8)?;
+    run::stop_on_signal(started.handle.clone())?;
+    let good = watch(&engine, &running, &started)?;
+
+    println!("\nAnd what is refused:\n");
+    let all_refused = refuse(&settings, &engine, &read(refused, REFUSED, "examples/refused.yaml")?)?;
+
+    started.handle.stop_all(None);
+    started.handle.wait_all();
+    started.handle.remove_logs();
+    engine.remove_image(IMAGE)?;
+    let _ = std::fs::remove_file(&broken);
+    if engine.list_sandboxes()?.is_empty() {
+        engine.tear_down()?;
+    }
+    drop(started);
+    let left = before.left_now(&settings.layout, Duration::from_secs(5));
+    println!("\nLeft behind: {left}");
+    Ok(if good && all_refused && left.is_nothing() { 0 } else { 1 })
+}
+
+/// A runtime that is broken on purpose.
+fn broken_runtime(settings: &Settings) -> Result<PathBuf> {
+    let dir = settings.layout.state.join("demo");
+    cofferdam_host::files::private_dir(&dir)?;
+    let path = dir.join("broken-runtime");
+    std::fs::write(&path, "#!/bin/sh\necho 'broken on purpose' >&2\nexit 1\n")?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+    Ok(path)
+}
+
+/// Makes the examples' image from the machine's static busybox.
+pub(crate) fn build_image(engine: &Engine) -> Result<()> {
+    let busybox = BUSYBOX.iter().map(PathBuf::from).find(|p| p.exists()).context("no static busybox; install Debian's busybox-static")?;
+    let file = |path: &str, mode, content| BuildFile { path: path.to_owned(), mode, content };
+    let mut files = vec![
+        file("bin/busybox", 0o755, Content::File(busybox)),
+        file("tmp", 0o1777, Content::Dir),
+        file("root", 0o700, Content::Dir),
+        file("etc/passwd", 0o644, Content::Bytes(b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n".to_vec())),
+        file("etc/group", 0o644, Content::Bytes(b"root:x:0:\nnobody:x:65534:\n".to_vec())),
+    ];
+    let applets = "sh sleep cat echo uname ls ps id env true false grep wc head tail dmesg hostname mount mkdir rm touch \
+                   kill stat test seq date nc wget ping ip ifconfig route nslookup vi top df free dd sync sed awk tr cut sort \
+                   find xargs tee chmod chown ln readlink mknod stty tty httpd nproc ulimit yes";
+    for applet in applets.split_whitespace() {
+        files.push(file(&format!("bin/{applet}"), 0o777, Content::Symlink("busybox".into())));
+    }
+    let spec = BuildSpec {
+        name: IMAGE.into(),
+        files,
+        env: vec![("PATH".into(), "/bin".into())],
+        cmd: vec!["sh".into()],
+        ..BuildSpec::default()
+    };
+    engine.images().build(&spec, &())?;
+    Ok(())
+}
+
+/// Fills the table until every pod runs and has told of itself; whether all do.
+fn watch(engine: &Engine, manifests: &Manifests, started: &Started) -> Result<bool> {
+    let (setups, _, _) = manifests.admit(None, Machine::detect(&cofferdam_node::Dirs::default()).memory);
+    let declared: BTreeMap<String, u64> = setups
+        .iter()
+        .map(|s| (s.pod.metadata.name.clone(), pod_requests(&s.pod).get("memory").map_or(0, |q| u64::try_from(q.value()).unwrap_or(0))))
+        .collect();
+    let mut told: BTreeMap<String, Told> = BTreeMap::new();
+    let (deadline, mut lines) = (Instant::now() + PATIENCE, 0);
+    let terminal = std::io::stdout().is_terminal();
+    loop {
+        let views = started.handle.snapshot();
+        for view in views.iter().filter(|v| v.phase == Phase::Running && v.ready) {
+            if !told.contains_key(&view.name) {
+                told.insert(view.name.clone(), ask(engine, view).unwrap_or_default());
+            }
+            if let (Some(told), Some(pod)) = (told.get_mut(&view.name), &view.sandbox) {
+                told.memory = engine.pod_stats(pod).map_or(0, |s| s.memory_working_set);
+            }
+        }
+        let over = views.iter().all(|v| v.ended || told.contains_key(&v.name)) || Instant::now() > deadline;
+        if terminal || over {
+            let text = render(&views, &told, &declared);
+            let mut out = std::io::stdout().lock();
+            if lines > 0 {
+                write!(out, "\x1b[{lines}A\x1b[J")?;
+            }
+            write!(out, "{text}")?;
+            out.flush()?;
+            lines = text.lines().count();
+        }
+        if over {
+            std::thread::sleep(PAUSE);
+            return Ok(views.iter().all(|v| told.get(&v.name).is_some_and(|t| !t.kernel.is_empty())));
+        }
+        std::thread::sleep(FRAME);
+    }
+}
+
+/// Asks a pod which kernel it runs on and which processes it sees.
+fn ask(engine: &Engine, view: &PodView) -> Result<Told> {
+    let id = view.containers.first().and_then(|c| c.id.clone()).context("no container")?;
+    let script = "uname -r; for p in /proc/[0-9]*; do cat $p/comm 2>/dev/null; done";
+    let command = ["sh", "-c", script].map(str::to_owned);
+    let output = engine.exec_sync(&id, &command, Duration::from_secs(20))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut lines = text.lines();
+    let kernel = lines.next().unwrap_or_default().to_owned();
+    Ok(Told { kernel, foreign: Some(lines.filter(|l| !OWN.contains(l)).count()), memory: 0 })
+}
+
+fn render(views: &[Arc<PodView>], told: &BTreeMap<String, Told>, declared: &BTreeMap<String, u64>) -> String {
+    let mut table = show::table(&["pod", "class", "handler", "status", "kernel it saw", "host processes it saw", "start", "memory declared", "measured"]);
+    for view in views {
+        let (word, colour) = live::status(view);
+        let of = told.get(&view.name).cloned().unwrap_or_default();
+        let dash = || "-".to_owned();
+        table.add_row([
+            view.name.clone(),
+            view.class.clone().unwrap_or_else(|| "(none named)".into()),
+            view.handler.clone(),
+            paint(&word, colour),
+            if of.kernel.is_empty() { dash() } else { of.kernel },
+            of.foreign.map_or_else(dash, |n| n.to_string()),
+            view.start_micros.map_or_else(dash, show::micros),
+            declared.get(&view.name).map_or_else(dash, |b| show::bytes(*b)),
+            if of.memory == 0 { dash() } else { show::bytes(of.memory) },
+        ]);
+    }
+    let mut text = format!("{table}\n");
+    for view in views.iter().filter(|v| !v.message.is_empty()) {
+        text.push_str(&format!("{}: {}\n", view.name, view.message));
+    }
+    text
+}
+
+/// Tries pods that must not start; whether none did.
+fn refuse(settings: &Settings, engine: &Arc<Engine>, manifests: &Manifests) -> Result<bool> {
+    let (setups, denied, _) = manifests.admit(settings.untrusted().as_deref(), 0);
+    let mut none_ran = true;
+    for refused in &denied {
+        println!("  {} {}", paint("refused", Colour::Good), refused.reason);
+    }
+    for setup in setups {
+        let name = setup.pod.metadata.name.clone();
+        let node = cofferdam_node::Node::new(
+            Arc::new(cofferdam_engine::Shared(engine.clone())),
+            run::dirs(&settings.layout),
+            manifests.objects(),
+        )?;
+        let handle = node.start(vec![setup], 1)?;
+        let changes = handle.changes();
+        let mut views = handle.snapshot();
+        while views.iter().any(|v| !v.ended && v.phase == Phase::Pending) && changes.recv_timeout(PATIENCE).is_ok() {
+            views = handle.snapshot();
+        }
+        handle.stop_all(Some(Duration::ZERO));
+        for view in handle.wait_all() {
+            none_ran &= !view.began;
+            let word = if view.began { paint("RAN", Colour::Bad) } else { paint("refused", Colour::Good) };
+            println!("  {word} pod \"{name}\": {}", view.message);
+        }
+        handle.remove_logs();
+    }
+    Ok(none_ran)
+}

@@ -1,0 +1,94 @@
+//! How things look: tables, sizes, durations, colour on a terminal only.
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+use std::io::IsTerminal;
+
+/// A table without lines, as kubectl prints them.
+pub(crate) fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    // Piped output is not wrapped: programs read it by line.
+    if std::io::stdout().is_terminal() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
+    table.set_header(header.iter().map(|h| h.to_uppercase()));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table
+}
+
+/// Prints a value as JSON.
+pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// Bytes for people: `12.3Mi`.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["", "Ki", "Mi", "Gi", "Ti"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count}") } else { format!("{value:.1}{}", UNITS[unit]) }
+}
+
+/// A start time for people: `12.3 ms`.
+pub(crate) fn micros(count: u64) -> String {
+    if count < 1_000_000 { format!("{:.1} ms", count as f64 / 1e3) } else { format!("{:.2} s", count as f64 / 1e6) }
+}
+
+/// Time since a moment, as kubectl shows ages: `5s`, `3m`, `2h`, `4d`.
+pub(crate) fn age(since_nanos: i64) -> String {
+    if since_nanos == 0 {
+        return "-".into();
+    }
+    let seconds = (cofferdam_host::ids::now_nanos() - since_nanos).max(0) / 1_000_000_000;
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7200 => format!("{}m", seconds / 60),
+        7200..172_800 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86400),
+    }
+}
+
+/// Text in a colour, where standard output is a terminal and `NO_COLOR` is not set.
+pub(crate) fn paint(text: &str, colour: Colour) -> String {
+    if !std::io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some() {
+        return text.to_owned();
+    }
+    let code = match colour {
+        Colour::Good => 32,
+        Colour::Bad => 31,
+        Colour::Busy => 33,
+        Colour::Faint => 2,
+    };
+    format!("\x1b[{code}m{text}\x1b[0m")
+}
+
+/// What a colour says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Colour {
+    Good,
+    Bad,
+    Busy,
+    Faint,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_are_short() {
+        assert_eq!(bytes(512), "512");
+        assert_eq!(bytes(1536), "1.5Ki");
+        assert_eq!(bytes(64 << 20), "64.0Mi");
+        assert_eq!(micros(12_345), "12.3 ms");
+        assert_eq!(micros(2_500_000), "2.50 s");
+    }
+}

@@ -1,0 +1,200 @@
+//! From manifests to admitted pods: files read, decoded once, decided once.
+
+use anyhow::{Context, Result, bail};
+use cofferdam_decide::admission::Selection;
+use cofferdam_decide::chain::{World, admit_pod};
+use cofferdam_decide::quota::Used;
+use cofferdam_decide::{resources, runtime_class};
+use cofferdam_manifest::{MAX_TEXT, ObjectKind, decode, pods_of};
+use cofferdam_model::objects::{ConfigMap, LimitRange, Namespace, ResourceQuota, RuntimeClass, Secret};
+use cofferdam_model::pod::Pod;
+use cofferdam_node::{Objects, PodSetup};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Everything that a set of manifests holds.
+#[derive(Debug, Default)]
+pub(crate) struct Manifests {
+    classes: Vec<RuntimeClass>,
+    namespaces: Vec<Namespace>,
+    limit_ranges: Vec<LimitRange>,
+    quotas: Vec<ResourceQuota>,
+    config_maps: Vec<ConfigMap>,
+    secrets: Vec<Secret>,
+    pods: Vec<Pod>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// A pod that was not admitted, and why.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) pod: Box<Pod>,
+    pub(crate) reason: String,
+}
+
+impl Manifests {
+    /// Reads files, folders (their `.yaml`, `.yml` and `.json`, as kubectl does) and `-`: names and
+    /// texts.
+    pub(crate) fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>> {
+        let mut all = Vec::new();
+        for path in paths {
+            all.extend(texts(path)?);
+        }
+        Ok(all)
+    }
+
+    /// Decodes texts; every error of every text is told.
+    pub(crate) fn decode(texts: &[(String, String)]) -> Result<Self> {
+        let mut all = Self::default();
+        let mut errors = Vec::new();
+        for (name, text) in texts {
+            if let Err(more) = all.add(name, text) {
+                errors.extend(more);
+            }
+        }
+        if !errors.is_empty() {
+            bail!("{}", errors.join("\n"));
+        }
+        Ok(all)
+    }
+
+    /// Decodes one text.
+    pub(crate) fn add(&mut self, name: &str, text: &str) -> std::result::Result<(), Vec<String>> {
+        let decoded = decode(name, text).map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        self.warnings.extend(decoded.warnings.iter().map(ToString::to_string));
+        let mut errors = Vec::new();
+        for object in decoded.objects {
+            match object.kind {
+                ObjectKind::RuntimeClass(class) => match self.add_class(*class) {
+                    Ok(()) => {}
+                    Err(e) => errors.push(format!("{}: {e}", object.place)),
+                },
+                ObjectKind::Namespace(o) => self.namespaces.push(*o),
+                ObjectKind::Pod(o) => self.pods.push(*o),
+                ObjectKind::Deployment(o) => self.pods.extend(pods_of(&o)),
+                ObjectKind::ConfigMap(o) => self.config_maps.push(*o),
+                ObjectKind::Secret(o) => self.secrets.push(*o),
+                ObjectKind::LimitRange(o) => self.limit_ranges.push(*o),
+                ObjectKind::ResourceQuota(o) => self.quotas.push(*o),
+            }
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// A class is created, or updates the one of its name: its handler is immutable.
+    fn add_class(&mut self, class: RuntimeClass) -> std::result::Result<(), cofferdam_decide::Denied> {
+        self.warnings.extend(runtime_class::warnings(&class));
+        match self.classes.iter_mut().find(|c| c.metadata.name == class.metadata.name) {
+            Some(old) => {
+                let mut new = class;
+                // A manifest carries no resourceVersion; here it names the one that it replaces.
+                new.metadata.resource_version.get_or_insert_with(|| "1".into());
+                runtime_class::validate_update(&new, old)?;
+                *old = new;
+            }
+            None => {
+                runtime_class::validate_create(&class)?;
+                self.classes.push(class);
+            }
+        }
+        Ok(())
+    }
+
+    /// Admits every pod, in order, charging quotas as it goes.
+    pub(crate) fn admit(&self, untrusted: Option<&str>, memory: i64) -> (Vec<PodSetup>, Vec<Refused>, Vec<String>) {
+        let world = World {
+            classes: &self.classes,
+            namespaces: &self.namespaces,
+            limit_ranges: &self.limit_ranges,
+            quotas: &self.quotas,
+            untrusted_handler: untrusted,
+        };
+        let mut used = Used::default();
+        let (mut setups, mut refused, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
+        for pod in &self.pods {
+            match admit_pod(pod.clone(), &world, &used) {
+                Ok(admitted) => {
+                    used.charge(&self.quotas, &admitted.pod);
+                    let name = &admitted.pod.metadata.name;
+                    warnings.extend(admitted.warnings.iter().map(|w| format!("Pod \"{name}\": {w}")));
+                    warnings.extend(placement(&admitted.pod));
+                    setups.push(setup(admitted.pod, &admitted.selection, memory));
+                }
+                Err(denied) => refused.push(Refused { pod: Box::new(pod.clone()), reason: denied.to_string() }),
+            }
+        }
+        (setups, refused, warnings)
+    }
+
+    /// The objects that pods may name.
+    pub(crate) fn objects(&self) -> Objects {
+        Objects::new(self.config_maps.clone(), self.secrets.clone())
+    }
+
+    /// Whether there is nothing to run.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pods.is_empty()
+    }
+}
+
+/// There is one machine here, so a node selector chooses nothing: said, not hidden.
+fn placement(pod: &Pod) -> Option<String> {
+    let selector: Vec<_> = pod.spec.node_selector.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    (!selector.is_empty()).then(|| {
+        format!("Pod \"{}\": nodeSelector {} is not checked: this machine is the only node", pod.metadata.name, selector.join(","))
+    })
+}
+
+fn setup(pod: Pod, selection: &Selection, memory: i64) -> PodSetup {
+    let (handler, class) = match selection {
+        Selection::Class { name, handler } => (handler.to_string(), Some(name.clone())),
+        Selection::Default => (String::new(), None),
+        Selection::Annotation { handler, .. } => (handler.to_string(), None),
+    };
+    let all = pod.spec.init_containers.iter().chain(&pod.spec.containers);
+    let containers = all.map(|c| (c.name.clone(), resources::container_resources(&pod, c, memory))).collect();
+    PodSetup {
+        handler,
+        class,
+        pod_resources: resources::pod_cgroup(&pod),
+        overhead: resources::sandbox_overhead(&pod),
+        containers,
+        pod,
+    }
+}
+
+fn texts(path: &Path) -> Result<Vec<(String, String)>> {
+    if path == Path::new("-") {
+        return Ok(vec![("-".into(), bounded(std::io::stdin().lock(), "standard input")?)]);
+    }
+    let name = path.display().to_string();
+    let meta = std::fs::metadata(path).with_context(|| format!("{name} cannot be read"))?;
+    if !meta.is_dir() {
+        let file = std::fs::File::open(path).with_context(|| format!("{name} cannot be read"))?;
+        return Ok(vec![(name.clone(), bounded(file, &name)?)]);
+    }
+    let mut files: Vec<PathBuf> = std::fs::read_dir(path)
+        .with_context(|| format!("{name} cannot be listed"))?
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| p.is_file() && p.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json"))
+        .collect();
+    files.sort();
+    if files.is_empty() {
+        bail!("{name} has no .yaml, .yml or .json file");
+    }
+    let mut all = Vec::new();
+    for file in files {
+        all.extend(texts(&file)?);
+    }
+    Ok(all)
+}
+
+fn bounded(reader: impl Read, name: &str) -> Result<String> {
+    let mut text = String::new();
+    reader.take(MAX_TEXT as u64 + 1).read_to_string(&mut text).with_context(|| format!("{name} is not text in UTF-8"))?;
+    if text.len() > MAX_TEXT {
+        bail!("{name} is larger than {} MiB, the most that is read", MAX_TEXT >> 20);
+    }
+    Ok(text)
+}

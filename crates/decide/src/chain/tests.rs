@@ -1,0 +1,98 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+use super::*;
+use crate::admission::Selection;
+use crate::resources::{limits, pod_cgroup, pod_limits, requests};
+use crate::testing::{container, object, pod, show};
+use serde_json::json;
+
+fn classes() -> Vec<RuntimeClass> {
+    object(
+        json!([{"metadata": {"name": "gvisor"}, "handler": "runsc", "overhead": {"podFixed": {"cpu": "200m", "memory": "140Mi"}}}]),
+    )
+}
+
+fn ranges() -> Vec<LimitRange> {
+    object(
+        json!([{"metadata": {"name": "r"}, "spec": {"limits": [{"type": "Container", "default": {"cpu": "100m", "memory": "100Mi"}, "max": {"cpu": "1"}}]}}]),
+    )
+}
+
+fn quotas() -> Vec<ResourceQuota> {
+    object(
+        json!([{"metadata": {"name": "q"}, "spec": {"hard": {"limits.cpu": "500m", "pods": "5"}}}]),
+    )
+}
+
+fn admit(spec: serde_json::Value, used: &Used) -> Result<Admitted, Denied> {
+    let (classes, limit_ranges, quotas) = (classes(), ranges(), quotas());
+    let world = World {
+        classes: &classes,
+        limit_ranges: &limit_ranges,
+        quotas: &quotas,
+        ..World::default()
+    };
+    admit_pod(pod(spec), &world, used)
+}
+
+#[test]
+fn defaults_of_a_range_let_overhead_reach_limits_and_quota() {
+    let admitted = admit(json!({"runtimeClassName": "gvisor"}), &Used::default()).unwrap();
+    assert_eq!(
+        admitted.selection,
+        Selection::Class {
+            name: "gvisor".into(),
+            handler: object(json!("runsc"))
+        }
+    );
+    assert_eq!(show(&pod_limits(&admitted.pod)), "cpu=300m,memory=240Mi");
+    let cgroup = pod_cgroup(&admitted.pod);
+    assert_eq!(
+        (cgroup.cpu_quota, cgroup.memory_limit),
+        (30_000, 251_658_240)
+    );
+
+    let mut used = Used::default();
+    used.charge(&quotas(), &admitted.pod);
+    let denied = admit(json!({"runtimeClassName": "gvisor"}), &used).unwrap_err();
+    assert_eq!(
+        denied.to_string(),
+        "pods \"p\" is forbidden: exceeded quota: q, requested: limits.cpu=300m, used: limits.cpu=300m, limited: limits.cpu=500m"
+    );
+    assert!(admit(json!({}), &used).is_ok(), "without overhead it fits");
+}
+
+#[test]
+fn a_limit_of_the_pods_own_stands_for_its_request_before_a_range_fills_in() {
+    let spec = json!({"containers": [container("c", json!({"limits": {"cpu": "400m"}}))]});
+    let admitted = admit(spec, &Used::default()).unwrap();
+    let filled = &admitted.pod.spec.containers[0];
+    assert_eq!(show(requests(filled)), "cpu=400m,memory=100Mi");
+    assert_eq!(show(limits(filled)), "cpu=400m,memory=100Mi");
+}
+
+#[test]
+fn each_step_refuses_before_the_next() {
+    let wrong = |cpu: &str| json!([container("C", json!({"limits": {"cpu": cpu}}))]);
+    let rows = [
+        (
+            json!({"runtimeClassName": "x", "containers": wrong("9")}),
+            "pod rejected: RuntimeClass \"x\" not found",
+        ),
+        (
+            json!({"runtimeClassName": "gvisor", "containers": wrong("9")}),
+            "spec.containers[0].name: Invalid value: \"C\": ",
+        ),
+        (
+            json!({"containers": [container("c", json!({"limits": {"cpu": "9"}}))]}),
+            "maximum cpu usage per Container is 1, but limit is 9",
+        ),
+        (
+            json!({"containers": [container("c", json!({"limits": {"cpu": "1"}}))]}),
+            "exceeded quota: q, requested: limits.cpu=1, used: limits.cpu=0, limited: limits.cpu=500m",
+        ),
+    ];
+    for (spec, expected) in rows {
+        let denied = admit(spec, &Used::default()).unwrap_err().to_string();
+        assert!(denied.contains(expected), "{denied}");
+    }
+}

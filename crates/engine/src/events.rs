@@ -1,0 +1,138 @@
+//! What happens to pods: one thread a watched pod reads its monitor's events. Nothing is watched
+//! until somebody listens.
+
+use crate::Engine;
+use crate::record;
+use cofferdam_host::files::Durability;
+use crate::sandbox::{ENCLOSURE_KEY, failed};
+use cofferdam_model::cri::{Event, Result, SandboxState};
+use cofferdam_model::{ContainerId, PodId};
+use cofferdam_monitor::client::Client;
+use std::collections::HashSet;
+use std::process::Child;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// Stack of a watching thread, bytes.
+const STACK: usize = 128 * 1024;
+
+/// Who listens, and whom to watch.
+#[derive(Debug, Default)]
+pub(crate) struct Hub {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    listeners: Vec<Sender<Event>>,
+    watched: HashSet<PodId>,
+    engine: Weak<Engine>,
+    monitors: Vec<Child>,
+}
+
+impl Hub {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A monitor that this process started, to be reaped when it ends.
+    pub(crate) fn adopt(&self, child: Child) {
+        let mut inner = self.lock();
+        inner.monitors.retain_mut(|m| !matches!(m.try_wait(), Ok(Some(_))));
+        inner.monitors.push(child);
+    }
+
+    /// Watches a pod, where anybody listens.
+    pub(crate) fn watch(&self, pod: &PodId) {
+        let engine = {
+            let mut inner = self.lock();
+            let Some(engine) = inner.engine.upgrade() else { return };
+            if !inner.watched.insert(pod.clone()) {
+                return;
+            }
+            engine
+        };
+        let pod = pod.clone();
+        let started = std::thread::Builder::new()
+            .name(format!("watch-{}", pod.short()))
+            .stack_size(STACK)
+            .spawn(move || engine.watch_pod(&pod));
+        if let Err(e) = started {
+            eprintln!("cofferdam: a pod cannot be watched: {e}");
+        }
+    }
+
+    /// A pod that is removed: its end is no event.
+    pub(crate) fn forget(&self, pod: &PodId) {
+        self.lock().watched.remove(pod);
+    }
+
+    fn tell(&self, event: &Event) {
+        self.lock().listeners.retain(|l| l.send(event.clone()).is_ok());
+    }
+}
+
+impl Engine {
+    /// What happens from now on, and the ends of containers that nobody was told of.
+    pub fn events(self: &Arc<Self>) -> Receiver<Event> {
+        let (sender, receiver) = channel();
+        {
+            let mut inner = self.hub.lock();
+            inner.listeners.push(sender);
+            inner.engine = Arc::downgrade(self);
+        }
+        for pod in self.list_sandboxes().unwrap_or_default() {
+            if pod.state == SandboxState::Ready {
+                self.hub.watch(&pod.id);
+            }
+        }
+        receiver
+    }
+
+    fn watch_pod(&self, pod: &PodId) {
+        let reason = match self.follow(pod) {
+            Ok(reason) => reason,
+            Err(e) => e.to_string(),
+        };
+        if !self.hub.lock().watched.remove(pod) {
+            return; // it is being removed
+        }
+        match self.fail_sandbox(pod, &reason) {
+            Ok(true) => self.hub.tell(&Event::SandboxDied { pod: pod.clone(), reason }),
+            Ok(false) => {}
+            Err(e) => self.hub.tell(&Event::SandboxDied { pod: pod.clone(), reason: format!("{reason}; {e}") }),
+        }
+    }
+
+    /// Tells of each exit until the monitor or the enclosure is gone; returns why.
+    fn follow(&self, pod: &PodId) -> Result<String> {
+        let known = self.must_know(pod)?;
+        let driver = known.driver()?;
+        let monitor = Client::connect(&known.dirs.socket()).map_err(|e| failed(format!("its monitor died: {e}")))?;
+        for exit in monitor.events().map_err(failed)? {
+            let Ok(exit) = exit else { break };
+            if exit.key == ENCLOSURE_KEY {
+                return Ok("its enclosure died".to_owned());
+            }
+            if let Ok(container) = ContainerId::new(exit.key.clone()) {
+                let exit_code = driver.exit_code(&exit);
+                self.hub.tell(&Event::ContainerExited { pod: pod.clone(), container, exit_code });
+            }
+        }
+        Ok("its monitor died".to_owned())
+    }
+
+    /// Ends what is left of a sandbox that died, and keeps its record with the reason. Whether it
+    /// was still thought to be ready.
+    pub(crate) fn fail_sandbox(&self, pod: &PodId, reason: &str) -> Result<bool> {
+        let Some(mut known) = self.known(pod)? else { return Ok(false) };
+        if known.result.state != SandboxState::Ready {
+            return Ok(false);
+        }
+        self.stop_sandbox(pod)?;
+        known.result.state = SandboxState::NotReady;
+        known.result.reason = Some(reason.to_owned());
+        record::write(&known.dirs.status(), &known.result, Durability::Cached)?;
+        Ok(true)
+    }
+}

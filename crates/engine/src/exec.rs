@@ -1,0 +1,185 @@
+//! Further processes in a container: run and collected, or attached to the caller's streams.
+
+use crate::Engine;
+use crate::container::KnownContainer;
+use crate::sandbox::{Known, failed};
+use cofferdam_host::{files, ids};
+use cofferdam_model::ContainerId;
+use cofferdam_model::cri::{ContainerState, Error, ExecOutput, ExecRequest, Result};
+use cofferdam_monitor::client::AttachStream;
+use cofferdam_monitor::protocol::{Exit, Stdio};
+use cofferdam_plan::spec::Process;
+use cofferdam_runtimes::Exec;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Most that [`Engine::exec_sync`] keeps of each stream, bytes (16 MiB, CRI's own bound; the
+/// monitor's frames allow less).
+const MAX_CAPTURE: u32 = 256 * 1024;
+
+/// A process that was started in a container.
+#[derive(Debug)]
+pub struct Session {
+    key: String,
+    dir: PathBuf,
+    known: Known,
+}
+
+impl Engine {
+    /// Runs a command in a container and collects its output.
+    pub fn exec_sync(&self, id: &ContainerId, command: &[String], timeout: Duration) -> Result<ExecOutput> {
+        let request = ExecRequest { command: command.to_vec(), ..ExecRequest::default() };
+        let (session, driver) = self.begin(id, &request, |_| Stdio::Capture { max: MAX_CAPTURE })?;
+        let limit = if timeout.is_zero() { Duration::from_secs(u64::from(u32::MAX)) } else { timeout };
+        let waited = self.monitor(&session.known)?.wait_timeout(&session.key, limit).map_err(failed);
+        if matches!(waited, Ok(None)) {
+            // An error here is a process that ended just now.
+            let _ = self.monitor(&session.known).map(|mut m| m.signal(&session.key, 9));
+        }
+        self.finish(&session);
+        match waited? {
+            Some(exit) => Ok(ExecOutput { exit_code: driver.exit_code(&exit), stdout: exit.stdout, stderr: exit.stderr }),
+            None => Err(Error::Timeout(format!("the command did not end within {} ms and was killed", timeout.as_millis()))),
+        }
+    }
+
+    /// Starts a command in a container, to be attached to with [`Engine::attach_session`].
+    pub fn exec(&self, id: &ContainerId, request: &ExecRequest, size: (u16, u16)) -> Result<Session> {
+        let stdio = |dir: &Path| {
+            if request.tty {
+                Stdio::Terminal { log: None, console_socket: dir.join("console.sock"), size }
+            } else {
+                Stdio::Pipes { log: None, stdin: request.stdin, stdin_once: true }
+            }
+        };
+        self.begin(id, request, stdio).map(|(session, _)| session)
+    }
+
+    /// The streams of a session.
+    pub fn attach_session(&self, session: &Session) -> Result<AttachStream> {
+        self.monitor(&session.known)?.attach(&session.key).map_err(failed)
+    }
+
+    /// The streams of a container's first process.
+    pub fn attach_container(&self, id: &ContainerId) -> Result<AttachStream> {
+        let (known, _) = self.running(id)?;
+        self.monitor(&known)?.attach(id.as_str()).map_err(failed)
+    }
+
+    /// The exit code in what the monitor said of a session.
+    pub fn session_code(&self, session: &Session, exit: &Exit) -> Result<i32> {
+        Ok(session.known.driver()?.exit_code(exit))
+    }
+
+    /// Drops what is kept of a session that has ended.
+    pub fn finish(&self, session: &Session) {
+        if let Ok(mut monitor) = self.monitor(&session.known) {
+            // Where the monitor does not know it any more, nothing is kept.
+            let _ = monitor.forget(&session.key);
+        }
+        // Where these cannot be removed now, they go with the pod.
+        let _ = std::fs::remove_dir_all(&session.dir);
+        let _ = std::fs::remove_file(session.known.dirs.exits().join(&session.key));
+    }
+
+    fn begin(
+        &self,
+        id: &ContainerId,
+        request: &ExecRequest,
+        stdio: impl FnOnce(&Path) -> Stdio,
+    ) -> Result<(Session, Box<dyn cofferdam_runtimes::Driver>)> {
+        if request.command.is_empty() {
+            return Err(Error::Invalid("no command was given".into()));
+        }
+        let (known, container) = self.running(id)?;
+        let driver = known.driver()?;
+        let random: String = ids::random_bytes().map_err(failed)?[..6].iter().map(|b| format!("{b:02x}")).collect();
+        let key = format!("x-{random}");
+        let dir = known.dirs.run.join(&key);
+        files::private_dir(&dir).map_err(failed)?;
+        let exec = Exec {
+            key: key.clone(),
+            container: id,
+            dir: dir.clone(),
+            process: self.exec_process(&container, request)?,
+            cgroup_files: self.group_of(&known, id)?.join_files(),
+            stdio: stdio(&dir),
+        };
+        let session = Session { key, dir, known };
+        match driver.exec(&session.known.pod(self)?, exec) {
+            Ok(()) => Ok((session, driver)),
+            Err(error) => {
+                self.finish(&session);
+                Err(failed(error))
+            }
+        }
+    }
+
+    /// The process description that the container itself was made with, with another command.
+    fn exec_process(&self, container: &KnownContainer, request: &ExecRequest) -> Result<Process> {
+        let mut config = container.record.config.clone();
+        config.command.clone_from(&request.command);
+        config.args.clear();
+        config.tty = request.tty;
+        let image = match container.record.image_id.as_str() {
+            "" => None,
+            id => Some(self.store.resolve(id).map_err(failed)?),
+        };
+        self.process(&config, image.as_ref())
+    }
+
+    fn running(&self, id: &ContainerId) -> Result<(Known, KnownContainer)> {
+        let (known, container) = self.must_know_container(id)?;
+        let state = self.container_status(id)?.state;
+        if state == ContainerState::Running {
+            return Ok((known, container));
+        }
+        Err(Error::Precondition(format!("container \"{}\" is not running: it is {state:?}", container.record.config.name)))
+    }
+}
+
+/// What the monitor wrote of a process's end: a line `code nanoseconds timed-out`, then the reply
+/// of a server, where one was asked.
+pub(crate) fn read_exit(dir: &Path, key: &str) -> Result<Option<Exit>> {
+    let path = dir.join(key);
+    let bytes = match files::read_bounded(&path, 1 << 20) {
+        Ok(bytes) => bytes,
+        Err(e) if e.is_absent() => return Ok(None),
+        Err(e) => return Err(failed(e)),
+    };
+    parse_exit(key, &bytes)
+        .map(Some)
+        .ok_or_else(|| Error::Failed(format!("{} is not what a monitor writes", path.display())))
+}
+
+fn parse_exit(key: &str, bytes: &[u8]) -> Option<Exit> {
+    let end = bytes.iter().position(|b| *b == b'\n')?;
+    let line = std::str::from_utf8(&bytes[..end]).ok()?;
+    let mut fields = line.split(' ');
+    let exit = Exit {
+        key: key.to_owned(),
+        code: fields.next()?.parse().ok()?,
+        at: fields.next()?.parse().ok()?,
+        timed_out: fields.next()? != "0",
+        reply: bytes[end + 1..].to_vec(),
+        stdout: vec![],
+        stderr: vec![],
+        truncated: false,
+    };
+    Some(exit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_is_a_line_and_a_reply() {
+        let exit = parse_exit("k", b"137 1234 1\n{\"a\":1}\n");
+        assert_eq!(exit.as_ref().map(|e| (e.code, e.at, e.timed_out)), Some((137, 1234, true)));
+        assert_eq!(exit.map(|e| e.reply), Some(b"{\"a\":1}\n".to_vec()));
+        for bad in [&b""[..], b"1 2\n", b"x 2 1\n", b"1 2 1"] {
+            assert_eq!(parse_exit("k", bad), None);
+        }
+    }
+}

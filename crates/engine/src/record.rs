@@ -1,0 +1,92 @@
+//! Records: immutable versioned metadata, and beside it a small status. A record that cannot be
+//! read is an error that names it; nothing here deletes one.
+
+use cofferdam_host::files::{self, Durability};
+use cofferdam_model::cri::{ContainerConfig, Error, Result, SandboxConfig, SandboxState, Stage};
+use cofferdam_model::{ContainerId, PodId};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+/// Version of the records. A reader refuses a newer one.
+pub(crate) const VERSION: u32 = 1;
+/// Greatest size of a record, bytes.
+const MAX_RECORD: u64 = 4 << 20;
+
+/// The intent of a sandbox.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct SandboxRecord {
+    pub(crate) version: u32,
+    pub(crate) id: PodId,
+    pub(crate) boot_id: String,
+    pub(crate) created_at: i64,
+    pub(crate) handler: String,
+    /// The handler's definition as it was: an edit later does no harm to a running pod.
+    pub(crate) definition: crate::handlers::Definition,
+    pub(crate) config: SandboxConfig,
+}
+
+/// The result of a sandbox.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct SandboxResult {
+    pub(crate) version: u32,
+    pub(crate) state: SandboxState,
+    pub(crate) removing: bool,
+    pub(crate) reason: Option<String>,
+    pub(crate) ip: Option<Ipv4Addr>,
+    pub(crate) monitor_pid: i32,
+    pub(crate) enclosure_pid: Option<i32>,
+    pub(crate) stages: Vec<Stage>,
+}
+
+/// The intent of a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ContainerRecord {
+    pub(crate) version: u32,
+    pub(crate) id: ContainerId,
+    pub(crate) pod: PodId,
+    pub(crate) created_at: i64,
+    pub(crate) image_id: String,
+    pub(crate) stop_signal: i32,
+    pub(crate) config: ContainerConfig,
+}
+
+/// The result of a container. Its end is not here: the monitor writes that.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct ContainerResult {
+    pub(crate) version: u32,
+    pub(crate) pid: Option<i32>,
+    pub(crate) started_at: i64,
+    /// Set where the end is known otherwise than by the monitor.
+    pub(crate) finished_at: i64,
+    pub(crate) reason: Option<String>,
+    pub(crate) stages: Vec<Stage>,
+}
+
+/// Reads a record; `None` where it is not there.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let bytes = match files::read_bounded(path, MAX_RECORD) {
+        Ok(bytes) => bytes,
+        Err(e) if e.is_absent() => return Ok(None),
+        Err(e) => return Err(Error::Failed(format!("record {}: {e}", path.display()))),
+    };
+    let bad = |e: serde_json::Error| Error::Failed(format!("record {} cannot be read: {e}", path.display()));
+    let Versioned { version } = serde_json::from_slice(&bytes).map_err(bad)?;
+    if version > VERSION {
+        let text = format!("record {} is of version {version}; this build reads up to {VERSION}", path.display());
+        return Err(Error::Failed(text));
+    }
+    serde_json::from_slice(&bytes).map(Some).map_err(bad)
+}
+
+/// Writes a record whole or not at all.
+pub(crate) fn write<T: Serialize>(path: &Path, record: &T, durability: Durability) -> Result<()> {
+    let failed = |e: &dyn std::fmt::Display| Error::Failed(format!("record {} cannot be written: {e}", path.display()));
+    let bytes = serde_json::to_vec(record).map_err(|e| failed(&e))?;
+    files::atomic_write(path, &bytes, durability).map_err(|e| failed(&e))
+}

@@ -1,0 +1,98 @@
+//! What a killed process left: found by the pods' ids, decided by [`cofferdam_plan::recovery`], one
+//! pod after another, so that one bad record does not stop the others.
+
+use crate::Engine;
+use crate::record::{self, SandboxRecord, SandboxResult};
+use crate::sandbox::{failed, names_in};
+use cofferdam_host::{files, ids};
+use cofferdam_model::PodId;
+use cofferdam_model::cri::{Result, SandboxState};
+use cofferdam_monitor::client::Client;
+use cofferdam_plan::layout::PodDirs;
+use cofferdam_plan::recovery::{Action, Found, Record, ResultState, decide};
+use std::collections::BTreeSet;
+
+impl Engine {
+    /// Puts right what a killed process left; one sentence a finding.
+    pub fn recover(&self) -> Vec<String> {
+        let mut findings = Vec::new();
+        let ids = match self.traces() {
+            Ok(ids) => ids,
+            Err(e) => return vec![e.to_string()],
+        };
+        for id in &ids {
+            match self.recover_pod(id) {
+                Ok(None) => {}
+                Ok(Some(said)) => findings.push(format!("pod {}: {said}", id.short())),
+                Err(e) => findings.push(format!("pod {}: it could not be put right and is tried again: {e}", id.short())),
+            }
+        }
+        let known: BTreeSet<String> = ids.iter().map(|id| id.as_str().to_owned()).collect();
+        if let Err(e) = self.wire.recover(&known) {
+            findings.push(format!("addresses: {e}"));
+        }
+        findings
+    }
+
+    /// The ids of all pods of which anything is left: a record, a directory, a cgroup.
+    fn traces(&self) -> Result<BTreeSet<PodId>> {
+        let mut names = names_in(&self.layout.pods())?;
+        names.extend(names_in(&self.layout.run_pods())?);
+        names.extend(self.group(cofferdam_plan::layout::CGROUP_ROOT)?.list_children().map_err(failed)?);
+        Ok(names.into_iter().filter_map(|name| PodId::new(name).ok()).collect())
+    }
+
+    fn recover_pod(&self, id: &PodId) -> Result<Option<String>> {
+        let dirs = self.layout.pod(id);
+        files::private_dir(&dirs.run).map_err(failed)?;
+        let lock = files::Lock::try_exclusive(dirs.lock());
+        let found = self.look_at(&dirs, lock.is_err());
+        match decide(found) {
+            Action::Leave | Action::Keep => Ok(None),
+            Action::Undo => {
+                self.undo(id)?;
+                Ok(Some("it was half made or half removed; what there was of it is undone".to_owned()))
+            }
+            Action::Fail(reason) => {
+                drop(lock); // taken again by the verb
+                self.fail_sandbox(id, reason)?;
+                Ok(Some(format!("{reason}; what was left of it is gone, and it is kept as not ready")))
+            }
+            Action::PutAside => {
+                let aside = self.layout.aside().join(format!("{id}-{}", ids::now_nanos()));
+                files::private_dir(self.layout.aside()).map_err(failed)?;
+                self.put_aside(id, &dirs, &aside)?;
+                Ok(Some(format!("its record cannot be read; its processes are ended, and the record is kept at {}", aside.display())))
+            }
+        }
+    }
+
+    /// Ends what derives from the id, and moves the record away.
+    fn put_aside(&self, id: &PodId, dirs: &PodDirs, aside: &std::path::Path) -> Result<()> {
+        self.end(dirs, id)?;
+        std::fs::rename(&dirs.dir, aside).map_err(|e| failed(format!("{}: {e}", dirs.dir.display())))?;
+        cofferdam_host::remove::remove_tree(&dirs.run).map_err(failed)
+    }
+
+    fn look_at(&self, dirs: &PodDirs, locked: bool) -> Found {
+        let record = record::read::<SandboxRecord>(&dirs.record());
+        let result = record::read::<SandboxResult>(&dirs.status());
+        let same_boot = matches!(&record, Ok(Some(r)) if r.boot_id == self.boot_id);
+        let monitor_alive = !locked && Client::connect(&dirs.socket()).is_ok();
+        Found {
+            record: match (&record, &result) {
+                (Err(_), _) | (_, Err(_)) => Record::Unreadable,
+                (Ok(None), _) => Record::Absent,
+                (Ok(Some(_)), _) => Record::Readable,
+            },
+            locked,
+            result: result.ok().flatten().map(|r| match (r.removing, r.state) {
+                (true, _) => ResultState::Removing,
+                (_, SandboxState::Ready) => ResultState::Ready,
+                (_, SandboxState::NotReady) => ResultState::NotReady,
+            }),
+            same_boot,
+            monitor_alive,
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Our own `config.toml` and `conf.d`.
+//!
+//! ```toml
+//! version = 1
+//! default_handler = "runc"
+//! untrusted_handler = "gvisor"
+//! import = ["/etc/containerd/config.toml"]  # instead of looking in the usual places
+//!
+//! [handlers.gvisor]
+//! type = "oci"                       # oci (default), vm or shim
+//! binary = "/usr/local/bin/runsc"    # or a name, for $PATH; the handler's name if left out
+//! root = "/run/runsc"
+//! config = "/etc/containerd/runsc.toml"
+//! args = ["--platform=systrap"]
+//! privileged_without_host_devices = true
+//! unusable = "not before the audit"  # a reason turns the handler off
+//!
+//! [network]
+//! bridge = "cofferdam0"
+//! subnet = "10.88.0.0/16"
+//!
+//! [paths]
+//! root = "/var/lib/cofferdam"
+//! state = "/run/cofferdam"
+//! ```
+
+use crate::containerd::name_at;
+use crate::driver;
+use crate::load::{Family, Sources};
+use crate::place::{Origin, one_line};
+use crate::runsc::check_flag;
+use crate::schema::Effect::Used;
+use crate::schema::Kind::{Bool, Int, Named, Text, Texts};
+use crate::schema::{Key, Kind, Report, check, key};
+use crate::table::{Binary, Driver, Flavor, Handler, Setting, Settings, ShimHandler, VmHandler};
+use crate::tree::{self, Node, Table, is_true, text};
+use cofferdam_model::HandlerName;
+use std::path::PathBuf;
+
+const KEYS: &[Key] = &[
+    key("version", Int, Used),
+    key("default_handler", Text, Used),
+    key("untrusted_handler", Text, Used),
+    key("import", Texts, Used),
+    key("handlers", Named(HANDLER), Used),
+    key(
+        "network",
+        Kind::Table(&[key("bridge", Text, Used), key("subnet", Text, Used)]),
+        Used,
+    ),
+    key(
+        "paths",
+        Kind::Table(&[key("root", Text, Used), key("state", Text, Used)]),
+        Used,
+    ),
+];
+
+/// `unknown` is what [`crate::render()`] writes for a handler that cannot be run.
+const TYPES: [&str; 4] = ["oci", "vm", "shim", "unknown"];
+
+const HANDLER: &[Key] = &[
+    key("type", Text, Used),
+    key("binary", Text, Used),
+    key("root", Text, Used),
+    key("config", Text, Used),
+    key("args", Texts, Used),
+    key("privileged_without_host_devices", Bool, Used),
+    key("unusable", Text, Used),
+];
+
+/// Checks one file. `None` and an error in the report where it contributes nothing.
+pub(crate) fn check_file(root: Table, report: &mut Report) -> Option<Table> {
+    report.clean(|report| {
+        let table = check(root, KEYS, "", report);
+        if let Some(node) = table.get("version").filter(|node| node.int() != Some(1)) {
+            report.bad_value(
+                node,
+                "version",
+                format!("= {} is not known; write 1", node.raw),
+            );
+        }
+        for (name, node) in tree::table(&table, "handlers").into_iter().flatten() {
+            if let Some((node, kind)) = node
+                .table()
+                .and_then(|table| text(table, "type"))
+                .filter(|(_, kind)| !TYPES.contains(kind))
+            {
+                report.bad_value(
+                    node,
+                    format!("handlers.{name}.type"),
+                    format!("= {kind:?} is none of \"oci\", \"vm\" and \"shim\""),
+                );
+            }
+        }
+        for (section, name) in [("paths", "root"), ("paths", "state")] {
+            if let Some((node, path)) =
+                tree::table(&table, section).and_then(|table| text(table, name))
+                && let Err(reason) = driver::absolute(path)
+            {
+                report.bad_value(node, format!("{section}.{name}"), format!("= {reason}"));
+            }
+        }
+        for name in ["default_handler", "untrusted_handler"] {
+            if let Some((node, value)) = text(&table, name) {
+                name_at(node, value, name, report);
+            }
+        }
+        table
+    })
+}
+
+/// Makes the handlers of all files of the family, merged.
+pub(crate) fn family(table: &Table, sources: &mut Sources<'_>, report: &mut Report) -> Family {
+    let mut family = Family {
+        default: text(table, "default_handler")
+            .and_then(|(node, name)| name_at(node, name, "default_handler", report)),
+        untrusted: text(table, "untrusted_handler")
+            .and_then(|(node, name)| name_at(node, name, "untrusted_handler", report)),
+        ..Family::default()
+    };
+    for (name, node) in tree::table(table, "handlers").into_iter().flatten() {
+        let (Ok(name), Some(table)) = (HandlerName::new(name.clone()), node.table()) else {
+            continue;
+        };
+        family
+            .handlers
+            .insert(name.clone(), handler(name, node, table, sources, report));
+    }
+    family
+}
+
+/// The settings that are not about handlers.
+pub(crate) fn settings(table: &Table) -> Settings {
+    let setting = |section, key| {
+        let (node, value) = text(tree::table(table, section)?, key)?;
+        Some(Setting {
+            value: value.to_owned(),
+            origin: node.origin(),
+        })
+    };
+    let path = |key| {
+        setting("paths", key).map(|s| Setting {
+            value: PathBuf::from(s.value),
+            origin: s.origin,
+        })
+    };
+    Settings {
+        bridge: setting("network", "bridge"),
+        subnet: setting("network", "subnet"),
+        root: path("root"),
+        state: path("state"),
+    }
+}
+
+fn handler(
+    name: HandlerName,
+    node: &Node,
+    table: &Table,
+    sources: &mut Sources<'_>,
+    report: &mut Report,
+) -> Handler {
+    let origin = Origin {
+        place: Some(node.key.clone()),
+        value: name.to_string(),
+    };
+    let mut reasons = Vec::new();
+    let mut path = |key: &str| {
+        let (node, value) = text(table, key)?;
+        driver::absolute(value)
+            .map_err(|reason| reasons.push(format!("{key} = {reason} ({})", node.key)))
+            .ok()
+    };
+    let (root, config) = (path("root"), path("config"));
+    let named = text(table, "binary").map(|(node, name)| (node, driver::binary(name)));
+    let binary = match &named {
+        Some((_, Ok(binary))) => Some(binary.clone()),
+        Some((node, Err(reason))) => {
+            reasons.push(format!("{reason} ({})", node.key));
+            None
+        }
+        None => None,
+    };
+    let kind = text(table, "type").map_or("oci", |(_, kind)| kind);
+    let or_name =
+        |binary: Option<Binary>| binary.unwrap_or_else(|| Binary::Search(name.to_string()));
+    let (driver, warning) = match kind {
+        "vm" => (
+            Driver::Vm(VmHandler {
+                binary,
+                root,
+                config_file: config.clone(),
+            }),
+            None,
+        ),
+        "shim" => (
+            Driver::Shim(ShimHandler {
+                binary: or_name(binary),
+                config_file: config.clone(),
+            }),
+            None,
+        ),
+        "unknown" => (Driver::Unknown, None),
+        _ => driver::oci(or_name(binary), root, Flavor::Runc),
+    };
+    if let Some(warning) = warning {
+        report.warn(named.map_or(&node.key, |(node, _)| &node.key), warning);
+    }
+    let mut handler = Handler::new(name, driver, origin);
+    reasons
+        .into_iter()
+        .for_each(|reason| handler.refuse(reason));
+    for key in HANDLER {
+        if let Some(node) = table.get(key.name).filter(|_| key.name != "args") {
+            handler.origins.insert(key.name.to_owned(), node.origin());
+        }
+    }
+    handler.privileged_without_host_devices = is_true(table, "privileged_without_host_devices");
+    if let Some(path) = config.filter(|_| kind == "oci") {
+        crate::runsc::apply(&mut handler, path, sources, report);
+    }
+    for (node, arg) in table.get("args").into_iter().flat_map(Node::texts) {
+        if let Err(reason) = take_arg(&mut handler, node, arg) {
+            handler.refuse(format!("{reason} ({})", node.at));
+        }
+    }
+    if let Some((_, reason)) = text(table, "unusable") {
+        handler.refuse(one_line(reason));
+    }
+    driver::refuse_unbuilt(&mut handler);
+    handler
+}
+
+/// Takes `--NAME` or `--NAME=VALUE`, over a flag of the same name from the handler's own file.
+fn take_arg(handler: &mut Handler, node: &Node, arg: &str) -> Result<(), String> {
+    let flag = arg.strip_prefix("--").ok_or_else(|| {
+        format!("the argument {arg:?} is not a flag; write --NAME or --NAME=VALUE")
+    })?;
+    let (name, value) = match flag.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (flag, None),
+    };
+    check_flag(name, value.unwrap_or_default())?;
+    if name == "root" {
+        return Err("the argument --root is a key of its own; write root = \"…\"".to_owned());
+    }
+    match &mut handler.driver {
+        Driver::Oci(oci) => oci.flags.insert(name.to_owned(), value.map(str::to_owned)),
+        _ => return Err("args go only with type = \"oci\"".to_owned()),
+    };
+    handler
+        .origins
+        .insert(format!("args.{name}"), node.origin());
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! Rules that need more than one field, or that are about an object as a whole.
+
+mod pod;
+
+use crate::error::{Log, Problem};
+use crate::kinds::ObjectKind;
+use crate::old;
+use crate::path::{Path, Step};
+use crate::walk::too_much_data;
+use crate::yaml::{Mark, Node};
+use cofferdam_model::meta::ObjectMeta;
+use cofferdam_model::objects::{ConfigMap, Deployment, LabelSelector, Namespace, Secret};
+
+/// An object under check.
+struct Check<'a> {
+    top: &'a Node,
+    log: &'a mut Log,
+}
+
+impl Check<'_> {
+    /// Place of the value at `path`, or of what is nearest above it.
+    fn at(&self, path: &Path) -> Mark {
+        let mut node = self.top;
+        for step in &path.0 {
+            let next = match step {
+                Step::Key(key) => node.get(key),
+                Step::Index(i) => node.items().get(*i).map(|n| &**n),
+            };
+            match next {
+                Some(next) => node = next,
+                None => break,
+            }
+        }
+        node.at
+    }
+
+    fn refuse(&mut self, path: &Path, rule: impl Into<String>) {
+        if self.log.is_full() {
+            return; // finding the place costs too much to do it for nothing
+        }
+        self.log.invalid(self.at(path), path, rule);
+    }
+
+    fn not_yet(&mut self, path: &Path, instead: &'static str) {
+        if self.log.is_full() {
+            return;
+        }
+        self.log.error(
+            self.at(path),
+            Problem::NotYet {
+                path: path.to_string(),
+                instead,
+            },
+        );
+    }
+}
+
+/// Checks a decoded object against the rules that one field alone cannot break, and fills what an
+/// old form left out. `node` is the object's text, `version` its apiVersion.
+pub(crate) fn object(node: &Node, object: &mut ObjectKind, version: Option<&str>, log: &mut Log) {
+    let mut check = Check { top: node, log };
+    metadata(&mut check, object.metadata(), object.is_namespaced());
+    match object {
+        ObjectKind::Pod(o) => {
+            annotations(&mut check, &Path::default().key("metadata"), &o.metadata);
+            pod::spec(&mut check, &Path::default().key("spec"), &o.spec);
+        }
+        ObjectKind::Deployment(o) => deployment(&mut check, o, version),
+        ObjectKind::Namespace(o) => namespace(&mut check, o),
+        ObjectKind::ConfigMap(o) => config_map(&mut check, o),
+        ObjectKind::Secret(o) => secret(&mut check, o),
+        _ => {}
+    }
+}
+
+fn metadata(check: &mut Check<'_>, meta: &ObjectMeta, namespaced: bool) {
+    let path = Path::default().key("metadata");
+    if meta.name.is_empty() && meta.generate_name.is_none() {
+        let at = check.at(&path);
+        check.log.error(
+            at,
+            Problem::Missing {
+                path: path.key("name").to_string(),
+            },
+        );
+    }
+    if !namespaced && meta.namespace.is_some() {
+        check.refuse(
+            &path.key("namespace"),
+            "has no meaning for a kind that stands in no namespace; remove it",
+        );
+    }
+}
+
+/// Annotations by which older Kubernetes, or its plugins, set what is not honoured here. Selecting
+/// a runtime by annotation is admission's subject, and is not refused here.
+fn annotations(check: &mut Check<'_>, meta_path: &Path, meta: &ObjectMeta) {
+    for (key, value) in &meta.annotations {
+        let path = meta_path.key("annotations").key(key);
+        if key.starts_with("container.apparmor.security.beta.kubernetes.io/")
+            && value != "unconfined"
+        {
+            check.not_yet(&path, "run this pod on a cluster");
+        } else if key.starts_with("seccomp.security.alpha.kubernetes.io/")
+            || key.starts_with("container.seccomp.security.alpha.kubernetes.io/")
+        {
+            check.refuse(&path, "has had no effect since Kubernetes 1.27; write securityContext.seccompProfile instead");
+        } else if [
+            "kubernetes.io/ingress-bandwidth",
+            "kubernetes.io/egress-bandwidth",
+            "io.kubernetes.cri-o.userns-mode",
+        ]
+        .contains(&key.as_str())
+        {
+            check.not_yet(&path, "run this pod on a cluster");
+        }
+    }
+}
+
+/// Pod Security admission is asked for by labels (`k8s.io/pod-security-admission`). A level that
+/// would refuse pods must not be ignored; levels that only warn or record may be.
+fn namespace(check: &mut Check<'_>, namespace: &Namespace) {
+    const PREFIX: &str = "pod-security.kubernetes.io/";
+    let labels = Path::default().key("metadata").key("labels");
+    for (key, level) in &namespace.metadata.labels {
+        let Some(mode) = key.strip_prefix(PREFIX) else {
+            continue;
+        };
+        let path = labels.key(key);
+        match mode {
+            "enforce" if level == "privileged" => {}
+            "enforce" => check.not_yet(&path, "keep this object for a cluster"),
+            "warn" | "audit" => {
+                let at = check.at(&path);
+                check.log.warn(at, &format!("{path} does nothing here: pods are not checked against Pod Security levels yet"), None);
+            }
+            "enforce-version" | "warn-version" | "audit-version" => {}
+            _ => check.refuse(
+                &path,
+                "is no label of Pod Security; write enforce, warn or audit",
+            ),
+        }
+    }
+}
+
+fn config_map(check: &mut Check<'_>, map: &ConfigMap) {
+    let path = Path::default().key("binaryData");
+    for key in map.binary_data.keys().filter(|k| map.data.contains_key(*k)) {
+        check.refuse(&path.key(key), "stands in data too; remove one");
+    }
+    if too_much_data(
+        map.data.values().map(String::len),
+        map.binary_data.values().map(String::len),
+    ) {
+        check.refuse(&Path::default().key("data"), TOO_MUCH);
+    }
+}
+
+fn secret(check: &mut Check<'_>, secret: &Secret) {
+    if too_much_data(
+        secret.string_data.values().map(String::len),
+        secret.data.values().map(String::len),
+    ) {
+        check.refuse(&Path::default().key("data"), TOO_MUCH);
+    }
+}
+
+const TOO_MUCH: &str =
+    "holds more than 1 MiB, which Kubernetes refuses; split it, or mount a hostPath";
+
+fn deployment(check: &mut Check<'_>, deployment: &mut Deployment, version: Option<&str>) {
+    let spec = Path::default().key("spec");
+    let template = spec.key("template");
+    let labels = &deployment.spec.template.metadata.labels;
+    if deployment.spec.selector.is_none() && old::fills_selector(version) {
+        deployment.spec.selector = Some(LabelSelector {
+            match_labels: labels.clone(),
+        });
+    }
+    match &deployment.spec.selector {
+        None => {
+            let at = check.at(&spec);
+            check.log.error(
+                at,
+                Problem::Missing {
+                    path: spec.key("selector").to_string(),
+                },
+            );
+        }
+        Some(selector) if selector.match_labels.is_empty() => {
+            check.refuse(
+                &spec.key("selector"),
+                "is empty; name the template's labels in matchLabels",
+            );
+        }
+        Some(selector)
+            if selector
+                .match_labels
+                .iter()
+                .any(|(k, v)| labels.get(k) != Some(v)) =>
+        {
+            let path = template.key("metadata").key("labels");
+            check.refuse(&path, "are wrong: `selector` does not match template `labels`; make spec.selector.matchLabels a part of them");
+        }
+        Some(_) => {}
+    }
+    if deployment
+        .spec
+        .template
+        .spec
+        .restart_policy
+        .is_some_and(|p| p != cofferdam_model::pod::RestartPolicy::Always)
+    {
+        check.refuse(
+            &template.key("spec").key("restartPolicy"),
+            "must be Always in a Deployment; write a Pod for work that ends",
+        );
+    }
+    annotations(
+        check,
+        &template.key("metadata"),
+        &deployment.spec.template.metadata,
+    );
+    pod::spec(check, &template.key("spec"), &deployment.spec.template.spec);
+}

@@ -1,0 +1,289 @@
+//! A container's environment, command and arguments, by the rules of the kubelet
+//! (`pkg/kubelet/kubelet_pods.go`, `makeEnvironmentVariables`): first whole config maps and
+//! secrets, then the variables in order, each of which may refer to those before it. Names keep
+//! the order in which they first appeared; the last value of a name stands.
+
+use crate::expansion::expand;
+use crate::setup::{Machine, Objects};
+use base64::Engine as _;
+use cofferdam_model::ResourceList;
+use cofferdam_model::objects::{ConfigMap, Secret};
+use cofferdam_model::pod::{Container, EnvFrom, EnvSource, Pod, ResourceFieldRef};
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+/// What a pod's environment may draw on.
+#[derive(Debug, Clone, Copy)]
+pub struct Sources<'a> {
+    /// The pod.
+    pub pod: &'a Pod,
+    /// Config maps and secrets.
+    pub objects: &'a Objects,
+    /// The machine.
+    pub machine: &'a Machine,
+    /// The pod's addresses; in the machine's network, the machine's.
+    pub pod_ips: &'a [IpAddr],
+}
+
+/// A container's resolved environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// Names and values.
+    pub vars: Vec<(String, String)>,
+    /// Sentences about names that were skipped.
+    pub warnings: Vec<String>,
+}
+
+/// Why an environment could not be made: one sentence, upstream's where upstream has one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct EnvError(pub String);
+
+impl Environment {
+    fn set(&mut self, places: &mut HashMap<String, usize>, name: &str, value: String) {
+        match places.get(name) {
+            Some(&at) => self.vars[at].1 = value,
+            None => {
+                places.insert(name.to_owned(), self.vars.len());
+                self.vars.push((name.to_owned(), value));
+            }
+        }
+    }
+
+    /// Replaces `$(NAME)` in each text of a command.
+    pub fn expand_all(&self, texts: &[String]) -> Result<Vec<String>, EnvError> {
+        let vars: HashMap<&str, &str> = self.vars.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        texts.iter().map(|text| expand(text, |name| vars.get(name).copied()).map_err(|e| EnvError(format!("command: {e}")))).collect()
+    }
+}
+
+/// Resolves the environment of `container`.
+pub fn environment(sources: Sources<'_>, container: &Container) -> Result<Environment, EnvError> {
+    let mut env = Environment::default();
+    let mut places = HashMap::new();
+    for from in &container.env_from {
+        add_whole_object(sources, from, &mut env, &mut places)?;
+    }
+    for var in &container.env {
+        let value = match (var.value.as_deref(), &var.value_from) {
+            (Some(text), _) if !text.is_empty() => {
+                let lookup = |name: &str| places.get(name).map(|&at: &usize| env.vars[at].1.as_str());
+                Some(expand(text, lookup).map_err(|err| EnvError(format!("environment variable {}: {err}", var.name)))?)
+            }
+            (_, Some(source)) => from_source(sources, container, source)?,
+            _ => Some(String::new()),
+        };
+        if let Some(value) = value {
+            env.set(&mut places, &var.name, value);
+        }
+    }
+    Ok(env)
+}
+
+fn add_whole_object(
+    sources: Sources<'_>,
+    from: &EnvFrom,
+    env: &mut Environment,
+    places: &mut HashMap<String, usize>,
+) -> Result<(), EnvError> {
+    let namespace = sources.pod.metadata.namespace_or_default();
+    let (what, name, entries) = if let Some(reference) = &from.config_map_ref {
+        let optional = reference.optional == Some(true);
+        let Some(map) = config_map(sources, &reference.name, optional)? else { return Ok(()) };
+        let entries: Vec<_> = map.data.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        ("configMap", &reference.name, entries)
+    } else if let Some(reference) = &from.secret_ref {
+        let optional = reference.optional == Some(true);
+        let Some(secret) = secret(sources, &reference.name, optional)? else { return Ok(()) };
+        let keys: std::collections::BTreeSet<_> = secret.data.keys().chain(secret.string_data.keys()).collect();
+        let mut entries = Vec::with_capacity(keys.len());
+        for key in keys {
+            entries.push((key.clone(), secret_text(secret, key)?.unwrap_or_default()));
+        }
+        ("secret", &reference.name, entries)
+    } else {
+        return Err(EnvError("an entry of envFrom has neither configMapRef nor secretRef; give it one".into()));
+    };
+    let mut skipped = Vec::new();
+    for (key, value) in entries {
+        let key = format!("{}{key}", from.prefix.as_deref().unwrap_or_default());
+        if valid_name(&key) {
+            env.set(places, &key, value);
+        } else {
+            skipped.push(key);
+        }
+    }
+    if !skipped.is_empty() {
+        env.warnings.push(format!(
+            "Keys [{}] from the EnvFrom {what} {namespace}/{name} were skipped since they are considered invalid environment variable names.",
+            skipped.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+/// Kubernetes 1.34 takes every printable ASCII character but `=` (KEP-4369).
+fn valid_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=')
+}
+
+/// `None`: the variable is left out, as what it names is optional and missing.
+fn from_source(sources: Sources<'_>, container: &Container, source: &EnvSource) -> Result<Option<String>, EnvError> {
+    let namespace = sources.pod.metadata.namespace_or_default();
+    let missing_key = |kind: &str, name: &str, key: &str, optional: Option<bool>| match optional {
+        Some(true) => Ok(None),
+        _ => Err(EnvError(format!("couldn't find key {key} in {kind} {namespace}/{name}"))),
+    };
+    if let Some(field) = &source.field_ref {
+        return field_value(sources, &field.field_path).map(Some);
+    }
+    if let Some(reference) = &source.resource_field_ref {
+        return resource_value(sources, container, reference).map(Some);
+    }
+    if let Some(key) = &source.config_map_key_ref {
+        let Some(map) = config_map(sources, &key.name, key.optional == Some(true))? else { return Ok(None) };
+        return match map.data.get(&key.key) {
+            Some(value) => Ok(Some(value.clone())),
+            None => missing_key("ConfigMap", &key.name, &key.key, key.optional),
+        };
+    }
+    if let Some(key) = &source.secret_key_ref {
+        let Some(secret) = secret(sources, &key.name, key.optional == Some(true))? else { return Ok(None) };
+        return match secret_text(secret, &key.key)? {
+            Some(value) => Ok(Some(value)),
+            None => missing_key("Secret", &key.name, &key.key, key.optional),
+        };
+    }
+    Ok(Some(String::new()))
+}
+
+fn config_map<'a>(sources: Sources<'a>, name: &str, optional: bool) -> Result<Option<&'a ConfigMap>, EnvError> {
+    match sources.objects.config_map(sources.pod.metadata.namespace_or_default(), name) {
+        None if !optional => Err(EnvError(format!("configmap {name:?} not found"))),
+        found => Ok(found),
+    }
+}
+
+fn secret<'a>(sources: Sources<'a>, name: &str, optional: bool) -> Result<Option<&'a Secret>, EnvError> {
+    match sources.objects.secret(sources.pod.metadata.namespace_or_default(), name) {
+        None if !optional => Err(EnvError(format!("secret {name:?} not found"))),
+        found => Ok(found),
+    }
+}
+
+/// The bytes of one key of a secret; `stringData` wins over `data`, as when an API server stores it.
+pub(crate) fn secret_bytes(secret: &Secret, key: &str) -> Result<Option<Vec<u8>>, EnvError> {
+    if let Some(text) = secret.string_data.get(key) {
+        return Ok(Some(text.clone().into_bytes()));
+    }
+    secret.data.get(key).map(|data| decode(data, "secret", &secret.metadata.name, key)).transpose()
+}
+
+/// Bytes of a value written in base64; line breaks are allowed, as Go's decoder allows them.
+pub(crate) fn decode(data: &str, kind: &str, name: &str, key: &str) -> Result<Vec<u8>, EnvError> {
+    let compact: String = data.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
+    base64::engine::general_purpose::STANDARD
+        .decode(compact)
+        .map_err(|err| EnvError(format!("key {key} of {kind} {name:?} is not base64 ({err}); encode it with `base64`")))
+}
+
+fn secret_text(secret: &Secret, key: &str) -> Result<Option<String>, EnvError> {
+    let Some(bytes) = secret_bytes(secret, key)? else { return Ok(None) };
+    String::from_utf8(bytes).map(Some).map_err(|_| {
+        let name = &secret.metadata.name;
+        EnvError(format!("key {key} of secret {name:?} is not UTF-8 text, so it cannot be an environment variable; mount it as a file"))
+    })
+}
+
+/// A field of the pod (`podFieldSelectorRuntimeValue` and `fieldpath.ExtractFieldPathAsString`).
+fn field_value(sources: Sources<'_>, path: &str) -> Result<String, EnvError> {
+    let meta = &sources.pod.metadata;
+    let ips = |ips: &[IpAddr]| ips.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(",");
+    let host_ip = || {
+        let ip = sources.machine.ip.ok_or_else(|| EnvError("failed to get host IP: this machine has no route outwards".into()))?;
+        Ok(ip.to_string())
+    };
+    Ok(match path {
+        "metadata.name" => meta.name.clone(),
+        "metadata.namespace" => meta.namespace_or_default().to_owned(),
+        "metadata.uid" => meta.uid.clone().unwrap_or_default(),
+        "spec.nodeName" => sources.machine.name.clone(),
+        "spec.serviceAccountName" => sources.pod.spec.service_account_name.clone().unwrap_or_else(|| "default".into()),
+        "status.podIP" => sources.pod_ips.first().map(IpAddr::to_string).unwrap_or_default(),
+        "status.podIPs" => ips(sources.pod_ips),
+        "status.hostIP" | "status.hostIPs" => return host_ip(),
+        _ => {
+            let subscript = |prefix: &str| path.strip_prefix(prefix)?.strip_prefix("['")?.strip_suffix("']");
+            if let Some(key) = subscript("metadata.labels") {
+                meta.labels.get(key).cloned().unwrap_or_default()
+            } else if let Some(key) = subscript("metadata.annotations") {
+                meta.annotations.get(key).cloned().unwrap_or_default()
+            } else {
+                return Err(EnvError(format!("unsupported fieldPath: {path}")));
+            }
+        }
+    })
+}
+
+/// A resource of a container, in units of the divisor, rounded up
+/// (`pkg/api/v1/resource/helpers.go`, `ExtractContainerResourceValue`).
+fn resource_value(sources: Sources<'_>, this: &Container, reference: &ResourceFieldRef) -> Result<String, EnvError> {
+    let spec = &sources.pod.spec;
+    let container = match reference.container_name.as_deref().filter(|name| !name.is_empty()) {
+        None => this,
+        Some(name) => spec
+            .containers
+            .iter()
+            .chain(&spec.init_containers)
+            .find(|c| c.name == name)
+            .ok_or_else(|| EnvError(format!("container {name} not found")))?,
+    };
+    let unsupported = || EnvError(format!("unsupported container resource : {}", reference.resource));
+    let (list, name) = reference.resource.split_once('.').ok_or_else(unsupported)?;
+    let (value, divisor) = match (list, name) {
+        ("limits" | "requests", "cpu") => {
+            let divisor = reference.divisor.as_ref().map_or(1000, |d| d.milli_value());
+            (resource_amount(sources, container, list, name), divisor)
+        }
+        ("limits" | "requests", name) if name == "memory" || name == "ephemeral-storage" || name.starts_with("hugepages-") => {
+            let divisor = reference.divisor.as_ref().map_or(1, |d| d.value());
+            (resource_amount(sources, container, list, name), divisor)
+        }
+        _ => return Err(unsupported()),
+    };
+    let divisor = match divisor {
+        // An absent divisor is 1, and Kubernetes reads "0" as an absent one.
+        0 if name == "cpu" => 1000,
+        0 => 1,
+        given if given < 0 => return Err(EnvError(format!("the divisor of {} is negative; give it a positive one", reference.resource))),
+        given => given,
+    };
+    let rounded_up = i128::from(value).div_euclid(i128::from(divisor)) + i128::from(value.rem_euclid(divisor) != 0);
+    Ok(rounded_up.to_string())
+}
+
+/// Thousandths for CPU, units for the rest. A limit that is absent or zero is what the machine has
+/// (`MergeContainerResourceLimits`).
+fn resource_amount(sources: Sources<'_>, container: &Container, list: &str, name: &str) -> i64 {
+    let amount = |list: &ResourceList| {
+        let quantity = list.get(name)?;
+        Some(if name == "cpu" { quantity.milli_value() } else { quantity.value() })
+    };
+    let resources = container.resources.as_ref();
+    if list == "requests" {
+        return resources.and_then(|r| amount(&r.requests)).unwrap_or(0);
+    }
+    match resources.and_then(|r| amount(&r.limits)) {
+        Some(limit) if limit != 0 => limit,
+        _ => match name {
+            "cpu" => sources.machine.cpu_millis,
+            "memory" => sources.machine.memory,
+            "ephemeral-storage" => sources.machine.ephemeral_storage,
+            _ => 0,
+        },
+    }
+}
+
+#[cfg(test)]
+#[path = "env_tests.rs"]
+mod tests;

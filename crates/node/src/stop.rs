@@ -1,0 +1,142 @@
+//! Ending a pod's containers in the kubelet's order (`kuberuntime_container.go`, `killContainer`;
+//! `kuberuntime_termination_order.go`): each container's preStop hook, then SIGTERM, then SIGKILL
+//! when the grace is over. Containers end side by side; a sidecar waits for them and for the
+//! sidecars after it. Hooks and waiting spend the grace, but each container keeps two seconds of it.
+
+use crate::clock::{Clock, lock};
+use crate::control::Control;
+use crate::node::STACK;
+use cofferdam_model::ContainerId;
+use cofferdam_model::cri::{Error, Runtime};
+use cofferdam_model::pod::LifecycleHandler;
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// Least time between SIGTERM and SIGKILL (`minimumGracePeriodInSeconds`), unless no grace at all was asked for.
+const LEAST: Duration = Duration::from_secs(2);
+
+/// A container that is to end.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    pub(crate) id: ContainerId,
+    pub(crate) sidecar: bool,
+    pub(crate) pre_stop: Option<LifecycleHandler>,
+}
+
+/// Something that went wrong: reason and one sentence.
+pub(crate) type Trouble = (&'static str, String);
+
+/// Ends `targets` (in the order of the manifest) within `grace`. `control` may shorten it meanwhile.
+pub(crate) fn stop_containers(
+    runtime: &dyn Runtime,
+    clock: &dyn Clock,
+    control: &Control,
+    targets: &[Target],
+    grace: Duration,
+) -> Vec<Trouble> {
+    control.begin_end(clock.now() + grace, targets.iter().map(|t| t.id.clone()).collect());
+    let order = Order { runtime, clock, control, targets, done: Mutex::new(vec![false; targets.len()]), trouble: Mutex::default() };
+    std::thread::scope(|scope| {
+        for index in 1..targets.len() {
+            let order = &order;
+            let spawned = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, move || order.end(index));
+            if spawned.is_err() {
+                // No thread is to be had: one after the other, without order, is better than not at all.
+                order.kill(index);
+            }
+        }
+        if !targets.is_empty() {
+            order.end(0);
+        }
+    });
+    order.trouble.into_inner().unwrap_or_default()
+}
+
+struct Order<'a> {
+    runtime: &'a dyn Runtime,
+    clock: &'a dyn Clock,
+    control: &'a Control,
+    targets: &'a [Target],
+    done: Mutex<Vec<bool>>,
+    trouble: Mutex<Vec<Trouble>>,
+}
+
+impl Order<'_> {
+    fn end(&self, index: usize) {
+        let target = &self.targets[index];
+        if let Some(hook) = &target.pre_stop
+            && !self.left().is_zero()
+            && let Err(why) = self.hook(target, hook)
+        {
+            lock(&self.trouble).push(("FailedPreStopHook", format!("preStop hook of container {:?} failed: {why}", target.name)));
+        }
+        self.wait_for_turn(index);
+        self.kill(index);
+    }
+
+    /// What is left of the grace.
+    fn left(&self) -> Duration {
+        self.control.until().saturating_sub(self.clock.now())
+    }
+
+    fn hook(&self, target: &Target, hook: &LifecycleHandler) -> Result<(), String> {
+        if let Some(exec) = &hook.exec {
+            return run_hook(self.runtime, &target.id, &exec.command, self.left());
+        }
+        if let Some(sleep) = &hook.sleep {
+            let end = self.clock.now() + Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or(0));
+            loop {
+                let seen = self.control.bell.count();
+                let until = end.min(self.control.until());
+                if self.clock.now() >= until {
+                    break;
+                }
+                self.clock.wait(&self.control.bell, seen, Some(until));
+            }
+        }
+        Ok(())
+    }
+
+    /// A sidecar goes once every container and every later sidecar is gone, or the grace is over.
+    fn wait_for_turn(&self, index: usize) {
+        if !self.targets[index].sidecar {
+            return;
+        }
+        loop {
+            let seen = self.control.bell.count();
+            let done = lock(&self.done);
+            let mut before = self.targets.iter().enumerate().filter(|(i, t)| *i != index && (!t.sidecar || *i > index));
+            let free = before.all(|(i, _)| done[i]);
+            drop(done);
+            if free || self.left().is_zero() {
+                return;
+            }
+            self.clock.wait(&self.control.bell, seen, Some(self.control.until()));
+        }
+    }
+
+    fn kill(&self, index: usize) {
+        let target = &self.targets[index];
+        let left = self.left();
+        // A stop that asked for no grace at all gets none.
+        let hurried = self.control.stop_asked().flatten().is_some_and(|grace| grace.is_zero());
+        let grace = if hurried { left } else { left.max(LEAST) };
+        match self.runtime.stop_container(&target.id, grace) {
+            Ok(()) | Err(Error::NotFound(_)) => {}
+            Err(err) => lock(&self.trouble).push(("FailedKillContainer", format!("container {:?} could not be stopped: {err}", target.name))),
+        }
+        lock(&self.done)[index] = true;
+        self.control.gone(&target.id);
+    }
+}
+
+/// Runs a hook's command; anything but exit code 0 is an error in one sentence.
+pub(crate) fn run_hook(runtime: &dyn Runtime, id: &ContainerId, command: &[String], timeout: Duration) -> Result<(), String> {
+    let output = runtime.exec_sync(id, command, timeout).map_err(|err| err.to_string())?;
+    if output.exit_code == 0 {
+        return Ok(());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr[..output.stderr.len().min(1024)]).trim().to_owned();
+    Err(format!("command {command:?} ended with exit code {}: {stderr:?}", output.exit_code))
+}

@@ -1,0 +1,104 @@
+//! A container's last word: its termination message file, or the end of its log
+//! (`pkg/kubelet/kuberuntime/kuberuntime_container.go`).
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+/// Where the message file is mounted, where a container names no place.
+pub(crate) const DEFAULT_PATH: &str = "/dev/termination-log";
+/// Most bytes that are read of a message file.
+const MAX_MESSAGE: u64 = 4096;
+/// Most bytes that are taken from a log.
+const MAX_LOG: usize = 2048;
+/// Most lines that are taken from a log.
+const MAX_LOG_LINES: usize = 80;
+
+/// The message of a container that ended with `exit_code`.
+pub(crate) fn message(file: &Path, log: &Path, policy: Option<&str>, exit_code: i32) -> String {
+    let text = read_end(file, MAX_MESSAGE, SeekFrom::Start(0));
+    if !text.is_empty() || exit_code == 0 || policy != Some("FallbackToLogsOnError") {
+        return text;
+    }
+    // A line of a log carries a time, a stream and a tag before its text: read more than is kept.
+    let raw = read_end(log, 64 * 1024, SeekFrom::End(-64 * 1024));
+    log_tail(&raw)
+}
+
+/// A container wrote the file: only a regular file is read, no link is followed, and a missing or
+/// unreadable one is an empty message.
+fn read_end(path: &Path, most: u64, from: SeekFrom) -> String {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(file) = openat(CWD, path, flags, Mode::empty()) else { return String::new() };
+    let mut file = File::from(file);
+    if !file.metadata().is_ok_and(|m| m.is_file()) {
+        return String::new();
+    }
+    // Seeking before the start fails: then the whole file is short enough.
+    let _ = file.seek(from);
+    let mut bytes = Vec::new();
+    if file.take(most).read_to_end(&mut bytes).is_err() {
+        return String::new();
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The texts of the last lines of a log in CRI's format (`TIME STREAM TAG TEXT`).
+fn log_tail(raw: &str) -> String {
+    let mut text = String::new();
+    let lines: Vec<&str> = raw.lines().collect();
+    for line in &lines[lines.len().saturating_sub(MAX_LOG_LINES)..] {
+        let mut fields = line.splitn(4, ' ');
+        let (Some(_), Some("stdout" | "stderr"), Some(tag)) = (fields.next(), fields.next(), fields.next()) else { continue };
+        text.push_str(fields.next().unwrap_or_default());
+        if tag != "P" {
+            text.push('\n');
+        }
+    }
+    let mut start = text.len().saturating_sub(MAX_LOG);
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    text.split_off(start)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn where_the_message_comes_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, log) = (dir.path().join("file"), dir.path().join("log"));
+        std::fs::write(&log, "2026-01-01T00:00:00Z stdout F one\n2026-01-01T00:00:01Z stderr P tw\n2026-01-01T00:00:01Z stderr F o\n").unwrap();
+        let fallback = Some("FallbackToLogsOnError");
+        for (content, policy, code, expected) in [
+            ("word", None, 1, "word"),
+            ("word", fallback, 1, "word"),
+            ("", None, 1, ""),
+            ("", Some("File"), 1, ""),
+            ("", fallback, 0, ""),
+            ("", fallback, 1, "one\ntwo\n"),
+        ] {
+            std::fs::write(&file, content).unwrap();
+            assert_eq!(message(&file, &log, policy, code), expected, "{content:?} {policy:?} {code}");
+        }
+    }
+
+    #[test]
+    fn bounded_and_never_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        std::fs::write(&file, "x".repeat(5000)).unwrap();
+        assert_eq!(message(&file, Path::new("/"), None, 1).len(), 4096);
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert_eq!(message(&link, Path::new("/"), None, 1), "");
+        assert_eq!(message(&dir.path().join("none"), Path::new("/"), None, 1), "");
+        let line = format!("t stdout F {}é\n", "x".repeat(3000));
+        std::fs::write(link.with_extension("log"), line).unwrap();
+        let tail = message(&dir.path().join("none"), &link.with_extension("log"), Some("FallbackToLogsOnError"), 1);
+        assert!(tail.len() <= 2048 && tail.ends_with("é\n"));
+    }
+}

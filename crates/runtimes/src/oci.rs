@@ -1,0 +1,322 @@
+//! runc, crun and youki: the monitor owns the pod's namespaces, so the sandbox is nothing beside
+//! it, unless containers share a process id namespace: then a pause process holds that.
+//!
+//! Runtimes are told to leave cgroups alone: the runtime's own process joins the container's cgroup
+//! before it is executed, and what it forks is born there. crun has a switch for that. runc has
+//! none, but manages only controllers whose mounts it finds, and in a monitor's mount namespace it
+//! finds devices alone.
+
+use crate::state::{clip, last_error, release};
+use crate::{Container, Driver, Error, Exec, Pod, Probe, Result};
+use cofferdam_model::ContainerId;
+use cofferdam_model::cri::{NamespaceMode, SandboxConfig};
+use cofferdam_monitor::client::Client;
+use cofferdam_monitor::protocol::{Exit, Keep, MountOp, Response, Spawn, Stdio};
+use cofferdam_plan::layout::PodDirs;
+use cofferdam_plan::spec::{self, ContainerSpec, Namespace};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Which runtime's command line and habits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flavor {
+    /// opencontainers/runc and what behaves like it.
+    Runc,
+    /// containers/crun.
+    Crun,
+    /// youki-dev/youki.
+    Youki,
+}
+
+/// One OCI runtime as a handler names it.
+#[derive(Debug, Clone)]
+pub struct Oci {
+    /// Which one.
+    pub flavor: Flavor,
+    /// Absolute path of the binary. No other is ever run.
+    pub binary: PathBuf,
+    /// State directory; the pod's own where `None`.
+    pub root: Option<PathBuf>,
+    /// Further global flags.
+    pub flags: Vec<String>,
+}
+
+/// Key and name of the pause container.
+const PAUSE: &str = "pause";
+/// How long a runtime's command may take.
+const COMMAND_TIMEOUT_MS: u32 = 60_000;
+
+impl Oci {
+    fn root(&self, dirs: &PodDirs) -> PathBuf {
+        self.root.clone().unwrap_or_else(|| dirs.runtime_root())
+    }
+
+    fn name(&self) -> String {
+        self.binary.file_name().map_or_else(|| "runtime".into(), |n| n.to_string_lossy().into_owned())
+    }
+
+    fn argv(&self, dirs: &PodDirs, log: &Path, rest: &[&str]) -> Vec<String> {
+        let mut argv = vec![self.binary.to_string_lossy().into_owned()];
+        argv.extend(["--root".into(), self.root(dirs).to_string_lossy().into_owned()]);
+        argv.extend(["--log".into(), log.to_string_lossy().into_owned(), "--log-format".into(), "json".into()]);
+        if self.flavor == Flavor::Crun {
+            argv.push("--cgroup-manager=disabled".into());
+        }
+        argv.extend(self.flags.iter().cloned());
+        argv.extend(rest.iter().map(|a| (*a).to_owned()));
+        argv
+    }
+
+    fn fill_in(&self, pod: &Pod<'_>, spec: &mut ContainerSpec, cgroup: &Path) {
+        let ns = |kind: &str| Namespace::Join(format!("/proc/{}/ns/{kind}", pod.monitor_pid).into());
+        spec.network = if pod.config.network == NamespaceMode::Node { Namespace::Host } else { ns("net") };
+        spec.ipc = if pod.config.ipc == NamespaceMode::Node { Namespace::Host } else { ns("ipc") };
+        spec.uts = if pod.config.network == NamespaceMode::Node { Namespace::Host } else { ns("uts") };
+        spec.pid = match (pod.config.pid, pod.enclosure_pid) {
+            (NamespaceMode::Node, _) => Namespace::Host,
+            (NamespaceMode::Pod, Some(pid)) => Namespace::Join(format!("/proc/{pid}/ns/pid").into()),
+            _ => Namespace::New,
+        };
+        spec.hostname = None; // set by the monitor, in the namespace that it owns
+        spec.sysctls.clear(); // likewise
+        spec.cgroups_path = (self.flavor != Flavor::Crun).then(|| Path::new("/").join(cgroup));
+    }
+
+    /// Runs `create`; the first process then waits at the start fifo.
+    #[allow(clippy::too_many_arguments)]
+    fn create_as(
+        &self,
+        pod: &Pod<'_>,
+        key: &str,
+        bundle: &Path,
+        mounts: Vec<MountOp>,
+        cgroup_files: Vec<PathBuf>,
+        stdio: Stdio,
+    ) -> Result<Option<i32>> {
+        let (log, pid_file) = (bundle.join("runtime.log"), bundle.join("pid"));
+        let (bundle_arg, pid_arg) = (bundle.to_string_lossy(), pid_file.to_string_lossy());
+        let mut rest = vec!["create", "--bundle", &bundle_arg, "--pid-file", &pid_arg];
+        let console = match &stdio {
+            Stdio::Terminal { console_socket, .. } => console_socket.to_string_lossy().into_owned(),
+            _ => String::new(),
+        };
+        if !console.is_empty() {
+            rest.extend(["--console-socket", &console]);
+        }
+        rest.push(key);
+        let argv = self.argv(&pod.dirs, &log, &rest);
+        let spawn = Spawn {
+            key: key.to_owned(),
+            argv,
+            env: environment(),
+            cwd: bundle.to_owned(),
+            cgroup_files,
+            mounts,
+            stdio,
+            stderr_file: None,
+            keep: Keep::PidFile(pid_file),
+            timeout_ms: COMMAND_TIMEOUT_MS,
+        };
+        run(pod, &spawn, &format!("{} create", self.name()), &log)
+    }
+}
+
+/// What a runtime needs of the environment: runc looks for nothing, crun for `PATH` of hooks.
+pub(crate) fn environment() -> Vec<(String, String)> {
+    vec![("PATH".into(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into())]
+}
+
+pub(crate) fn connect(pod: &Pod<'_>) -> Result<Client> {
+    Client::connect(&pod.dirs.socket()).map_err(|e| monitor_error(pod, &e))
+}
+
+pub(crate) fn monitor_error(pod: &Pod<'_>, error: &dyn std::fmt::Display) -> Error {
+    Error::Monitor { pod: pod.id.short().to_owned(), reason: error.to_string() }
+}
+
+/// Spawns a runtime's command through the pod's monitor and turns its failure into one sentence.
+pub(crate) fn run(pod: &Pod<'_>, spawn: &Spawn, command: &str, log: &Path) -> Result<Option<i32>> {
+    let failed = |reason: String| Error::Runtime { command: command.to_owned(), reason };
+    match connect(pod)?.spawn(spawn).map_err(|e| monitor_error(pod, &e))? {
+        Response::Spawned { timed_out: true, .. } => {
+            Err(failed(format!("it did not end within {} s and was killed", spawn.timeout_ms / 1000)))
+        }
+        Response::Spawned { code: Some(0) | None, pid, .. } => Ok(pid),
+        Response::Spawned { code: Some(code), stderr, .. } => {
+            let told = last_error(log).or_else(|| stderr.lines().last().map(clip)).filter(|m| !m.is_empty());
+            Err(failed(told.unwrap_or_else(|| format!("it ended with code {code} and said nothing"))))
+        }
+        Response::Failed(reason) => Err(failed(clip(&reason))),
+        other => Err(failed(format!("the monitor answered {other:?}"))),
+    }
+}
+
+/// Writes a small file of a bundle.
+pub(crate) fn write(path: &Path, value: &serde_json::Value) -> Result<()> {
+    let fail = |e: std::io::Error| Error::File { path: path.to_owned(), reason: e.to_string() };
+    let body = serde_json::to_vec(value).map_err(|e| fail(e.into()))?;
+    std::fs::write(path, body).map_err(fail)
+}
+
+/// The overlay of a container's root, mounted in the mount namespace of the runtime's own process:
+/// nothing is ever mounted on the machine, so nothing can stay mounted.
+///
+/// `volatile`: the writable layer goes with the container, so unmounting need not sync the disk.
+pub(crate) fn root_mount(container: &Container<'_>) -> MountOp {
+    let lower: Vec<_> = container.lower.iter().map(|p| p.to_string_lossy()).collect();
+    let data = format!(
+        "lowerdir={},upperdir={},workdir={},volatile",
+        lower.join(":"),
+        container.dirs.upper().display(),
+        container.dirs.work().display()
+    );
+    overlay(container.dirs.rootfs(), data)
+}
+
+pub(crate) fn overlay(target: PathBuf, data: String) -> MountOp {
+    MountOp::Mount { source: "overlay".into(), target, fstype: "overlay".into(), flags: 0, data }
+}
+
+/// Runs `binary --version` and returns its first line.
+pub(crate) fn version_of(binary: &Path) -> std::result::Result<String, String> {
+    let output = Command::new(binary)
+        .arg("--version")
+        .env_clear()
+        .output()
+        .map_err(|e| format!("{} cannot be run: {e}", binary.display()))?;
+    if !output.status.success() {
+        return Err(format!("{} --version ended with {}", binary.display(), output.status));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().next().map(str::trim).unwrap_or_default();
+    if line.is_empty() { Err(format!("{} --version printed nothing", binary.display())) } else { Ok(clip(line)) }
+}
+
+impl Driver for Oci {
+    fn probe(&self) -> std::result::Result<Probe, String> {
+        let version = version_of(&self.binary)?;
+        let features = BTreeMap::from([
+            ("recursive_read_only_mounts".to_owned(), false),
+            ("user_namespaces".to_owned(), false),
+            ("host_namespaces".to_owned(), true),
+        ]);
+        Ok(Probe { version, features })
+    }
+
+    fn refuses(&self, _config: &SandboxConfig) -> Option<String> {
+        None
+    }
+
+    fn make_enclosure(&self, pod: &Pod<'_>) -> Result<Option<i32>> {
+        if pod.config.pid != NamespaceMode::Pod {
+            return Ok(None);
+        }
+        let bundle = pod.dirs.sandbox_bundle();
+        let mut spec = pause_spec(pod, &bundle)?;
+        self.fill_in(pod, &mut spec, &pod.dirs.sandbox_cgroup());
+        spec.pid = Namespace::New;
+        write(&bundle.join("config.json"), &spec::container_json(&spec))?;
+        let pid = self.create_as(pod, PAUSE, &bundle, vec![], pod.cgroup_files.clone(), Stdio::Null)?;
+        release(&self.root(&pod.dirs).join(PAUSE).join("exec.fifo"), 10)?;
+        Ok(pid)
+    }
+
+    fn create(&self, pod: &Pod<'_>, mut container: Container<'_>) -> Result<Option<i32>> {
+        self.fill_in(pod, &mut container.spec, &pod.dirs.container_cgroup(container.id));
+        write(&container.dirs.spec(), &spec::container_json(&container.spec))?;
+        let mounts = vec![root_mount(&container)];
+        self.create_as(pod, container.id.as_str(), &container.dirs.dir, mounts, container.cgroup_files, container.stdio)
+    }
+
+    fn start(&self, pod: &Pod<'_>, container: &ContainerId, _stdio: &Stdio) -> Result<()> {
+        release(&self.root(&pod.dirs).join(container.as_str()).join("exec.fifo"), 10)
+    }
+
+    fn signal(&self, pod: &Pod<'_>, container: &ContainerId, signal: i32, _all: bool) -> Result<()> {
+        connect(pod)?.signal(container.as_str(), signal).map_err(|e| monitor_error(pod, &e))
+    }
+
+    fn exec(&self, pod: &Pod<'_>, exec: Exec<'_>) -> Result<()> {
+        let process = exec.dir.join("process.json");
+        write(&process, &spec::process_json(&exec.process))?;
+        let (log, pid_file) = (exec.dir.join("runtime.log"), exec.dir.join("pid"));
+        let (process_arg, pid_arg) = (process.to_string_lossy(), pid_file.to_string_lossy());
+        let mut rest = vec!["exec", "--detach", "--process", &process_arg, "--pid-file", &pid_arg];
+        let console = match &exec.stdio {
+            Stdio::Terminal { console_socket, .. } => console_socket.to_string_lossy().into_owned(),
+            _ => String::new(),
+        };
+        if !console.is_empty() {
+            rest.extend(["--console-socket", &console]);
+        }
+        rest.push(exec.container.as_str());
+        let spawn = Spawn {
+            key: exec.key.clone(),
+            argv: self.argv(&pod.dirs, &log, &rest),
+            env: environment(),
+            cwd: exec.dir.clone(),
+            cgroup_files: exec.cgroup_files,
+            mounts: vec![],
+            stdio: exec.stdio,
+            stderr_file: None,
+            keep: Keep::PidFile(pid_file.clone()),
+            timeout_ms: COMMAND_TIMEOUT_MS,
+        };
+        run(pod, &spawn, &format!("{} exec", self.name()), &log).map(|_| ())
+    }
+
+    fn exit_code(&self, exit: &Exit) -> i32 {
+        exit.code
+    }
+
+    fn forget(&self, dirs: &PodDirs, container: &str) -> Result<()> {
+        let path = self.root(dirs).join(container);
+        match std::fs::remove_dir_all(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::File { path, reason: e.to_string() }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A container of the monitor's own binary, for runtimes and pods that need one that only waits.
+pub(crate) fn pause_spec(pod: &Pod<'_>, bundle: &Path) -> Result<ContainerSpec> {
+    let root = bundle.join("rootfs");
+    let fail = |path: &Path| {
+        let path = path.to_owned();
+        move |e: std::io::Error| Error::File { path, reason: e.to_string() }
+    };
+    for dir in ["proc", "dev", "sys"] {
+        std::fs::create_dir_all(root.join(dir)).map_err(fail(&root))?;
+    }
+    let target = root.join(PAUSE);
+    // A hard link costs nothing; a copy is right where the state directory is another file system.
+    match std::fs::hard_link(&pod.pause, &target) {
+        Ok(()) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(_) => std::fs::copy(&pod.pause, &target).map(|_| ()).map_err(fail(&target))?,
+    }
+    Ok(ContainerSpec {
+        process: spec::Process {
+            args: vec![format!("/{PAUSE}"), PAUSE.into()],
+            cwd: "/".into(),
+            no_new_privs: true,
+            user: spec::User { uid: 65535, gid: 65535, groups: vec![] },
+            ..spec::Process::default()
+        },
+        rootfs: root,
+        readonly_rootfs: true,
+        privileged: false,
+        hostname: None,
+        mounts: vec![],
+        shm: None,
+        pid: Namespace::New,
+        network: Namespace::New,
+        ipc: Namespace::New,
+        uts: Namespace::New,
+        cgroups_path: None,
+        resources: None,
+        sysctls: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+    })
+}
