@@ -109,7 +109,7 @@ impl Engine {
         done(ContainerStep::Cgroup);
 
         let container =
-            Container { id, dirs: dirs.clone(), spec, lower, cgroup_files: group.join_files(), stdio: stdio(known, &dirs, config) };
+            Container { id, dirs: dirs.clone(), spec, lower, cgroup_files: self.inner_join_files(&group), stdio: stdio(known, &dirs, config) };
         let pid = known.driver()?.create(&known.pod(self)?, container).map_err(failed)?;
         // After `create`, so that the runtime's own start is not held to the container's limits, and
         // before `start`, so that no instruction of the container escapes them.

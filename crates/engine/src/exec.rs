@@ -102,7 +102,7 @@ impl Engine {
             container: id,
             dir: dir.clone(),
             process: self.exec_process(&container, request)?,
-            cgroup_files: self.group_of(&known, id)?.join_files(),
+            cgroup_files: self.inner_join_files(&self.group_of(&known, id)?),
             stdio: stdio(&dir),
         };
         let session = Session { key, dir, known };

@@ -11,7 +11,7 @@ use crate::handlers::Definition;
 use crate::record;
 use crate::sandbox::{Purpose, failed};
 use cofferdam_host::files::{self, Durability};
-use cofferdam_model::cri::{ContainerConfig, Error, HandlerStatus, Result, SandboxConfig};
+use cofferdam_model::cri::{ContainerConfig, Error, HandlerStatus, NamespaceMode, Result, SandboxConfig};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -110,6 +110,7 @@ impl Engine {
             name: "canary".into(),
             namespace: "cofferdam".into(),
             hostname: "canary".into(),
+            pid: NamespaceMode::Container,
             labels: BTreeMap::from([(CANARY_LABEL.to_owned(), String::new())]),
             ..SandboxConfig::default()
         };

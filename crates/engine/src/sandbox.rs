@@ -15,6 +15,7 @@ use cofferdam_monitor::protocol::{MountOp, Start};
 use cofferdam_plan::layout::PodDirs;
 use cofferdam_plan::steps::SandboxStep;
 use cofferdam_runtimes::{Driver, Pod};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -72,7 +73,7 @@ impl Known {
             config: &self.record.config,
             monitor_pid: self.result.monitor_pid,
             enclosure_pid: self.result.enclosure_pid,
-            cgroup_files: engine.group(self.dirs.sandbox_cgroup())?.join_files(),
+            cgroup_files: engine.inner_join_files(&engine.group(self.dirs.sandbox_cgroup())?),
             pause: engine.monitor.clone(),
             oom_score_adj: privilege::clamp_oom_score_adj(0).map_err(failed)?,
         })
@@ -181,7 +182,7 @@ impl Engine {
             config,
             monitor_pid,
             enclosure_pid: None,
-            cgroup_files: enclosure.join_files(),
+            cgroup_files: self.inner_join_files(&enclosure),
             pause: self.monitor.clone(),
             oom_score_adj: privilege::clamp_oom_score_adj(0).map_err(failed)?,
         };
@@ -227,24 +228,38 @@ impl Engine {
     /// controllers moved away, so that runtimes leave them alone.
     fn monitor_mounts(&self, dirs: &PodDirs, config: &SandboxConfig) -> Vec<MountOp> {
         let mut ops = Vec::new();
-        if self.cgroups.mode() != Mode::V2 {
-            let named = self.cgroups.mounts();
-            // runc must find the devices controller, or it refuses to run.
-            let kept = named.get("devices").cloned();
-            let mut moved: Vec<PathBuf> = named.values().cloned().chain(self.cgroups.unified().map(Into::into)).collect();
-            moved.sort();
-            moved.dedup();
-            for at in moved.into_iter().filter(|at| Some(at) != kept.as_ref()) {
-                let target = self.layout.moved_cgroups().join(at.file_name().unwrap_or_default());
-                ops.push(MountOp::Mkdir(target.clone()));
-                ops.push(MountOp::Mount { source: at, target, fstype: String::new(), flags: MS_MOVE, data: String::new() });
-            }
+        for (at, target) in self.moved_cgroups() {
+            ops.push(MountOp::Mkdir(target.clone()));
+            ops.push(MountOp::Mount { source: at, target, fstype: String::new(), flags: MS_MOVE, data: String::new() });
         }
         if config.ipc != NamespaceMode::Node {
             ops.push(MountOp::Mkdir(dirs.shm()));
             ops.push(tmpfs(dirs.shm(), "mode=1777,size=65536k"));
         }
         ops
+    }
+
+    /// The cgroup mounts that a monitor moves away, and where to: all but the one of the devices
+    /// controller, without which runc refuses to run. On v2 there is but one, and it stays.
+    fn moved_cgroups(&self) -> Vec<(PathBuf, PathBuf)> {
+        if self.cgroups.mode() == Mode::V2 {
+            return vec![];
+        }
+        let named = self.cgroups.mounts();
+        let kept = named.get("devices");
+        let all: BTreeSet<PathBuf> = named.values().cloned().chain(self.cgroups.unified().map(Into::into)).collect();
+        let target = |at: &PathBuf| self.layout.moved_cgroups().join(at.file_name().unwrap_or_default());
+        all.into_iter().filter(|at| Some(at) != kept).map(|at| (at.clone(), target(&at))).collect()
+    }
+
+    /// The files by which a process that a monitor spawns joins a group: as seen from there.
+    pub(crate) fn inner_join_files(&self, group: &Group) -> Vec<PathBuf> {
+        let moved = self.moved_cgroups();
+        let inner = |file: PathBuf| {
+            let seen = moved.iter().find_map(|(at, target)| Some(target.join(file.strip_prefix(at).ok()?)));
+            seen.unwrap_or(file)
+        };
+        group.join_files().into_iter().map(inner).collect()
     }
 
     /// Kills what runs in the sandbox and gives its network back; the record stays.

@@ -63,11 +63,19 @@ impl Store {
     /// [`Error::Build`] for a path or mode that cannot be, and those of [`Store::load`].
     pub fn build(&self, spec: &BuildSpec, progress: &dyn Progress) -> Result<Image> {
         let name = Reference::parse(&spec.name)?;
-        let fail = |why: String| Error::Build { name: spec.name.clone(), why };
+        let fail = |why: String| Error::Build {
+            name: spec.name.clone(),
+            why,
+        };
         let _keep = self.keep_layers()?;
         let temp = self.write()?.temporary_dir()?;
         let path = temp.path("layer.tar");
-        let file = File::options().read(true).write(true).create_new(true).open(&path).at("create", &path)?;
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .at("create", &path)?;
         let mut builder = tar::Builder::new(file);
         for one in &spec.files {
             append(&mut builder, one).map_err(|e| fail(format!("{:?}: {e}", one.path)))?;
@@ -75,22 +83,35 @@ impl Store {
         let file = builder.into_inner().at("write", &path)?;
         let length = file.metadata().at("read", &path)?.len();
         let layer = Layer { file, length };
-        let (digest, _) = crate::digest::Metered::new(layer.open("")?.0, length, "").finish().at("read", &path)?;
-        let config = self.config(spec, &digest).map_err(|e| fail(e.to_string()))?;
+        let (digest, _) = crate::digest::Metered::new(layer.open("")?.0, length, "")
+            .finish()
+            .at("read", &path)?;
+        let config = self
+            .config(spec, &digest)
+            .map_err(|e| fail(e.to_string()))?;
         let offer = Offer {
             config,
-            layers: vec![LayerBlob { name: "the built layer".into(), promised: Some((digest, length)) }],
+            layers: vec![LayerBlob {
+                name: "the built layer".into(),
+                promised: Some((digest, length)),
+            }],
             manifest: None,
             target: None,
             names: vec![name],
             notes: Vec::new(),
         };
-        self.import(&offer, &layer, progress).map(|loaded| loaded.image)
+        self.import(&offer, &layer, progress)
+            .map(|loaded| loaded.image)
     }
 
     fn config(&self, spec: &BuildSpec, layer: &Digest) -> serde_json::Result<Vec<u8>> {
         let host = self.host();
-        let map = |pairs: &[(String, String)]| pairs.iter().cloned().collect::<std::collections::BTreeMap<_, _>>();
+        let map = |pairs: &[(String, String)]| {
+            pairs
+                .iter()
+                .cloned()
+                .collect::<std::collections::BTreeMap<_, _>>()
+        };
         serde_json::to_vec(&serde_json::json!({
             "architecture": host.architecture,
             "os": host.os,
@@ -115,7 +136,10 @@ struct Layer {
 
 impl Blobs for Layer {
     fn open(&self, _: &str) -> Result<(Box<dyn Read + '_>, u64)> {
-        Ok((Box::new(Range::new(&self.file, 0, self.length)), self.length))
+        Ok((
+            Box::new(Range::new(&self.file, 0, self.length)),
+            self.length,
+        ))
     }
 }
 
@@ -136,10 +160,14 @@ fn append(builder: &mut tar::Builder<File>, file: &BuildFile) -> io::Result<()> 
     header.set_size(0);
     match &file.content {
         Content::File(from) => {
-            let source = File::open(from).map_err(|e| io::Error::other(format!("cannot open {}: {e}", from.display())))?;
+            let source = File::open(from)
+                .map_err(|e| io::Error::other(format!("cannot open {}: {e}", from.display())))?;
             let meta = source.metadata()?;
             if !meta.is_file() {
-                return Err(io::Error::other(format!("{} is not a file", from.display())));
+                return Err(io::Error::other(format!(
+                    "{} is not a file",
+                    from.display()
+                )));
             }
             header.set_size(meta.len());
             builder.append_data(&mut header, path, source.take(meta.len()))

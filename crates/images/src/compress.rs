@@ -21,8 +21,12 @@ pub(crate) fn sniff(head: &[u8]) -> io::Result<Format> {
     match head {
         [0x1f, 0x8b, ..] => Ok(Format::Gzip),
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Format::Zstd),
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => Err(invalid("is compressed with xz, which images do not use: decompress it first")),
-        [b'B', b'Z', b'h', ..] => Err(invalid("is compressed with bzip2, which images do not use: decompress it first")),
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => Err(invalid(
+            "is compressed with xz, which images do not use: decompress it first",
+        )),
+        [b'B', b'Z', b'h', ..] => Err(invalid(
+            "is compressed with bzip2, which images do not use: decompress it first",
+        )),
         _ => Ok(Format::Plain),
     }
 }

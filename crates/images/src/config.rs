@@ -72,9 +72,13 @@ struct Inner {
 
 /// The configuration, and the digests of the unpacked layers, lowest first.
 pub(crate) fn parse(data: &[u8]) -> Result<(ImageConfig, Vec<Digest>), String> {
-    let document: Document = serde_json::from_slice(data).map_err(|e| format!("the configuration cannot be read: {e}"))?;
+    let document: Document = serde_json::from_slice(data)
+        .map_err(|e| format!("the configuration cannot be read: {e}"))?;
     if document.rootfs.kind != "layers" {
-        return Err(format!("the configuration's rootfs has type {:?}, and only \"layers\" is known", document.rootfs.kind));
+        return Err(format!(
+            "the configuration's rootfs has type {:?}, and only \"layers\" is known",
+            document.rootfs.kind
+        ));
     }
     let inner = document.config.unwrap_or_default();
     let pair = |text: String| match text.split_once('=') {
@@ -84,7 +88,12 @@ pub(crate) fn parse(data: &[u8]) -> Result<(ImageConfig, Vec<Digest>), String> {
     let config = ImageConfig {
         entrypoint: inner.entrypoint.unwrap_or_default(),
         cmd: inner.cmd.unwrap_or_default(),
-        env: inner.env.unwrap_or_default().into_iter().map(pair).collect(),
+        env: inner
+            .env
+            .unwrap_or_default()
+            .into_iter()
+            .map(pair)
+            .collect(),
         user: inner.user.unwrap_or_default(),
         working_dir: inner.working_dir.unwrap_or_default(),
         stop_signal: inner.stop_signal.unwrap_or_default(),
@@ -93,7 +102,11 @@ pub(crate) fn parse(data: &[u8]) -> Result<(ImageConfig, Vec<Digest>), String> {
         platform: document.platform,
         created: document.created.unwrap_or_default(),
     };
-    let all = config.entrypoint.iter().chain(&config.cmd).chain([&config.user, &config.working_dir, &config.stop_signal]);
+    let all = config.entrypoint.iter().chain(&config.cmd).chain([
+        &config.user,
+        &config.working_dir,
+        &config.stop_signal,
+    ]);
     let all = all.chain(config.env.iter().flat_map(|(name, value)| [name, value]));
     if all.into_iter().any(|text| text.contains('\0')) {
         return Err("the configuration has a NUL in a text that a process would get".into());
@@ -121,10 +134,19 @@ mod tests {
 
     #[test]
     fn nulls_and_absence_are_empty() {
-        for config in [r#""config":null,"#, r#""config":{"Env":null,"Cmd":null,"Volumes":null,"Labels":null},"#, ""] {
-            let text = format!(r#"{{"architecture":"amd64","os":"linux",{config}"rootfs":{{"type":"layers","diff_ids":null}}}}"#);
+        for config in [
+            r#""config":null,"#,
+            r#""config":{"Env":null,"Cmd":null,"Volumes":null,"Labels":null},"#,
+            "",
+        ] {
+            let text = format!(
+                r#"{{"architecture":"amd64","os":"linux",{config}"rootfs":{{"type":"layers","diff_ids":null}}}}"#
+            );
             let (config, diff_ids) = parse(text.as_bytes()).unwrap();
-            assert_eq!((config.env.len(), config.cmd.len(), diff_ids.len()), (0, 0, 0));
+            assert_eq!(
+                (config.env.len(), config.cmd.len(), diff_ids.len()),
+                (0, 0, 0)
+            );
             assert_eq!(config.platform.to_string(), "linux/amd64");
         }
     }
@@ -135,14 +157,27 @@ mod tests {
             "Entrypoint":["/e"],"Cmd":["c"],"User":"1:2","Volumes":{"/v":{},"/a":{}},"StopSignal":"SIGQUIT"},
             "rootfs":{"type":"layers"},"history":[{}]}"#;
         let (config, _) = parse(text).unwrap();
-        assert_eq!(config.env, [("B", "1"), ("A", "x=y"), ("C", "")].map(|(k, v)| (k.to_owned(), v.to_owned())));
-        assert_eq!((config.volumes, config.user.as_str(), config.platform.variant.as_str()), (vec!["/a".into(), "/v".into()], "1:2", "v8"));
+        assert_eq!(
+            config.env,
+            [("B", "1"), ("A", "x=y"), ("C", "")].map(|(k, v)| (k.to_owned(), v.to_owned()))
+        );
+        assert_eq!(
+            (
+                config.volumes,
+                config.user.as_str(),
+                config.platform.variant.as_str()
+            ),
+            (vec!["/a".into(), "/v".into()], "1:2", "v8")
+        );
     }
 
     #[test]
     fn what_cannot_be_run_is_refused() {
         for bad in [
-            "", "[]", "{}", r#"{"rootfs":{"type":"squashfs"}}"#,
+            "",
+            "[]",
+            "{}",
+            r#"{"rootfs":{"type":"squashfs"}}"#,
             r#"{"rootfs":{"type":"layers","diff_ids":["sha256:../../x"]}}"#,
             r#"{"rootfs":{"type":"layers"},"config":{"Cmd":["a\u0000b"]}}"#,
         ] {
@@ -157,6 +192,9 @@ mod tests {
         let ids = [Digest::of(b"a"), Digest::of(b"b")];
         let chains = chain(&ids);
         assert_eq!(chains[0], ids[0]);
-        assert_eq!(chains[1], Digest::of(format!("{} {}", ids[0], ids[1]).as_bytes()));
+        assert_eq!(
+            chains[1],
+            Digest::of(format!("{} {}", ids[0], ids[1]).as_bytes())
+        );
     }
 }

@@ -34,7 +34,13 @@ impl Digest {
     }
 
     fn finish(hasher: Sha256) -> Self {
-        Self(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect())
+        Self(
+            hasher
+                .finalize()
+                .iter()
+                .map(|b| format!("{b:02x}"))
+                .collect(),
+        )
     }
 
     /// The 64 digits: safe as a file name.
@@ -80,7 +86,14 @@ pub(crate) struct Metered<'a, R> {
 impl<'a, R: Read> Metered<'a, R> {
     /// `over` is the sentence for more than `limit` bytes.
     pub(crate) fn new(inner: R, limit: u64, over: impl Into<String>) -> Self {
-        Self { inner, hasher: Sha256::new(), count: 0, limit, over: over.into(), seen: None }
+        Self {
+            inner,
+            hasher: Sha256::new(),
+            count: 0,
+            limit,
+            over: over.into(),
+            seen: None,
+        }
     }
 
     /// Calls `seen` with the count after every read.
@@ -122,14 +135,23 @@ mod tests {
         let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(Digest::of(b"").to_string(), empty);
         assert_eq!(Digest::parse(empty).unwrap().to_string(), empty);
-        for bad in ["", "sha256:", "sha512:00", &empty.to_uppercase(), &empty[..70], "sha256:../../etc/passwd"] {
+        for bad in [
+            "",
+            "sha256:",
+            "sha512:00",
+            &empty.to_uppercase(),
+            &empty[..70],
+            "sha256:../../etc/passwd",
+        ] {
             assert!(Digest::parse(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn an_endless_stream_ends_at_the_limit() {
-        let error = Metered::new(io::repeat(0), 1 << 20, "too much").finish().unwrap_err();
+        let error = Metered::new(io::repeat(0), 1 << 20, "too much")
+            .finish()
+            .unwrap_err();
         assert_eq!(error.to_string(), "too much");
         let (digest, length) = Metered::new(&b"abc"[..], 3, "").finish().unwrap();
         assert_eq!((digest, length), (Digest::of(b"abc"), 3));

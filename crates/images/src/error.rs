@@ -38,7 +38,9 @@ pub enum Error {
         why: String,
     },
     /// A blob or layer is not what its digest says.
-    #[error("{what} has digest {found}, but {expected} was promised: the archive is damaged or forged")]
+    #[error(
+        "{what} has digest {found}, but {expected} was promised: the archive is damaged or forged"
+    )]
     DigestMismatch {
         /// Which blob.
         what: String,
@@ -124,7 +126,11 @@ pub(crate) trait IoContext<T> {
 
 impl<T, E: Into<io::Error>> IoContext<T> for std::result::Result<T, E> {
     fn at(self, action: &'static str, path: &Path) -> Result<T> {
-        self.map_err(|e| Error::Io { action, path: path.to_path_buf(), source: e.into() })
+        self.map_err(|e| Error::Io {
+            action,
+            path: path.to_path_buf(),
+            source: e.into(),
+        })
     }
 }
 

@@ -18,9 +18,19 @@ pub struct Platform {
 
 impl std::fmt::Display for Platform {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let or = |text: &str| if text.is_empty() { "unknown".to_owned() } else { text.to_owned() };
+        let or = |text: &str| {
+            if text.is_empty() {
+                "unknown".to_owned()
+            } else {
+                text.to_owned()
+            }
+        };
         write!(f, "{}/{}", or(&self.os), or(&self.architecture))?;
-        if self.variant.is_empty() { Ok(()) } else { write!(f, "/{}", self.variant) }
+        if self.variant.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "/{}", self.variant)
+        }
     }
 }
 
@@ -29,7 +39,11 @@ impl Platform {
     pub fn host() -> Self {
         let uname = rustix::system::uname();
         let machine = uname.machine().to_string_lossy();
-        Self { os: "linux".into(), architecture: go_architecture(&machine).into(), variant: String::new() }
+        Self {
+            os: "linux".into(),
+            architecture: go_architecture(&machine).into(),
+            variant: String::new(),
+        }
     }
 
     /// How well an image of this platform fits a machine of `host`, smaller is better; `None`
@@ -70,7 +84,11 @@ mod tests {
     fn platform(text: &str) -> Platform {
         let mut parts = text.split('/').map(str::to_owned);
         let mut next = || parts.next().unwrap_or_default();
-        Platform { os: next(), architecture: next(), variant: next() }
+        Platform {
+            os: next(),
+            architecture: next(),
+            variant: next(),
+        }
     }
 
     #[test]
@@ -87,7 +105,11 @@ mod tests {
             ("unknown/unknown", "linux/amd64", None),
             ("", "linux/amd64", Some(3)),
         ] {
-            assert_eq!(platform(image).rank(&platform(machine)), rank, "{image} on {machine}");
+            assert_eq!(
+                platform(image).rank(&platform(machine)),
+                rank,
+                "{image} on {machine}"
+            );
         }
         assert_eq!(platform("linux/arm/v7").to_string(), "linux/arm/v7");
         assert_eq!(go_architecture("x86_64"), "amd64");

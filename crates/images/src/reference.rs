@@ -24,9 +24,15 @@ impl Reference {
     /// # Errors
     /// [`Error::Reference`] with the rule that the text breaks.
     pub fn parse(text: &str) -> Result<Self> {
-        let fail = |rule: &str| Error::Reference { reference: text.chars().take(300).collect(), rule: rule.to_owned() };
+        let fail = |rule: &str| Error::Reference {
+            reference: text.chars().take(300).collect(),
+            rule: rule.to_owned(),
+        };
         let (name, digest) = match text.split_once('@') {
-            Some((name, digest)) => (name, Some(Digest::parse(digest).map_err(|e| fail(&e.to_string()))?)),
+            Some((name, digest)) => (
+                name,
+                Some(Digest::parse(digest).map_err(|e| fail(&e.to_string()))?),
+            ),
             None => (text, None),
         };
         // A colon after the last slash begins a tag; one before it belongs to a registry's port.
@@ -36,23 +42,33 @@ impl Reference {
             None => (name, None),
         };
         if Digest::from_hex(name).is_some() {
-            return Err(fail("64 hex digits are an image id: write sha256: before them"));
+            return Err(fail(
+                "64 hex digits are an image id: write sha256: before them",
+            ));
         }
         if name == "sha256" {
-            return Err(fail("an image cannot have the name of a digest's algorithm"));
+            return Err(fail(
+                "an image cannot have the name of a digest's algorithm",
+            ));
         }
         let repository = complete(name).map_err(fail)?;
         if repository.len() > LONGEST_REPOSITORY {
             return Err(fail("the name is longer than 255 bytes"));
         }
         if tag.is_some_and(|tag| !is_tag(tag)) {
-            return Err(fail("a tag is 1 to 128 letters, digits, '_', '.' or '-', and begins with neither '.' nor '-'"));
+            return Err(fail(
+                "a tag is 1 to 128 letters, digits, '_', '.' or '-', and begins with neither '.' nor '-'",
+            ));
         }
         let tag = match (tag, &digest) {
             (None, None) => Some("latest".to_owned()),
             (tag, _) => tag.map(str::to_owned),
         };
-        Ok(Self { repository, tag, digest })
+        Ok(Self {
+            repository,
+            tag,
+            digest,
+        })
     }
 
     /// Registry and path: `docker.io/library/busybox`.
@@ -74,7 +90,10 @@ impl Reference {
     pub fn familiar(&self) -> String {
         let full = self.to_string();
         let short = full.strip_prefix("docker.io/").unwrap_or(&full);
-        let short = short.strip_prefix("library/").filter(|_| full.starts_with("docker.io/")).unwrap_or(short);
+        let short = short
+            .strip_prefix("library/")
+            .filter(|_| full.starts_with("docker.io/"))
+            .unwrap_or(short);
         short.to_owned()
     }
 
@@ -109,7 +128,11 @@ fn complete(name: &str) -> Result<String, &'static str> {
         Some((first, rest)) if is_domain_like(first) => (first, rest),
         _ => ("docker.io", name),
     };
-    let domain = if domain == "index.docker.io" { "docker.io" } else { domain };
+    let domain = if domain == "index.docker.io" {
+        "docker.io"
+    } else {
+        domain
+    };
     if !is_domain(domain) {
         return Err("the registry is not a host name with an optional port");
     }
@@ -118,13 +141,19 @@ fn complete(name: &str) -> Result<String, &'static str> {
             "each part of a name is lowercase letters and digits, joined by one '.', one or two '_', or any number of '-'",
         );
     }
-    let library = if domain == "docker.io" && !path.contains('/') { "library/" } else { "" };
+    let library = if domain == "docker.io" && !path.contains('/') {
+        "library/"
+    } else {
+        ""
+    };
     Ok(format!("{domain}/{library}{path}"))
 }
 
 /// Whether the first part of a name is a registry rather than a part of the path.
 fn is_domain_like(first: &str) -> bool {
-    first == "localhost" || first.contains(['.', ':']) || first.bytes().any(|b| b.is_ascii_uppercase())
+    first == "localhost"
+        || first.contains(['.', ':'])
+        || first.bytes().any(|b| b.is_ascii_uppercase())
 }
 
 fn is_domain(domain: &str) -> bool {
@@ -138,16 +167,22 @@ fn is_domain(domain: &str) -> bool {
             !label.is_empty()
                 && !label.starts_with('-')
                 && !label.ends_with('-')
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-')
         }),
     };
-    host_ok && port.is_none_or(|p| !p.is_empty() && p.len() <= 5 && p.bytes().all(|b| b.is_ascii_digit()))
+    host_ok
+        && port
+            .is_none_or(|p| !p.is_empty() && p.len() <= 5 && p.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn is_component(part: &str) -> bool {
     let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = part.as_bytes();
-    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
+        return false;
+    };
     if !word(*first) || !word(*last) {
         return false;
     }
@@ -159,7 +194,9 @@ fn is_component(part: &str) -> bool {
 pub(crate) fn is_tag(tag: &str) -> bool {
     (1..=LONGEST_TAG).contains(&tag.len())
         && !tag.starts_with(['.', '-'])
-        && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+        && tag
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
 }
 
 #[cfg(test)]
@@ -172,18 +209,62 @@ mod tests {
     #[test]
     fn short_forms_are_filled_in() {
         for (text, full, familiar) in [
-            ("busybox", "docker.io/library/busybox:latest", "busybox:latest"),
-            ("busybox:1.36", "docker.io/library/busybox:1.36", "busybox:1.36"),
-            ("library/busybox", "docker.io/library/busybox:latest", "busybox:latest"),
+            (
+                "busybox",
+                "docker.io/library/busybox:latest",
+                "busybox:latest",
+            ),
+            (
+                "busybox:1.36",
+                "docker.io/library/busybox:1.36",
+                "busybox:1.36",
+            ),
+            (
+                "library/busybox",
+                "docker.io/library/busybox:latest",
+                "busybox:latest",
+            ),
             ("me/app", "docker.io/me/app:latest", "me/app:latest"),
-            ("docker.io/busybox", "docker.io/library/busybox:latest", "busybox:latest"),
-            ("index.docker.io/busybox", "docker.io/library/busybox:latest", "busybox:latest"),
-            ("localhost/app", "localhost/app:latest", "localhost/app:latest"),
-            ("localhost:5000/app:v1", "localhost:5000/app:v1", "localhost:5000/app:v1"),
-            ("registry.k8s.io/pause:3.9", "registry.k8s.io/pause:3.9", "registry.k8s.io/pause:3.9"),
-            ("[::1]:5000/a/b", "[::1]:5000/a/b:latest", "[::1]:5000/a/b:latest"),
-            ("a__b/c-----d.e", "docker.io/a__b/c-----d.e:latest", "a__b/c-----d.e:latest"),
-            ("gcr.io/library/x", "gcr.io/library/x:latest", "gcr.io/library/x:latest"),
+            (
+                "docker.io/busybox",
+                "docker.io/library/busybox:latest",
+                "busybox:latest",
+            ),
+            (
+                "index.docker.io/busybox",
+                "docker.io/library/busybox:latest",
+                "busybox:latest",
+            ),
+            (
+                "localhost/app",
+                "localhost/app:latest",
+                "localhost/app:latest",
+            ),
+            (
+                "localhost:5000/app:v1",
+                "localhost:5000/app:v1",
+                "localhost:5000/app:v1",
+            ),
+            (
+                "registry.k8s.io/pause:3.9",
+                "registry.k8s.io/pause:3.9",
+                "registry.k8s.io/pause:3.9",
+            ),
+            (
+                "[::1]:5000/a/b",
+                "[::1]:5000/a/b:latest",
+                "[::1]:5000/a/b:latest",
+            ),
+            (
+                "a__b/c-----d.e",
+                "docker.io/a__b/c-----d.e:latest",
+                "a__b/c-----d.e:latest",
+            ),
+            (
+                "gcr.io/library/x",
+                "gcr.io/library/x:latest",
+                "gcr.io/library/x:latest",
+            ),
         ] {
             let reference = Reference::parse(text).unwrap();
             assert_eq!(reference.to_string(), full, "{text}");
@@ -196,18 +277,46 @@ mod tests {
     #[test]
     fn a_digest_stands_in_for_the_tag_or_beside_it() {
         let by_digest = Reference::parse(&format!("busybox@sha256:{HEX}")).unwrap();
-        assert_eq!((by_digest.tag(), by_digest.digest().unwrap().hex()), (None, HEX));
+        assert_eq!(
+            (by_digest.tag(), by_digest.digest().unwrap().hex()),
+            (None, HEX)
+        );
         let both = Reference::parse(&format!("busybox:1@sha256:{HEX}")).unwrap();
-        assert_eq!((both.tag(), both.key().as_str()), (Some("1"), "docker.io/library/busybox:1"));
+        assert_eq!(
+            (both.tag(), both.key().as_str()),
+            (Some("1"), "docker.io/library/busybox:1")
+        );
     }
 
     #[test]
     fn what_is_not_a_reference_is_refused() {
         let long = "a".repeat(250);
         for bad in [
-            "", ":latest", "@", "Busybox", "busybox:", "busybox:-x", "a//b", "a/", "/a", "../etc", "a..b", "a___b", "a._b",
-            "-a", "a b", "a\n", "busybox@sha256:12", "busybox@md5:aa", "exa_mple.com:x/a", "x.com:/a", "é", HEX, &long,
-            "host.:5000/a", "sha256:12345678",
+            "",
+            ":latest",
+            "@",
+            "Busybox",
+            "busybox:",
+            "busybox:-x",
+            "a//b",
+            "a/",
+            "/a",
+            "../etc",
+            "a..b",
+            "a___b",
+            "a._b",
+            "-a",
+            "a b",
+            "a\n",
+            "busybox@sha256:12",
+            "busybox@md5:aa",
+            "exa_mple.com:x/a",
+            "x.com:/a",
+            "é",
+            HEX,
+            &long,
+            "host.:5000/a",
+            "sha256:12345678",
         ] {
             assert!(Reference::parse(bad).is_err(), "{bad:?}");
         }

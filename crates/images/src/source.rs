@@ -22,18 +22,31 @@ pub(crate) trait Blobs {
     fn small(&self, name: &str, limits: &Limits) -> Result<Vec<u8>> {
         let (reader, size) = self.open(name)?;
         if size > limits.json_bytes {
-            return Err(Error::Archive { archive: name.to_owned(), why: format!("it is larger than {} bytes", limits.json_bytes) });
+            return Err(Error::Archive {
+                archive: name.to_owned(),
+                why: format!("it is larger than {} bytes", limits.json_bytes),
+            });
         }
         let mut data = Vec::new();
-        reader.take(limits.json_bytes).read_to_end(&mut data).at("read", Path::new(name))?;
+        reader
+            .take(limits.json_bytes)
+            .read_to_end(&mut data)
+            .at("read", Path::new(name))?;
         Ok(data)
     }
 }
 
 /// An archive on this machine.
 pub(crate) enum Source {
-    Dir { path: PathBuf, fd: OwnedFd },
-    Tar { path: PathBuf, file: File, members: HashMap<String, Member> },
+    Dir {
+        path: PathBuf,
+        fd: OwnedFd,
+    },
+    Tar {
+        path: PathBuf,
+        file: File,
+        members: HashMap<String, Member>,
+    },
 }
 
 /// Where the data of a member lies, or which member it stands for.
@@ -45,14 +58,29 @@ pub(crate) enum Member {
 impl Source {
     /// A directory with the files of an archive.
     pub(crate) fn dir(path: &Path) -> Result<Self> {
-        let fd = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at("open", path)?;
-        Ok(Self::Dir { path: path.to_path_buf(), fd })
+        let fd = rustix::fs::open(
+            path,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .at("open", path)?;
+        Ok(Self::Dir {
+            path: path.to_path_buf(),
+            fd,
+        })
     }
 
     /// An uncompressed tar file. `path` is what messages call it.
     pub(crate) fn tar(path: &Path, file: File, limits: &Limits) -> Result<Self> {
-        let members = index(&file, limits).map_err(|e| Error::Archive { archive: path.display().to_string(), why: e.to_string() })?;
-        Ok(Self::Tar { path: path.to_path_buf(), file, members })
+        let members = index(&file, limits).map_err(|e| Error::Archive {
+            archive: path.display().to_string(),
+            why: e.to_string(),
+        })?;
+        Ok(Self::Tar {
+            path: path.to_path_buf(),
+            file,
+            members,
+        })
     }
 
     /// What messages call it.
@@ -68,7 +96,10 @@ impl Source {
     }
 
     fn missing(&self, name: &str) -> Error {
-        Error::Archive { archive: self.path().display().to_string(), why: format!("it has no {name:?}") }
+        Error::Archive {
+            archive: self.path().display().to_string(),
+            why: format!("it has no {name:?}"),
+        }
     }
 }
 
@@ -85,19 +116,26 @@ impl Blobs for Source {
                 };
                 let meta = file.metadata().at("open", &path.join(name))?;
                 if !meta.is_file() {
-                    return Err(Error::Archive { archive: path.display().to_string(), why: format!("{name:?} is not a file") });
+                    return Err(Error::Archive {
+                        archive: path.display().to_string(),
+                        why: format!("{name:?} is not a file"),
+                    });
                 }
                 Ok((Box::new(file), meta.len()))
             }
             Self::Tar { file, members, .. } => {
                 let (mut name_now, mut hops) = (clean(name.as_bytes()), 0);
                 // Layers that occur twice are symbolic links from the second on.
-                while let Some(Member::Link(target)) = name_now.as_ref().and_then(|n| members.get(n)) {
+                while let Some(Member::Link(target)) =
+                    name_now.as_ref().and_then(|n| members.get(n))
+                {
                     hops += 1;
                     name_now = (hops < 8).then(|| target.clone());
                 }
                 match name_now.and_then(|n| members.get(&n)) {
-                    Some(Member::Data(at, length)) => Ok((Box::new(Range::new(file, *at, *length)), *length)),
+                    Some(Member::Data(at, length)) => {
+                        Ok((Box::new(Range::new(file, *at, *length)), *length))
+                    }
                     _ => Err(self.missing(name)),
                 }
             }
@@ -114,7 +152,11 @@ pub(crate) struct Range<'a> {
 
 impl<'a> Range<'a> {
     pub(crate) fn new(file: &'a File, at: u64, length: u64) -> Self {
-        Self { file, at, end: at.saturating_add(length) }
+        Self {
+            file,
+            at,
+            end: at.saturating_add(length),
+        }
     }
 
     pub(crate) fn position(&self) -> u64 {
@@ -143,23 +185,35 @@ fn index(file: &File, limits: &Limits) -> io::Result<HashMap<String, Member>> {
     let mut members = HashMap::new();
     while let Some(entry) = reader.next()? {
         if members.len() >= limits.members {
-            return Err(invalid(format!("the archive has more than {} members", limits.members)));
+            return Err(invalid(format!(
+                "the archive has more than {} members",
+                limits.members
+            )));
         }
         if entry.path.len() > limits.path_bytes || entry.link.len() > limits.path_bytes {
-            return Err(invalid(format!("a name in the archive is longer than {} bytes", limits.path_bytes)));
+            return Err(invalid(format!(
+                "a name in the archive is longer than {} bytes",
+                limits.path_bytes
+            )));
         }
-        let Some(name) = clean(&entry.path) else { continue };
+        let Some(name) = clean(&entry.path) else {
+            continue;
+        };
         let member = match entry.kind {
             Kind::File if entry.pieces.is_none() => {
                 let (at, size) = reader.pass();
                 if at.checked_add(size).is_none_or(|end| end > length) {
-                    return Err(invalid(format!("it ends in the middle of {name:?}: it is cut off")));
+                    return Err(invalid(format!(
+                        "it ends in the middle of {name:?}: it is cut off"
+                    )));
                 }
                 Member::Data(at, size)
             }
             Kind::Symlink => {
                 let beside = name.rfind('/').map_or("", |i| &name[..=i]);
-                let Some(target) = clean(&[beside.as_bytes(), &entry.link].concat()) else { continue };
+                let Some(target) = clean(&[beside.as_bytes(), &entry.link].concat()) else {
+                    continue;
+                };
                 Member::Link(target)
             }
             Kind::HardLink => match clean(&entry.link) {
@@ -191,7 +245,12 @@ fn clean(name: &[u8]) -> Option<String> {
 }
 
 /// Copies a stream, decompressed, to `to`.
-pub(crate) fn spool(from: impl Read, to: &mut File, limits: &Limits, seen: &dyn Fn(u64)) -> io::Result<()> {
+pub(crate) fn spool(
+    from: impl Read,
+    to: &mut File,
+    limits: &Limits,
+    seen: &dyn Fn(u64),
+) -> io::Result<()> {
     let over = format!("the archive has more than {} bytes", limits.archive_bytes);
     let packed = Metered::new(from, limits.archive_bytes, over.clone()).watched(seen);
     let mut plain = Metered::new(compress::decoder(packed)?, limits.archive_bytes, over);
@@ -255,25 +314,58 @@ mod tests {
             }
         };
         put("a/layer.tar", tar::EntryType::Regular, "", b"hello");
-        put("b/layer.tar", tar::EntryType::Symlink, "../a/layer.tar", b"");
+        put(
+            "b/layer.tar",
+            tar::EntryType::Symlink,
+            "../a/layer.tar",
+            b"",
+        );
         put("loop", tar::EntryType::Symlink, "loop", b"");
         put("out", tar::EntryType::Symlink, "../../etc/passwd", b"");
-        let source = Source::tar(Path::new("x.tar"), builder.into_inner().unwrap(), &Limits::default()).unwrap();
-        assert_eq!(source.small("b/layer.tar", &Limits::default()).unwrap(), b"hello");
+        let source = Source::tar(
+            Path::new("x.tar"),
+            builder.into_inner().unwrap(),
+            &Limits::default(),
+        )
+        .unwrap();
+        assert_eq!(
+            source.small("b/layer.tar", &Limits::default()).unwrap(),
+            b"hello"
+        );
         for name in ["loop", "out", "none"] {
             assert!(source.open(name).is_err(), "{name}");
         }
-        let few = Limits { members: 2, ..Limits::default() };
-        let Source::Tar { file, .. } = source else { panic!() };
+        let few = Limits {
+            members: 2,
+            ..Limits::default()
+        };
+        let Source::Tar { file, .. } = source else {
+            panic!()
+        };
         assert!(Source::tar(Path::new("x.tar"), file, &few).is_err());
     }
 
     #[test]
     fn a_spooled_bomb_stops_at_the_bound() {
-        let limits = Limits { archive_bytes: 1 << 20, ..Limits::default() };
-        let bomb = flate2::read::GzEncoder::new(io::repeat(0).take(1 << 24), flate2::Compression::fast());
+        let limits = Limits {
+            archive_bytes: 1 << 20,
+            ..Limits::default()
+        };
+        let bomb =
+            flate2::read::GzEncoder::new(io::repeat(0).take(1 << 24), flate2::Compression::fast());
         let error = spool(bomb, &mut tempfile::tempfile().unwrap(), &limits, &|_| ()).unwrap_err();
-        assert!(error.to_string().contains("more than 1048576 bytes"), "{error}");
-        assert!(spool(io::repeat(7), &mut tempfile::tempfile().unwrap(), &limits, &|_| ()).is_err());
+        assert!(
+            error.to_string().contains("more than 1048576 bytes"),
+            "{error}"
+        );
+        assert!(
+            spool(
+                io::repeat(7),
+                &mut tempfile::tempfile().unwrap(),
+                &limits,
+                &|_| ()
+            )
+            .is_err()
+        );
     }
 }

@@ -37,20 +37,31 @@ impl Store {
     /// # Errors
     /// [`Error::User`] for a name that the image does not know or a number that is too large.
     pub fn user(&self, image: &Image, spec: &str) -> Result<User> {
-        let stack = Stack::open(image.layers.iter().rev().map(PathBuf::as_path)).at("open the layers in", self.root())?;
-        let fail = |why: String| Error::User { user: spec.to_owned(), image: image.id.to_string(), why };
-        let read = |path: &str| read(&stack, path).map_err(|e| fail(format!("cannot read {path}: {e}")));
+        let stack = Stack::open(image.layers.iter().rev().map(PathBuf::as_path))
+            .at("open the layers in", self.root())?;
+        let fail = |why: String| Error::User {
+            user: spec.to_owned(),
+            image: image.id.to_string(),
+            why,
+        };
+        let read =
+            |path: &str| read(&stack, path).map_err(|e| fail(format!("cannot read {path}: {e}")));
         look_up(spec, &read("/etc/passwd")?, &read("/etc/group")?).map_err(fail)
     }
 }
 
 /// A text file of the image; empty where there is none. What is not UTF-8 becomes what no name is.
 fn read(stack: &Stack, path: &str) -> std::io::Result<String> {
-    let Some(file) = stack.open_file(path.as_bytes())? else { return Ok(String::new()) };
+    let Some(file) = stack.open_file(path.as_bytes())? else {
+        return Ok(String::new());
+    };
     let mut data = Vec::new();
     file.take(LARGEST + 1).read_to_end(&mut data)?;
     if data.len() as u64 > LARGEST {
-        return Err(crate::error::invalid(format!("{} is larger than {LARGEST} bytes", Path::new(path).display())));
+        return Err(crate::error::invalid(format!(
+            "{} is larger than {LARGEST} bytes",
+            Path::new(path).display()
+        )));
     }
     Ok(String::from_utf8_lossy(&data).into_owned())
 }
@@ -71,9 +82,19 @@ struct Group<'a> {
 fn accounts(passwd: &str) -> impl Iterator<Item = Account<'_>> {
     passwd.lines().filter_map(|line| {
         let mut fields = line.trim().split(':');
-        let (name, _, uid, gid) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        let (name, _, uid, gid) = (
+            fields.next()?,
+            fields.next()?,
+            fields.next()?,
+            fields.next()?,
+        );
         let home = fields.nth(1).unwrap_or_default();
-        Some(Account { name, uid: id(uid)?, gid: id(gid)?, home })
+        Some(Account {
+            name,
+            uid: id(uid)?,
+            gid: id(gid)?,
+            home,
+        })
     })
 }
 
@@ -81,13 +102,25 @@ fn groups(group: &str) -> impl Iterator<Item = Group<'_>> {
     group.lines().filter_map(|line| {
         let mut fields = line.trim().split(':');
         let (name, _, gid) = (fields.next()?, fields.next()?, fields.next()?);
-        let members = fields.next().unwrap_or_default().split(',').filter(|m| !m.is_empty()).collect();
-        Some(Group { name, gid: id(gid)?, members })
+        let members = fields
+            .next()
+            .unwrap_or_default()
+            .split(',')
+            .filter(|m| !m.is_empty())
+            .collect();
+        Some(Group {
+            name,
+            gid: id(gid)?,
+            members,
+        })
     })
 }
 
 fn id(text: &str) -> Option<u32> {
-    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?.filter(|id| *id <= HIGHEST)
+    text.bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| text.parse().ok())?
+        .filter(|id| *id <= HIGHEST)
 }
 
 fn look_up(spec: &str, passwd: &str, group: &str) -> Result<User, String> {
@@ -102,28 +135,51 @@ fn look_up(spec: &str, passwd: &str, group: &str) -> Result<User, String> {
     }
     let account = match id(user) {
         Some(uid) => accounts(passwd).find(|a| a.uid == uid),
-        None => Some(accounts(passwd).find(|a| a.name == user).ok_or_else(|| unknown(user, "user", "/etc/passwd"))?),
+        None => Some(
+            accounts(passwd)
+                .find(|a| a.name == user)
+                .ok_or_else(|| unknown(user, "user", "/etc/passwd"))?,
+        ),
     };
-    let uid = account.as_ref().map_or_else(|| id(user), |a| Some(a.uid)).unwrap_or_default();
+    let uid = account
+        .as_ref()
+        .map_or_else(|| id(user), |a| Some(a.uid))
+        .unwrap_or_default();
     let gid = match group_spec {
         None => account.as_ref().map_or(0, |a| a.gid),
         Some(text) => match id(text) {
             Some(gid) => gid,
-            None => groups(group).find(|g| g.name == text).ok_or_else(|| unknown(text, "group", "/etc/group"))?.gid,
+            None => {
+                groups(group)
+                    .find(|g| g.name == text)
+                    .ok_or_else(|| unknown(text, "group", "/etc/group"))?
+                    .gid
+            }
         },
     };
     let mut all = vec![gid];
     if let Some(account) = &account {
         // A group of the user's own name is no supplementary one, even where it lists the user.
-        let theirs = groups(group).filter(|g| g.name != account.name && g.members.contains(&account.name));
+        let theirs =
+            groups(group).filter(|g| g.name != account.name && g.members.contains(&account.name));
         for other in theirs {
             if !all.contains(&other.gid) {
                 all.push(other.gid);
             }
         }
     }
-    let home = account.as_ref().map(|a| a.home).filter(|home| home.starts_with('/')).unwrap_or("/");
-    Ok(User { uid, gid, groups: all, home: home.to_owned(), name: account.map(|a| a.name.to_owned()) })
+    let home = account
+        .as_ref()
+        .map(|a| a.home)
+        .filter(|home| home.starts_with('/'))
+        .unwrap_or("/");
+    Ok(User {
+        uid,
+        gid,
+        groups: all,
+        home: home.to_owned(),
+        name: account.map(|a| a.name.to_owned()),
+    })
 }
 
 fn unknown(name: &str, what: &str, file: &str) -> String {
@@ -148,10 +204,24 @@ mod tests {
             ("", 0, 0, &[0, 10][..], "/root", Some("root")),
             ("0", 0, 0, &[0, 10], "/root", Some("root")),
             ("app", 1000, 1001, &[1001, 10, 44], "/home/app", Some("app")),
-            ("1000", 1000, 1001, &[1001, 10, 44], "/home/app", Some("app")),
+            (
+                "1000",
+                1000,
+                1001,
+                &[1001, 10, 44],
+                "/home/app",
+                Some("app"),
+            ),
             ("app:video", 1000, 44, &[44, 10], "/home/app", Some("app")),
             ("app:77", 1000, 77, &[77, 10, 44], "/home/app", Some("app")),
-            ("app:", 1000, 1001, &[1001, 10, 44], "/home/app", Some("app")),
+            (
+                "app:",
+                1000,
+                1001,
+                &[1001, 10, 44],
+                "/home/app",
+                Some("app"),
+            ),
             (":wheel", 0, 10, &[10], "/root", Some("root")),
             ("4242", 4242, 0, &[0], "/", None),
             ("4242:4343", 4242, 4343, &[4343], "/", None),
@@ -160,7 +230,17 @@ mod tests {
             ("2147483647", 2147483647, 0, &[0], "/", None),
         ] {
             let user = look_up(spec, PASSWD, GROUP).unwrap();
-            assert_eq!((user.uid, user.gid, &user.groups[..], user.home.as_str(), user.name.as_deref()), (uid, gid, groups, home, name), "{spec}");
+            assert_eq!(
+                (
+                    user.uid,
+                    user.gid,
+                    &user.groups[..],
+                    user.home.as_str(),
+                    user.name.as_deref()
+                ),
+                (uid, gid, groups, home, name),
+                "{spec}"
+            );
         }
         assert_eq!(look_up("12", "", "").unwrap().groups, [0]);
     }

@@ -1,9 +1,10 @@
 //! The monitor process: `cofferdam-monitor` with a start request on standard input (see
-//! [`cofferdam_monitor::protocol::Start`]), or `cofferdam-monitor pause`.
+//! [`cofferdam_monitor::protocol::Start`]), `cofferdam-monitor pause`, or `cofferdam-monitor canary`.
 //!
 //! One thread, blocking nowhere but where a child is between fork and exec.
 
 mod awaited;
+mod canary;
 mod conn;
 mod console;
 mod cri_log;
@@ -24,9 +25,13 @@ mod sys;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|mode| mode == "pause") {
-        pause::run();
-        return ExitCode::SUCCESS;
+    match std::env::args_os().nth(1) {
+        Some(mode) if mode == "pause" => {
+            pause::run();
+            return ExitCode::SUCCESS;
+        }
+        Some(mode) if mode == "canary" => return canary::run(),
+        _ => {}
     }
     // The reason was given in the answer to the start request.
     match start::run() {

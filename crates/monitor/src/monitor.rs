@@ -245,7 +245,7 @@ impl Monitor {
             return;
         };
         let conn = self.conns.swap_remove(at);
-        if false && let Mode::Attached(proc) = conn.mode {
+        if let Mode::Attached(proc) = conn.mode {
             self.detached(proc);
         }
     }

@@ -358,6 +358,22 @@ fn mounts_stay_inside() {
 }
 
 #[test]
+fn mounts_stay_inside_where_the_machine_shares_them() {
+    let dir = tempfile::tempdir().unwrap();
+    // As under systemd, which makes / shared.
+    let script = dir.path().join("shared");
+    let body = format!("#!/bin/sh\nexec /usr/bin/unshare -m --propagation shared {}\n", binary().display());
+    std::fs::write(&script, body).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let start = Start { socket: dir.path().join("m.sock"), exit_dir: dir.path().to_owned(), ..Start::default() };
+    let (client, mut child) = start_monitor(&script, &start).unwrap();
+    let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", child.id())).unwrap();
+    assert!(mounts.contains(" master:") && !mounts.contains(" shared:"), "{mounts}");
+    client.shutdown().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
 fn namespaces_and_settings() {
     let pod = Pod::with(|start| {
         start.unshare_net = true;
@@ -572,7 +588,10 @@ fn rss(pid: u32) -> u64 {
 #[test]
 fn shutdown_leaves_nothing() {
     let mut pod = Pod::new();
-    let (_, kept) = pod.spawn(&sh("kept", "trap '' TERM; while :; do sleep 1; done"));
+    let mut spawn = sh("kept", "trap '' TERM; setsid sleep 1000 & while :; do sleep 1; done");
+    // What it leaves in another session is the monitor's only after its own end.
+    spawn.stdio = pipes(Some(&pod.path("log")));
+    let (_, kept) = pod.spawn(&spawn);
     // One that nobody keeps, in a session of its own, and a command that has not ended.
     let mut spawn = sh("left", "setsid sh -c 'echo $$ > \"$OUT\"; exec sleep 1000' & sleep 0.1");
     spawn.env.push(("OUT".into(), pod.path("stray").to_string_lossy().into_owned()));

@@ -191,6 +191,9 @@ fn an_exit_waits_for_output_but_not_for_long() {
     pod.spawn(&spawn);
     let exit = pod.wait("a");
     assert_eq!((exit.code, exit.stdout.as_slice()), (6, &b"early\n"[..]));
+    // What a descendant writes right after the end belongs to it.
+    pod.spawn(&with(sh("b", "{ sleep 0.02; echo late; } & echo early; exit 6"), Stdio::Capture { max: 100 }));
+    assert_eq!(pod.wait("b").stdout, b"early\nlate\n");
 }
 
 #[test]
@@ -313,6 +316,16 @@ fn memory_is_bounded_and_a_stuck_client_stops_nothing() {
     assert!(pod.client.wait_timeout("b", Duration::from_millis(50)).unwrap().is_none(), "it waits");
     let (out, _, exit) = collect(stream);
     assert_eq!((out.len(), exit.unwrap().code), (100_000_000, 0));
+    // Input for a process that does not read waits at the client.
+    pod.spawn(&with(sh("c", "sleep 1000"), pipes(None, true)));
+    let stream = pod.connect().attach("c").unwrap();
+    let closer = stream.reader.closer().unwrap();
+    let mut writer = stream.writer;
+    let writing = std::thread::spawn(move || writer.stdin(&vec![b'x'; 50_000_000]));
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!writing.is_finished() && anon() < before + 512, "{before} KiB before, {} KiB", anon());
+    closer.close();
+    assert!(matches!(writing.join().unwrap(), Err(Error::Gone { .. })));
 }
 
 /// A bundle with busybox as its whole root, and crun's arguments.

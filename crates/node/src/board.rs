@@ -21,7 +21,13 @@ pub(crate) struct Board {
 impl Board {
     pub(crate) fn new(views: Vec<PodView>) -> Self {
         let views = views.into_iter().map(Arc::new).collect();
-        Self { inner: Mutex::new(Inner { views, watchers: Vec::new() }), ended: Condvar::new() }
+        Self {
+            inner: Mutex::new(Inner {
+                views,
+                watchers: Vec::new(),
+            }),
+            ended: Condvar::new(),
+        }
     }
 
     /// Puts `view` up, where it says something new.
@@ -31,7 +37,9 @@ impl Board {
             return;
         }
         let view = Arc::new(view);
-        inner.watchers.retain(|watcher| watcher.send(view.clone()).is_ok());
+        inner
+            .watchers
+            .retain(|watcher| watcher.send(view.clone()).is_ok());
         if view.ended {
             self.ended.notify_all();
         }
@@ -54,7 +62,9 @@ impl Board {
 
     pub(crate) fn wait_all(&self) -> Vec<Arc<PodView>> {
         let inner = lock(&self.inner);
-        let inner = self.ended.wait_while(inner, |inner| inner.views.iter().any(|view| !view.ended));
+        let inner = self
+            .ended
+            .wait_while(inner, |inner| inner.views.iter().any(|view| !view.ended));
         inner.unwrap_or_else(PoisonError::into_inner).views.clone()
     }
 }

@@ -34,7 +34,10 @@ impl Bell {
         let count = lock(&self.count);
         match timeout {
             None => drop(self.rung.wait_while(count, |now| *now == seen)),
-            Some(limit) => drop(self.rung.wait_timeout_while(count, limit, |now| *now == seen)),
+            Some(limit) => drop(
+                self.rung
+                    .wait_timeout_while(count, limit, |now| *now == seen),
+            ),
         }
     }
 }
@@ -65,7 +68,9 @@ impl Clock for SystemClock {
     }
 
     fn unix_nanos(&self) -> i64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
     }
 
@@ -94,8 +99,14 @@ impl ManualClock {
 
     /// Blocks until somebody waits for the moment `until`; false where nobody does for long.
     pub fn awaited(&self, until: Duration) -> bool {
-        let nobody = |waiting: &mut Vec<(Weak<Bell>, Option<Duration>)>| !waiting.iter().any(|(_, u)| *u == Some(until));
-        let found = self.registered.wait_timeout_while(lock(&self.waiting), Duration::from_secs(20), nobody);
+        let nobody = |waiting: &mut Vec<(Weak<Bell>, Option<Duration>)>| {
+            !waiting.iter().any(|(_, u)| *u == Some(until))
+        };
+        let found = self.registered.wait_timeout_while(
+            lock(&self.waiting),
+            Duration::from_secs(20),
+            nobody,
+        );
         !found.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }

@@ -33,9 +33,17 @@ pub(crate) fn refusal(pod: &Pod) -> Option<String> {
         return Some("automountServiceAccountToken: true cannot be honoured, as no token exists without an API server".into());
     }
     let seccomp = |profile: Option<&SeccompProfile>| {
-        profile.filter(|p| p.kind != "Unconfined").map(|p| format!("seccompProfile {:?} cannot be honoured yet; leave it out or use Unconfined", p.kind))
+        profile.filter(|p| p.kind != "Unconfined").map(|p| {
+            format!(
+                "seccompProfile {:?} cannot be honoured yet; leave it out or use Unconfined",
+                p.kind
+            )
+        })
     };
-    let of_pod = spec.security_context.as_ref().and_then(|s| seccomp(s.seccomp_profile.as_ref()));
+    let of_pod = spec
+        .security_context
+        .as_ref()
+        .and_then(|s| seccomp(s.seccomp_profile.as_ref()));
     of_pod.or_else(|| {
         spec.init_containers.iter().chain(&spec.containers).find_map(|container| {
             let port = container.ports.iter().find_map(|p| p.host_port.filter(|port| *port != 0 && !spec.host_network));
@@ -46,20 +54,40 @@ pub(crate) fn refusal(pod: &Pod) -> Option<String> {
 }
 
 /// The request for a pod's sandbox. `dns` comes from [`crate::dns::dns`].
-pub(crate) fn sandbox(setup: &PodSetup, attempt: u32, log_directory: PathBuf, dns: Option<cofferdam_model::cri::Dns>) -> SandboxConfig {
+pub(crate) fn sandbox(
+    setup: &PodSetup,
+    attempt: u32,
+    log_directory: PathBuf,
+    dns: Option<cofferdam_model::cri::Dns>,
+) -> SandboxConfig {
     let (meta, spec) = (&setup.pod.metadata, &setup.pod.spec);
-    let node_or_pod = |node: bool| if node { NamespaceMode::Node } else { NamespaceMode::Pod };
+    let node_or_pod = |node: bool| {
+        if node {
+            NamespaceMode::Node
+        } else {
+            NamespaceMode::Pod
+        }
+    };
     let mut labels = meta.labels.clone();
     labels.extend(own_labels(&setup.pod));
     let mut annotations = meta.annotations.clone();
-    annotations.extend(setup.class.clone().map(|class| (CLASS_ANNOTATION.to_owned(), class)));
+    annotations.extend(
+        setup
+            .class
+            .clone()
+            .map(|class| (CLASS_ANNOTATION.to_owned(), class)),
+    );
     let sysctls = spec.security_context.iter().flat_map(|s| &s.sysctls);
     SandboxConfig {
         name: meta.name.clone(),
         namespace: meta.namespace_or_default().to_owned(),
         uid: meta.uid.clone().unwrap_or_default(),
         attempt,
-        hostname: if spec.host_network { String::new() } else { hostname(&setup.pod) },
+        hostname: if spec.host_network {
+            String::new()
+        } else {
+            hostname(&setup.pod)
+        },
         log_directory,
         dns,
         labels,
@@ -76,8 +104,14 @@ pub(crate) fn sandbox(setup: &PodSetup, attempt: u32, log_directory: PathBuf, dn
 fn own_labels(pod: &Pod) -> [(String, String); 3] {
     [
         (POD_NAME_LABEL.to_owned(), pod.metadata.name.clone()),
-        (POD_NAMESPACE_LABEL.to_owned(), pod.metadata.namespace_or_default().to_owned()),
-        (POD_UID_LABEL.to_owned(), pod.metadata.uid.clone().unwrap_or_default()),
+        (
+            POD_NAMESPACE_LABEL.to_owned(),
+            pod.metadata.namespace_or_default().to_owned(),
+        ),
+        (
+            POD_UID_LABEL.to_owned(),
+            pod.metadata.uid.clone().unwrap_or_default(),
+        ),
     ]
 }
 
@@ -92,12 +126,21 @@ fn pid_mode(spec: &PodSpec) -> NamespaceMode {
 /// The pod's host name, cut to what Linux takes, without `-` or `.` at the end
 /// (`truncatePodHostnameIfNeeded`).
 fn hostname(pod: &Pod) -> String {
-    let name = pod.spec.hostname.as_deref().filter(|h| !h.is_empty()).unwrap_or(&pod.metadata.name);
+    let name = pod
+        .spec
+        .hostname
+        .as_deref()
+        .filter(|h| !h.is_empty())
+        .unwrap_or(&pod.metadata.name);
     let mut end = name.len().min(MAX_HOSTNAME);
     while !name.is_char_boundary(end) {
         end -= 1;
     }
-    if end == name.len() { name.to_owned() } else { name[..end].trim_end_matches(['-', '.']).to_owned() }
+    if end == name.len() {
+        name.to_owned()
+    } else {
+        name[..end].trim_end_matches(['-', '.']).to_owned()
+    }
 }
 
 /// What is resolved for one start of a container.
@@ -117,35 +160,63 @@ pub(crate) fn log_path(container: &str, attempt: u32) -> PathBuf {
 }
 
 /// The request for one container. An error is one sentence.
-pub(crate) fn container(setup: &PodSetup, container: &Container, attempt: u32, resolved: Resolved) -> Result<ContainerConfig, String> {
+pub(crate) fn container(
+    setup: &PodSetup,
+    container: &Container,
+    attempt: u32,
+    resolved: Resolved,
+) -> Result<ContainerConfig, String> {
     let security = security(&setup.pod, container)?;
-    let message_path = container.termination_message_path.as_deref().unwrap_or(crate::termination::DEFAULT_PATH);
+    let message_path = container
+        .termination_message_path
+        .as_deref()
+        .unwrap_or(crate::termination::DEFAULT_PATH);
     if !message_path.starts_with('/') {
-        return Err(format!("terminationMessagePath {message_path:?} of container {:?} must be an absolute path", container.name));
+        return Err(format!(
+            "terminationMessagePath {message_path:?} of container {:?} must be an absolute path",
+            container.name
+        ));
     }
     let mut mounts = resolved.mounts;
-    mounts.push(Mount { container_path: message_path.into(), host_path: resolved.termination_file, ..Mount::default() });
+    mounts.push(Mount {
+        container_path: message_path.into(),
+        host_path: resolved.termination_file,
+        ..Mount::default()
+    });
     let mut labels: BTreeMap<String, String> = own_labels(&setup.pod).into();
     labels.insert(CONTAINER_NAME_LABEL.to_owned(), container.name.clone());
     Ok(ContainerConfig {
         name: container.name.clone(),
         attempt,
         image: container.image.clone(),
-        command: resolved.env.expand_all(&container.command).map_err(|e| e.0)?,
+        command: resolved
+            .env
+            .expand_all(&container.command)
+            .map_err(|e| e.0)?,
         args: resolved.env.expand_all(&container.args).map_err(|e| e.0)?,
         working_dir: container.working_dir.clone().unwrap_or_default(),
         env: resolved.env.vars,
         mounts,
         labels,
         annotations: BTreeMap::from([
-            ("io.kubernetes.container.restartCount".to_owned(), attempt.to_string()),
-            ("io.kubernetes.container.terminationMessagePath".to_owned(), message_path.to_owned()),
+            (
+                "io.kubernetes.container.restartCount".to_owned(),
+                attempt.to_string(),
+            ),
+            (
+                "io.kubernetes.container.terminationMessagePath".to_owned(),
+                message_path.to_owned(),
+            ),
         ]),
         log_path: log_path(&container.name, attempt),
         stdin: container.stdin,
         stdin_once: container.stdin_once,
         tty: container.tty,
-        resources: setup.containers.get(&container.name).cloned().unwrap_or_default(),
+        resources: setup
+            .containers
+            .get(&container.name)
+            .cloned()
+            .unwrap_or_default(),
         security,
     })
 }
@@ -155,10 +226,16 @@ fn security(pod: &Pod, container: &Container) -> Result<Security, String> {
     let of_pod = pod.spec.security_context.clone().unwrap_or_default();
     let own = container.security_context.clone().unwrap_or_default();
     let run_as_user = own.run_as_user.or(of_pod.run_as_user);
-    let run_as_non_root = own.run_as_non_root.or(of_pod.run_as_non_root).unwrap_or(false);
+    let run_as_non_root = own
+        .run_as_non_root
+        .or(of_pod.run_as_non_root)
+        .unwrap_or(false);
     if run_as_non_root && run_as_user == Some(0) {
         // The kubelet's sentence (`verifyRunAsNonRoot`); an image's user is checked by the engine.
-        return Err(format!("container's runAsUser breaks non-root policy (pod: {:?}, container: {})", pod.metadata.name, container.name));
+        return Err(format!(
+            "container's runAsUser breaks non-root policy (pod: {:?}, container: {})",
+            pod.metadata.name, container.name
+        ));
     }
     let mut supplemental_groups = of_pod.supplemental_groups;
     supplemental_groups.extend(of_pod.fs_group);

@@ -4,12 +4,24 @@ use serde_json::{Value, json};
 
 fn setup(spec: Value) -> PodSetup {
     let pod = json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u", "labels": {"app": "x", POD_NAME_LABEL: "forged"}}, "spec": spec});
-    PodSetup { pod: serde_json::from_value(pod).unwrap(), class: Some("gvisor".into()), ..PodSetup::default() }
+    PodSetup {
+        pod: serde_json::from_value(pod).unwrap(),
+        class: Some("gvisor".into()),
+        ..PodSetup::default()
+    }
 }
 
 fn security_of(pod: Value, own: Value) -> Result<Security, String> {
-    let setup = setup(json!({"securityContext": pod, "containers": [{"name": "c", "securityContext": own}]}));
-    container(&setup, &setup.pod.spec.containers[0], 0, Resolved::default()).map(|c| c.security)
+    let setup = setup(
+        json!({"securityContext": pod, "containers": [{"name": "c", "securityContext": own}]}),
+    );
+    container(
+        &setup,
+        &setup.pod.spec.containers[0],
+        0,
+        Resolved::default(),
+    )
+    .map(|c| c.security)
 }
 
 #[test]
@@ -17,19 +29,80 @@ fn security_is_merged() {
     let base = Security::default();
     let rows = vec![
         ("nothing", json!({}), json!({}), base.clone()),
-        ("the pod's", json!({"runAsUser": 1, "runAsGroup": 2, "runAsNonRoot": true}), json!({}), Security { run_as_user: Some(1), run_as_group: Some(2), run_as_non_root: true, ..base.clone() }),
-        ("the container's win", json!({"runAsUser": 1, "runAsGroup": 2, "runAsNonRoot": true}), json!({"runAsUser": 3, "runAsGroup": 4, "runAsNonRoot": false}), Security { run_as_user: Some(3), run_as_group: Some(4), ..base.clone() }),
-        ("fsGroup is a group of the processes", json!({"supplementalGroups": [5, 6], "fsGroup": 7}), json!({}), Security { supplemental_groups: vec![5, 6, 7], ..base.clone() }),
-        ("no escalation", json!({}), json!({"allowPrivilegeEscalation": false}), Security { no_new_privs: true, ..base.clone() }),
-        ("escalation", json!({}), json!({"allowPrivilegeEscalation": true}), base.clone()),
-        ("privileged, read-only", json!({}), json!({"privileged": true, "readOnlyRootFilesystem": true}), Security { privileged: true, readonly_rootfs: true, ..base.clone() }),
-        ("capabilities", json!({}), json!({"capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]}}), Security { add_capabilities: vec!["NET_ADMIN".into()], drop_capabilities: vec!["ALL".into()], ..base }),
+        (
+            "the pod's",
+            json!({"runAsUser": 1, "runAsGroup": 2, "runAsNonRoot": true}),
+            json!({}),
+            Security {
+                run_as_user: Some(1),
+                run_as_group: Some(2),
+                run_as_non_root: true,
+                ..base.clone()
+            },
+        ),
+        (
+            "the container's win",
+            json!({"runAsUser": 1, "runAsGroup": 2, "runAsNonRoot": true}),
+            json!({"runAsUser": 3, "runAsGroup": 4, "runAsNonRoot": false}),
+            Security {
+                run_as_user: Some(3),
+                run_as_group: Some(4),
+                ..base.clone()
+            },
+        ),
+        (
+            "fsGroup is a group of the processes",
+            json!({"supplementalGroups": [5, 6], "fsGroup": 7}),
+            json!({}),
+            Security {
+                supplemental_groups: vec![5, 6, 7],
+                ..base.clone()
+            },
+        ),
+        (
+            "no escalation",
+            json!({}),
+            json!({"allowPrivilegeEscalation": false}),
+            Security {
+                no_new_privs: true,
+                ..base.clone()
+            },
+        ),
+        (
+            "escalation",
+            json!({}),
+            json!({"allowPrivilegeEscalation": true}),
+            base.clone(),
+        ),
+        (
+            "privileged, read-only",
+            json!({}),
+            json!({"privileged": true, "readOnlyRootFilesystem": true}),
+            Security {
+                privileged: true,
+                readonly_rootfs: true,
+                ..base.clone()
+            },
+        ),
+        (
+            "capabilities",
+            json!({}),
+            json!({"capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]}}),
+            Security {
+                add_capabilities: vec!["NET_ADMIN".into()],
+                drop_capabilities: vec!["ALL".into()],
+                ..base
+            },
+        ),
     ];
     for (what, pod, own, expected) in rows {
         assert_eq!(security_of(pod, own), Ok(expected), "{what}");
     }
     let err = security_of(json!({"runAsNonRoot": true}), json!({"runAsUser": 0})).unwrap_err();
-    assert_eq!(err, "container's runAsUser breaks non-root policy (pod: \"p\", container: c)");
+    assert_eq!(
+        err,
+        "container's runAsUser breaks non-root policy (pod: \"p\", container: c)"
+    );
 }
 
 #[test]
@@ -38,8 +111,14 @@ fn namespaces() {
     for (spec, expected) in [
         (json!({}), [Pod, Container, Pod]),
         (json!({"shareProcessNamespace": true}), [Pod, Pod, Pod]),
-        (json!({"shareProcessNamespace": false}), [Pod, Container, Pod]),
-        (json!({"hostNetwork": true, "hostPID": true, "hostIPC": true}), [Node, Node, Node]),
+        (
+            json!({"shareProcessNamespace": false}),
+            [Pod, Container, Pod],
+        ),
+        (
+            json!({"hostNetwork": true, "hostPID": true, "hostIPC": true}),
+            [Node, Node, Node],
+        ),
     ] {
         let config = sandbox(&setup(spec.clone()), 0, PathBuf::new(), None);
         assert_eq!([config.network, config.pid, config.ipc], expected, "{spec}");
@@ -49,7 +128,12 @@ fn namespaces() {
 
 #[test]
 fn sandbox_identity_cannot_be_forged_by_labels() {
-    let config = sandbox(&setup(json!({"securityContext": {"sysctls": [{"name": "net.a", "value": "1"}]}})), 2, "/l".into(), None);
+    let config = sandbox(
+        &setup(json!({"securityContext": {"sysctls": [{"name": "net.a", "value": "1"}]}})),
+        2,
+        "/l".into(),
+        None,
+    );
     assert_eq!(config.labels[POD_NAME_LABEL], "p");
     assert_eq!(config.labels["app"], "x");
     assert_eq!(config.annotations[CLASS_ANNOTATION], "gvisor");
@@ -58,7 +142,11 @@ fn sandbox_identity_cannot_be_forged_by_labels() {
 
 #[test]
 fn host_names_are_cut() {
-    for (name, expected) in [("web".to_owned(), "web".to_owned()), ("a".repeat(62) + "-b", "a".repeat(62)), ("a".repeat(64), "a".repeat(63))] {
+    for (name, expected) in [
+        ("web".to_owned(), "web".to_owned()),
+        ("a".repeat(62) + "-b", "a".repeat(62)),
+        ("a".repeat(64), "a".repeat(63)),
+    ] {
         let setup = setup(json!({"hostname": name}));
         assert_eq!(hostname(&setup.pod), expected);
     }
@@ -66,11 +154,33 @@ fn host_names_are_cut() {
 
 #[test]
 fn the_termination_file_is_mounted() {
-    let setup = setup(json!({"containers": [{"name": "c"}, {"name": "d", "terminationMessagePath": "/t"}, {"name": "e", "terminationMessagePath": "t"}]}));
-    let build = |i: usize| container(&setup, &setup.pod.spec.containers[i], 3, Resolved { termination_file: "/v/c/3".into(), ..Resolved::default() });
+    let setup = setup(
+        json!({"containers": [{"name": "c"}, {"name": "d", "terminationMessagePath": "/t"}, {"name": "e", "terminationMessagePath": "t"}]}),
+    );
+    let build = |i: usize| {
+        container(
+            &setup,
+            &setup.pod.spec.containers[i],
+            3,
+            Resolved {
+                termination_file: "/v/c/3".into(),
+                ..Resolved::default()
+            },
+        )
+    };
     let config = build(0).unwrap();
-    assert_eq!(config.mounts, [Mount { container_path: "/dev/termination-log".into(), host_path: "/v/c/3".into(), ..Mount::default() }]);
-    assert_eq!((config.attempt, config.log_path), (3, PathBuf::from("c/3.log")));
+    assert_eq!(
+        config.mounts,
+        [Mount {
+            container_path: "/dev/termination-log".into(),
+            host_path: "/v/c/3".into(),
+            ..Mount::default()
+        }]
+    );
+    assert_eq!(
+        (config.attempt, config.log_path),
+        (3, PathBuf::from("c/3.log"))
+    );
     assert_eq!(build(1).unwrap().mounts[0].container_path, Path::new("/t"));
     assert!(build(2).unwrap_err().contains("must be an absolute path"));
 }
@@ -78,14 +188,35 @@ fn the_termination_file_is_mounted() {
 #[test]
 fn what_cannot_be_honoured_is_refused() {
     for (spec, expected) in [
-        (json!({"containers": [{"name": "c", "ports": [{"containerPort": 80}]}]}), None),
-        (json!({"hostNetwork": true, "containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]}), None),
-        (json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]}), Some("hostPort 80")),
-        (json!({"automountServiceAccountToken": true}), Some("automountServiceAccountToken")),
+        (
+            json!({"containers": [{"name": "c", "ports": [{"containerPort": 80}]}]}),
+            None,
+        ),
+        (
+            json!({"hostNetwork": true, "containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]}),
+            None,
+        ),
+        (
+            json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]}),
+            Some("hostPort 80"),
+        ),
+        (
+            json!({"automountServiceAccountToken": true}),
+            Some("automountServiceAccountToken"),
+        ),
         (json!({"automountServiceAccountToken": false}), None),
-        (json!({"securityContext": {"seccompProfile": {"type": "Unconfined"}}}), None),
-        (json!({"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}), Some("seccompProfile \"RuntimeDefault\"")),
-        (json!({"initContainers": [{"name": "c", "securityContext": {"seccompProfile": {"type": "Localhost"}}}]}), Some("seccompProfile \"Localhost\"")),
+        (
+            json!({"securityContext": {"seccompProfile": {"type": "Unconfined"}}}),
+            None,
+        ),
+        (
+            json!({"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}),
+            Some("seccompProfile \"RuntimeDefault\""),
+        ),
+        (
+            json!({"initContainers": [{"name": "c", "securityContext": {"seccompProfile": {"type": "Localhost"}}}]}),
+            Some("seccompProfile \"Localhost\""),
+        ),
     ] {
         let mut spec = spec;
         if spec.get("containers").is_none() {
@@ -94,7 +225,10 @@ fn what_cannot_be_honoured_is_refused() {
         let found = refusal(&setup(spec.clone()).pod);
         match expected {
             None => assert_eq!(found, None, "{spec}"),
-            Some(part) => assert!(found.as_ref().is_some_and(|f| f.starts_with(part)), "{spec}: {found:?}"),
+            Some(part) => assert!(
+                found.as_ref().is_some_and(|f| f.starts_with(part)),
+                "{spec}: {found:?}"
+            ),
         }
     }
 }

@@ -112,12 +112,19 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) fn new(most: usize) -> Self {
-        Self { most: most.max(1), state: Mutex::new((0, 0)), moved: Condvar::new() }
+        Self {
+            most: most.max(1),
+            state: Mutex::new((0, 0)),
+            moved: Condvar::new(),
+        }
     }
 
     pub(crate) fn enter(self: &Arc<Self>, ticket: usize) -> Permit {
         let wait = |state: &mut (usize, usize)| state.0 != ticket || state.1 >= self.most;
-        let mut state = self.moved.wait_while(lock(&self.state), wait).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self
+            .moved
+            .wait_while(lock(&self.state), wait)
+            .unwrap_or_else(PoisonError::into_inner);
         *state = (ticket + 1, state.1 + 1);
         self.moved.notify_all();
         Permit(self.clone())

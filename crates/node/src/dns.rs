@@ -15,28 +15,39 @@ const MAX_FILE: usize = 64 * 1024;
 /// The settings for a pod; `None` takes the machine's as they are. `machine` reads the machine's
 /// settings and is asked only where the pod adds to them. An error is one sentence.
 pub(crate) fn dns(spec: &PodSpec, machine: impl FnOnce() -> Dns) -> Result<Option<Dns>, String> {
-    let mut dns = match (spec.dns_policy.as_deref().unwrap_or("ClusterFirst"), &spec.dns_config) {
+    let mut dns = match (
+        spec.dns_policy.as_deref().unwrap_or("ClusterFirst"),
+        &spec.dns_config,
+    ) {
         ("ClusterFirst" | "ClusterFirstWithHostNet" | "Default", None) => return Ok(None),
         ("ClusterFirst" | "ClusterFirstWithHostNet" | "Default", Some(_)) => machine(),
         ("None", _) => Dns::default(),
-        (other, _) => return Err(format!("dnsPolicy {other:?} is unknown; use ClusterFirst, Default or None")),
+        (other, _) => {
+            return Err(format!(
+                "dnsPolicy {other:?} is unknown; use ClusterFirst, Default or None"
+            ));
+        }
     };
     let added = spec.dns_config.clone().unwrap_or_default();
     add(&mut dns.servers, added.nameservers);
     add(&mut dns.searches, added.searches);
     for option in added.options {
         // The pod's option takes the place of the machine's of the same name.
-        dns.options.retain(|o| o.split(':').next() != Some(option.name.as_str()));
-        dns.options.push(match option.value.filter(|v| !v.is_empty()) {
-            Some(value) => format!("{}:{value}", option.name),
-            None => option.name,
-        });
+        dns.options
+            .retain(|o| o.split(':').next() != Some(option.name.as_str()));
+        dns.options
+            .push(match option.value.filter(|v| !v.is_empty()) {
+                Some(value) => format!("{}:{value}", option.name),
+                None => option.name,
+            });
     }
     if dns.servers.is_empty() {
         return Err("dnsPolicy None needs at least one of dnsConfig.nameservers".into());
     }
     if dns.servers.len() > MAX_SERVERS || dns.searches.len() > MAX_SEARCHES {
-        return Err(format!("the pod has more than {MAX_SERVERS} name servers or {MAX_SEARCHES} search domains with the machine's; use dnsPolicy None or fewer of them"));
+        return Err(format!(
+            "the pod has more than {MAX_SERVERS} name servers or {MAX_SEARCHES} search domains with the machine's; use dnsPolicy None or fewer of them"
+        ));
     }
     Ok(Some(dns))
 }
@@ -87,24 +98,51 @@ mod tests {
 
     fn resolve(spec: Value) -> Result<Option<Dns>, String> {
         let spec: PodSpec = serde_json::from_value(spec).unwrap();
-        dns(&spec, || parse("# note\nnameserver 10.0.0.1\nsearch old\nsearch a b\noptions ndots:1 edns0\n"))
+        dns(&spec, || {
+            parse("# note\nnameserver 10.0.0.1\nsearch old\nsearch a b\noptions ndots:1 edns0\n")
+        })
     }
 
     #[test]
     fn policies() {
-        let text = |d: Dns| format!("{} | {} | {}", d.servers.join(" "), d.searches.join(" "), d.options.join(" "));
+        let text = |d: Dns| {
+            format!(
+                "{} | {} | {}",
+                d.servers.join(" "),
+                d.searches.join(" "),
+                d.options.join(" ")
+            )
+        };
         let config = json!({"nameservers": ["1.1.1.1", "10.0.0.1"], "searches": ["c", "a"], "options": [{"name": "ndots", "value": "5"}, {"name": "rotate"}]});
         let rows = [
             (json!({}), Ok(None)),
             (json!({"dnsPolicy": "Default"}), Ok(None)),
-            (json!({"dnsConfig": config}), Ok(Some("10.0.0.1 1.1.1.1 | a b c | edns0 ndots:5 rotate"))),
-            (json!({"dnsPolicy": "None", "dnsConfig": config}), Ok(Some("1.1.1.1 10.0.0.1 | c a | ndots:5 rotate"))),
-            (json!({"dnsPolicy": "None"}), Err("dnsPolicy None needs at least one of dnsConfig.nameservers")),
-            (json!({"dnsPolicy": "x"}), Err("dnsPolicy \"x\" is unknown; use ClusterFirst, Default or None")),
+            (
+                json!({"dnsConfig": config}),
+                Ok(Some("10.0.0.1 1.1.1.1 | a b c | edns0 ndots:5 rotate")),
+            ),
+            (
+                json!({"dnsPolicy": "None", "dnsConfig": config}),
+                Ok(Some("1.1.1.1 10.0.0.1 | c a | ndots:5 rotate")),
+            ),
+            (
+                json!({"dnsPolicy": "None"}),
+                Err("dnsPolicy None needs at least one of dnsConfig.nameservers"),
+            ),
+            (
+                json!({"dnsPolicy": "x"}),
+                Err("dnsPolicy \"x\" is unknown; use ClusterFirst, Default or None"),
+            ),
         ];
         for (spec, expected) in rows {
             let found = resolve(spec.clone()).map(|d| d.map(text));
-            assert_eq!(found, expected.map(|e| e.map(str::to_owned)).map_err(str::to_owned), "{spec}");
+            assert_eq!(
+                found,
+                expected
+                    .map(|e| e.map(str::to_owned))
+                    .map_err(str::to_owned),
+                "{spec}"
+            );
         }
         assert!(resolve(json!({"dnsConfig": {"nameservers": ["1", "2", "3"]}})).is_err());
     }

@@ -47,7 +47,12 @@ impl Worker {
     }
 
     fn end_containers(&mut self) {
-        let live = |index: &usize| matches!(self.state.containers[*index].life, Life::Hook | Life::Running);
+        let live = |index: &usize| {
+            matches!(
+                self.state.containers[*index].life,
+                Life::Hook | Life::Running
+            )
+        };
         let indices: Vec<usize> = (0..self.records.len()).filter(live).collect();
         let target = |index: &usize| {
             let container = self.container(*index);
@@ -55,14 +60,27 @@ impl Worker {
                 name: container.name.clone(),
                 id: self.records[*index].id.clone()?,
                 sidecar: self.state.containers[*index].role == Role::Sidecar,
-                pre_stop: container.lifecycle.as_ref().and_then(|l| l.pre_stop.clone()),
+                pre_stop: container
+                    .lifecycle
+                    .as_ref()
+                    .and_then(|l| l.pre_stop.clone()),
             })
         };
         let targets: Vec<Target> = indices.iter().filter_map(target).collect();
         // In a dead sandbox there is nobody to tell.
         if !matches!(self.state.sandbox, SandboxLife::Died(_)) {
-            let grace = self.control.stop_asked().flatten().unwrap_or_else(|| self.own_grace());
-            let trouble = stop_containers(&*self.shared.runtime, &*self.shared.clock, &self.control, &targets, grace);
+            let grace = self
+                .control
+                .stop_asked()
+                .flatten()
+                .unwrap_or_else(|| self.own_grace());
+            let trouble = stop_containers(
+                &*self.shared.runtime,
+                &*self.shared.clock,
+                &self.control,
+                &targets,
+                grace,
+            );
             for (reason, message) in trouble {
                 self.event(true, reason, message);
             }
@@ -77,12 +95,18 @@ impl Worker {
         let mut wait = FIRST_WAIT;
         for attempt in 1..=MAX_REMOVALS {
             let runtime = &self.shared.runtime;
-            let removed = runtime.stop_pod_sandbox(sandbox).and_then(|()| runtime.remove_pod_sandbox(sandbox));
+            let removed = runtime
+                .stop_pod_sandbox(sandbox)
+                .and_then(|()| runtime.remove_pod_sandbox(sandbox));
             let err = match removed {
                 Ok(()) | Err(Error::NotFound(_)) => return true,
                 Err(err) => err,
             };
-            self.event(true, "FailedKillPod", format!("its sandbox could not be removed: {err}"));
+            self.event(
+                true,
+                "FailedKillPod",
+                format!("its sandbox could not be removed: {err}"),
+            );
             if attempt == MAX_REMOVALS {
                 self.view.left_behind = Some(format!(
                     "its sandbox {} could not be removed in {attempt} tries, and its volumes stay with it: {err}; it is tried again at the next start of Cofferdam",
@@ -90,7 +114,11 @@ impl Worker {
                 ));
                 break;
             }
-            self.view.left_behind = Some(format!("its sandbox {} could not be removed: {err}; tried again in {} s", sandbox.short(), wait.as_secs()));
+            self.view.left_behind = Some(format!(
+                "its sandbox {} could not be removed: {err}; tried again in {} s",
+                sandbox.short(),
+                wait.as_secs()
+            ));
             let until = self.now() + wait;
             self.publish();
             self.pause(until);
@@ -102,13 +130,17 @@ impl Worker {
     fn pause(&self, until: Duration) {
         while self.now() < until {
             let seen = self.control.bell.count();
-            self.shared.clock.wait(&self.control.bell, seen, Some(until));
+            self.shared
+                .clock
+                .wait(&self.control.bell, seen, Some(until));
         }
     }
 
     fn remove_volumes(&mut self) {
         if let Some(Err(err)) = self.volumes.as_ref().map(|volumes| volumes.remove()) {
-            self.view.left_behind = Some(format!("its volumes could not be removed: {err}; remove them by hand"));
+            self.view.left_behind = Some(format!(
+                "its volumes could not be removed: {err}; remove them by hand"
+            ));
         }
     }
 }

@@ -52,8 +52,18 @@ impl Environment {
 
     /// Replaces `$(NAME)` in each text of a command.
     pub fn expand_all(&self, texts: &[String]) -> Result<Vec<String>, EnvError> {
-        let vars: HashMap<&str, &str> = self.vars.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        texts.iter().map(|text| expand(text, |name| vars.get(name).copied()).map_err(|e| EnvError(format!("command: {e}")))).collect()
+        let vars: HashMap<&str, &str> = self
+            .vars
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.as_str()))
+            .collect();
+        texts
+            .iter()
+            .map(|text| {
+                expand(text, |name| vars.get(name).copied())
+                    .map_err(|e| EnvError(format!("command: {e}")))
+            })
+            .collect()
     }
 }
 
@@ -65,14 +75,18 @@ pub fn environment(sources: Sources<'_>, container: &Container) -> Result<Enviro
         add_whole_object(sources, from, &mut env, &mut places)?;
     }
     for var in &container.env {
-        let value = match (var.value.as_deref(), &var.value_from) {
-            (Some(text), _) if !text.is_empty() => {
-                let lookup = |name: &str| places.get(name).map(|&at: &usize| env.vars[at].1.as_str());
-                Some(expand(text, lookup).map_err(|err| EnvError(format!("environment variable {}: {err}", var.name)))?)
-            }
-            (_, Some(source)) => from_source(sources, container, source)?,
-            _ => Some(String::new()),
-        };
+        let value =
+            match (var.value.as_deref(), &var.value_from) {
+                (Some(text), _) if !text.is_empty() => {
+                    let lookup =
+                        |name: &str| places.get(name).map(|&at: &usize| env.vars[at].1.as_str());
+                    Some(expand(text, lookup).map_err(|err| {
+                        EnvError(format!("environment variable {}: {err}", var.name))
+                    })?)
+                }
+                (_, Some(source)) => from_source(sources, container, source)?,
+                _ => Some(String::new()),
+            };
         if let Some(value) = value {
             env.set(&mut places, &var.name, value);
         }
@@ -89,20 +103,34 @@ fn add_whole_object(
     let namespace = sources.pod.metadata.namespace_or_default();
     let (what, name, entries) = if let Some(reference) = &from.config_map_ref {
         let optional = reference.optional == Some(true);
-        let Some(map) = config_map(sources, &reference.name, optional)? else { return Ok(()) };
-        let entries: Vec<_> = map.data.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        let Some(map) = config_map(sources, &reference.name, optional)? else {
+            return Ok(());
+        };
+        let entries: Vec<_> = map
+            .data
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
         ("configMap", &reference.name, entries)
     } else if let Some(reference) = &from.secret_ref {
         let optional = reference.optional == Some(true);
-        let Some(secret) = secret(sources, &reference.name, optional)? else { return Ok(()) };
-        let keys: std::collections::BTreeSet<_> = secret.data.keys().chain(secret.string_data.keys()).collect();
+        let Some(secret) = secret(sources, &reference.name, optional)? else {
+            return Ok(());
+        };
+        let keys: std::collections::BTreeSet<_> = secret
+            .data
+            .keys()
+            .chain(secret.string_data.keys())
+            .collect();
         let mut entries = Vec::with_capacity(keys.len());
         for key in keys {
             entries.push((key.clone(), secret_text(secret, key)?.unwrap_or_default()));
         }
         ("secret", &reference.name, entries)
     } else {
-        return Err(EnvError("an entry of envFrom has neither configMapRef nor secretRef; give it one".into()));
+        return Err(EnvError(
+            "an entry of envFrom has neither configMapRef nor secretRef; give it one".into(),
+        ));
     };
     let mut skipped = Vec::new();
     for (key, value) in entries {
@@ -124,15 +152,24 @@ fn add_whole_object(
 
 /// Kubernetes 1.34 takes every printable ASCII character but `=` (KEP-4369).
 fn valid_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=')
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| (b' '..=b'~').contains(&b) && b != b'=')
 }
 
 /// `None`: the variable is left out, as what it names is optional and missing.
-fn from_source(sources: Sources<'_>, container: &Container, source: &EnvSource) -> Result<Option<String>, EnvError> {
+fn from_source(
+    sources: Sources<'_>,
+    container: &Container,
+    source: &EnvSource,
+) -> Result<Option<String>, EnvError> {
     let namespace = sources.pod.metadata.namespace_or_default();
     let missing_key = |kind: &str, name: &str, key: &str, optional: Option<bool>| match optional {
         Some(true) => Ok(None),
-        _ => Err(EnvError(format!("couldn't find key {key} in {kind} {namespace}/{name}"))),
+        _ => Err(EnvError(format!(
+            "couldn't find key {key} in {kind} {namespace}/{name}"
+        ))),
     };
     if let Some(field) = &source.field_ref {
         return field_value(sources, &field.field_path).map(Some);
@@ -141,14 +178,18 @@ fn from_source(sources: Sources<'_>, container: &Container, source: &EnvSource) 
         return resource_value(sources, container, reference).map(Some);
     }
     if let Some(key) = &source.config_map_key_ref {
-        let Some(map) = config_map(sources, &key.name, key.optional == Some(true))? else { return Ok(None) };
+        let Some(map) = config_map(sources, &key.name, key.optional == Some(true))? else {
+            return Ok(None);
+        };
         return match map.data.get(&key.key) {
             Some(value) => Ok(Some(value.clone())),
             None => missing_key("ConfigMap", &key.name, &key.key, key.optional),
         };
     }
     if let Some(key) = &source.secret_key_ref {
-        let Some(secret) = secret(sources, &key.name, key.optional == Some(true))? else { return Ok(None) };
+        let Some(secret) = secret(sources, &key.name, key.optional == Some(true))? else {
+            return Ok(None);
+        };
         return match secret_text(secret, &key.key)? {
             Some(value) => Ok(Some(value)),
             None => missing_key("Secret", &key.name, &key.key, key.optional),
@@ -157,15 +198,29 @@ fn from_source(sources: Sources<'_>, container: &Container, source: &EnvSource) 
     Ok(Some(String::new()))
 }
 
-fn config_map<'a>(sources: Sources<'a>, name: &str, optional: bool) -> Result<Option<&'a ConfigMap>, EnvError> {
-    match sources.objects.config_map(sources.pod.metadata.namespace_or_default(), name) {
+fn config_map<'a>(
+    sources: Sources<'a>,
+    name: &str,
+    optional: bool,
+) -> Result<Option<&'a ConfigMap>, EnvError> {
+    match sources
+        .objects
+        .config_map(sources.pod.metadata.namespace_or_default(), name)
+    {
         None if !optional => Err(EnvError(format!("configmap {name:?} not found"))),
         found => Ok(found),
     }
 }
 
-fn secret<'a>(sources: Sources<'a>, name: &str, optional: bool) -> Result<Option<&'a Secret>, EnvError> {
-    match sources.objects.secret(sources.pod.metadata.namespace_or_default(), name) {
+fn secret<'a>(
+    sources: Sources<'a>,
+    name: &str,
+    optional: bool,
+) -> Result<Option<&'a Secret>, EnvError> {
+    match sources
+        .objects
+        .secret(sources.pod.metadata.namespace_or_default(), name)
+    {
         None if !optional => Err(EnvError(format!("secret {name:?} not found"))),
         found => Ok(found),
     }
@@ -176,7 +231,11 @@ pub(crate) fn secret_bytes(secret: &Secret, key: &str) -> Result<Option<Vec<u8>>
     if let Some(text) = secret.string_data.get(key) {
         return Ok(Some(text.clone().into_bytes()));
     }
-    secret.data.get(key).map(|data| decode(data, "secret", &secret.metadata.name, key)).transpose()
+    secret
+        .data
+        .get(key)
+        .map(|data| decode(data, "secret", &secret.metadata.name, key))
+        .transpose()
 }
 
 /// Bytes of a value written in base64; line breaks are allowed, as Go's decoder allows them.
@@ -184,11 +243,17 @@ pub(crate) fn decode(data: &str, kind: &str, name: &str, key: &str) -> Result<Ve
     let compact: String = data.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
     base64::engine::general_purpose::STANDARD
         .decode(compact)
-        .map_err(|err| EnvError(format!("key {key} of {kind} {name:?} is not base64 ({err}); encode it with `base64`")))
+        .map_err(|err| {
+            EnvError(format!(
+                "key {key} of {kind} {name:?} is not base64 ({err}); encode it with `base64`"
+            ))
+        })
 }
 
 fn secret_text(secret: &Secret, key: &str) -> Result<Option<String>, EnvError> {
-    let Some(bytes) = secret_bytes(secret, key)? else { return Ok(None) };
+    let Some(bytes) = secret_bytes(secret, key)? else {
+        return Ok(None);
+    };
     String::from_utf8(bytes).map(Some).map_err(|_| {
         let name = &secret.metadata.name;
         EnvError(format!("key {key} of secret {name:?} is not UTF-8 text, so it cannot be an environment variable; mount it as a file"))
@@ -198,9 +263,16 @@ fn secret_text(secret: &Secret, key: &str) -> Result<Option<String>, EnvError> {
 /// A field of the pod (`podFieldSelectorRuntimeValue` and `fieldpath.ExtractFieldPathAsString`).
 fn field_value(sources: Sources<'_>, path: &str) -> Result<String, EnvError> {
     let meta = &sources.pod.metadata;
-    let ips = |ips: &[IpAddr]| ips.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(",");
+    let ips = |ips: &[IpAddr]| {
+        ips.iter()
+            .map(IpAddr::to_string)
+            .collect::<Vec<_>>()
+            .join(",")
+    };
     let host_ip = || {
-        let ip = sources.machine.ip.ok_or_else(|| EnvError("failed to get host IP: this machine has no route outwards".into()))?;
+        let ip = sources.machine.ip.ok_or_else(|| {
+            EnvError("failed to get host IP: this machine has no route outwards".into())
+        })?;
         Ok(ip.to_string())
     };
     Ok(match path {
@@ -208,12 +280,25 @@ fn field_value(sources: Sources<'_>, path: &str) -> Result<String, EnvError> {
         "metadata.namespace" => meta.namespace_or_default().to_owned(),
         "metadata.uid" => meta.uid.clone().unwrap_or_default(),
         "spec.nodeName" => sources.machine.name.clone(),
-        "spec.serviceAccountName" => sources.pod.spec.service_account_name.clone().unwrap_or_else(|| "default".into()),
-        "status.podIP" => sources.pod_ips.first().map(IpAddr::to_string).unwrap_or_default(),
+        "spec.serviceAccountName" => sources
+            .pod
+            .spec
+            .service_account_name
+            .clone()
+            .unwrap_or_else(|| "default".into()),
+        "status.podIP" => sources
+            .pod_ips
+            .first()
+            .map(IpAddr::to_string)
+            .unwrap_or_default(),
         "status.podIPs" => ips(sources.pod_ips),
         "status.hostIP" | "status.hostIPs" => return host_ip(),
         _ => {
-            let subscript = |prefix: &str| path.strip_prefix(prefix)?.strip_prefix("['")?.strip_suffix("']");
+            let subscript = |prefix: &str| {
+                path.strip_prefix(prefix)?
+                    .strip_prefix("['")?
+                    .strip_suffix("']")
+            };
             if let Some(key) = subscript("metadata.labels") {
                 meta.labels.get(key).cloned().unwrap_or_default()
             } else if let Some(key) = subscript("metadata.annotations") {
@@ -227,9 +312,17 @@ fn field_value(sources: Sources<'_>, path: &str) -> Result<String, EnvError> {
 
 /// A resource of a container, in units of the divisor, rounded up
 /// (`pkg/api/v1/resource/helpers.go`, `ExtractContainerResourceValue`).
-fn resource_value(sources: Sources<'_>, this: &Container, reference: &ResourceFieldRef) -> Result<String, EnvError> {
+fn resource_value(
+    sources: Sources<'_>,
+    this: &Container,
+    reference: &ResourceFieldRef,
+) -> Result<String, EnvError> {
     let spec = &sources.pod.spec;
-    let container = match reference.container_name.as_deref().filter(|name| !name.is_empty()) {
+    let container = match reference
+        .container_name
+        .as_deref()
+        .filter(|name| !name.is_empty())
+    {
         None => this,
         Some(name) => spec
             .containers
@@ -238,14 +331,23 @@ fn resource_value(sources: Sources<'_>, this: &Container, reference: &ResourceFi
             .find(|c| c.name == name)
             .ok_or_else(|| EnvError(format!("container {name} not found")))?,
     };
-    let unsupported = || EnvError(format!("unsupported container resource : {}", reference.resource));
+    let unsupported = || {
+        EnvError(format!(
+            "unsupported container resource : {}",
+            reference.resource
+        ))
+    };
     let (list, name) = reference.resource.split_once('.').ok_or_else(unsupported)?;
     let (value, divisor) = match (list, name) {
         ("limits" | "requests", "cpu") => {
             let divisor = reference.divisor.as_ref().map_or(1000, |d| d.milli_value());
             (resource_amount(sources, container, list, name), divisor)
         }
-        ("limits" | "requests", name) if name == "memory" || name == "ephemeral-storage" || name.starts_with("hugepages-") => {
+        ("limits" | "requests", name)
+            if name == "memory"
+                || name == "ephemeral-storage"
+                || name.starts_with("hugepages-") =>
+        {
             let divisor = reference.divisor.as_ref().map_or(1, |d| d.value());
             (resource_amount(sources, container, list, name), divisor)
         }
@@ -255,10 +357,16 @@ fn resource_value(sources: Sources<'_>, this: &Container, reference: &ResourceFi
         // An absent divisor is 1, and Kubernetes reads "0" as an absent one.
         0 if name == "cpu" => 1000,
         0 => 1,
-        given if given < 0 => return Err(EnvError(format!("the divisor of {} is negative; give it a positive one", reference.resource))),
+        given if given < 0 => {
+            return Err(EnvError(format!(
+                "the divisor of {} is negative; give it a positive one",
+                reference.resource
+            )));
+        }
         given => given,
     };
-    let rounded_up = i128::from(value).div_euclid(i128::from(divisor)) + i128::from(value.rem_euclid(divisor) != 0);
+    let rounded_up = i128::from(value).div_euclid(i128::from(divisor))
+        + i128::from(value.rem_euclid(divisor) != 0);
     Ok(rounded_up.to_string())
 }
 
@@ -267,7 +375,11 @@ fn resource_value(sources: Sources<'_>, this: &Container, reference: &ResourceFi
 fn resource_amount(sources: Sources<'_>, container: &Container, list: &str, name: &str) -> i64 {
     let amount = |list: &ResourceList| {
         let quantity = list.get(name)?;
-        Some(if name == "cpu" { quantity.milli_value() } else { quantity.value() })
+        Some(if name == "cpu" {
+            quantity.milli_value()
+        } else {
+            quantity.value()
+        })
     };
     let resources = container.resources.as_ref();
     if list == "requests" {

@@ -9,11 +9,16 @@ pub const MAX: usize = 128 * 1024;
 
 /// The result is longer than [`MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the text with its $(NAME) references put in is longer than 128 KiB, which the kernel does not take; shorten it")]
+#[error(
+    "the text with its $(NAME) references put in is longer than 128 KiB, which the kernel does not take; shorten it"
+)]
 pub struct TooLong;
 
 /// Replaces each `$(NAME)` in `input` by what `lookup` gives for the name.
-pub fn expand<'a>(input: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> Result<String, TooLong> {
+pub fn expand<'a>(
+    input: &str,
+    lookup: impl Fn(&str) -> Option<&'a str>,
+) -> Result<String, TooLong> {
     let mut out = String::with_capacity(input.len());
     let mut rest = input;
     while let Some(at) = rest.find('$') {
@@ -40,7 +45,11 @@ pub fn expand<'a>(input: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> Resu
         }
     }
     out.push_str(rest);
-    if out.len() > MAX { Err(TooLong) } else { Ok(out) }
+    if out.len() > MAX {
+        Err(TooLong)
+    } else {
+        Ok(out)
+    }
 }
 
 #[cfg(test)]

@@ -10,10 +10,12 @@ pub const REASON: &str = "ErrImageNeverPull";
 /// The policy that holds for `container`: the written one, else `Always` for the tag `latest` or no
 /// tag, and `IfNotPresent` for other tags and digests (`pkg/apis/core/v1/defaults.go`).
 pub fn policy(container: &Container) -> PullPolicy {
-    container.image_pull_policy.unwrap_or(match tag(&container.image) {
-        None | Some("latest") => PullPolicy::Always,
-        Some(_) => PullPolicy::IfNotPresent,
-    })
+    container
+        .image_pull_policy
+        .unwrap_or(match tag(&container.image) {
+            None | Some("latest") => PullPolicy::Always,
+            Some(_) => PullPolicy::IfNotPresent,
+        })
 }
 
 /// The tag of a reference; a digest counts as a tag of its own.
@@ -22,7 +24,11 @@ fn tag(image: &str) -> Option<&str> {
         return Some(digest);
     }
     // A colon before the last slash belongs to a registry's port.
-    image.rsplit('/').next().and_then(|last| last.split_once(':')).map(|(_, tag)| tag)
+    image
+        .rsplit('/')
+        .next()
+        .and_then(|last| last.split_once(':'))
+        .map(|(_, tag)| tag)
 }
 
 /// What is known of an image before its container is made.
@@ -64,7 +70,10 @@ mod tests {
             ("busybox@sha256:00", PullPolicy::IfNotPresent),
             ("busybox:latest@sha256:00", PullPolicy::IfNotPresent),
         ] {
-            let mut container = Container { image: image.into(), ..Container::default() };
+            let mut container = Container {
+                image: image.into(),
+                ..Container::default()
+            };
             assert_eq!(policy(&container), expected, "{image}");
             container.image_pull_policy = Some(PullPolicy::Never);
             assert_eq!(policy(&container), PullPolicy::Never, "{image}");

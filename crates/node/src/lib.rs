@@ -31,7 +31,9 @@ mod volumes;
 mod worker;
 
 pub use clock::{Bell, Clock, ManualClock, SystemClock};
-pub use config::{CLASS_ANNOTATION, CONTAINER_NAME_LABEL, POD_NAME_LABEL, POD_NAMESPACE_LABEL, POD_UID_LABEL};
+pub use config::{
+    CLASS_ANNOTATION, CONTAINER_NAME_LABEL, POD_NAME_LABEL, POD_NAMESPACE_LABEL, POD_UID_LABEL,
+};
 pub use end::{FIRST_WAIT, MAX_REMOVALS};
 pub use node::{Handle, Node};
 pub use setup::{Dirs, Machine, Objects, PodSetup};

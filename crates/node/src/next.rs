@@ -72,7 +72,13 @@ pub struct ContainerState {
 impl ContainerState {
     /// A container that was never made.
     pub fn new(role: Role) -> Self {
-        Self { role, life: Life::New, last_code: None, ran: false, backoff: Backoff::default() }
+        Self {
+            role,
+            life: Life::New,
+            last_code: None,
+            ran: false,
+            backoff: Backoff::default(),
+        }
     }
 
     fn up(&self) -> bool {
@@ -157,7 +163,10 @@ pub fn next(pod: &PodState, now: Duration) -> Action {
     if pod.deadline.is_some_and(|deadline| now >= deadline) {
         return Action::Terminate(Verdict::Deadline);
     }
-    let mut wake = Wake { now, at: pod.deadline };
+    let mut wake = Wake {
+        now,
+        at: pod.deadline,
+    };
     let action = match pod.sandbox {
         SandboxLife::None(from) => wake.due(from).then_some(Action::MakeSandbox),
         _ => init_action(pod, &mut wake).unwrap_or_else(|| regular_action(pod, &mut wake)),
@@ -193,10 +202,15 @@ impl Wake {
 
 /// `None`: initialisation is over. `Some(None)`: it goes on, and there is nothing to do now.
 fn init_action(pod: &PodState, wake: &mut Wake) -> Option<Option<Action>> {
-    let initialised = pod.containers.iter().any(|c| c.role == Role::Regular && c.ran);
+    let initialised = pod
+        .containers
+        .iter()
+        .any(|c| c.role == Role::Regular && c.ran);
     for (index, container) in pod.containers.iter().enumerate() {
         // Once something later has run, only a sidecar is started again.
-        let passed = pod.containers[index + 1..].iter().any(|later| later.ran && (later.role != Role::Sidecar || later.up()));
+        let passed = pod.containers[index + 1..]
+            .iter()
+            .any(|later| later.ran && (later.role != Role::Sidecar || later.up()));
         match (container.role, container.life) {
             (Role::Regular, _) => break,
             (Role::Init, _) if initialised => {}
@@ -204,7 +218,9 @@ fn init_action(pod: &PodState, wake: &mut Wake) -> Option<Option<Action>> {
             (Role::Init, Life::Exited { code, .. }) if pod.restart == RestartPolicy::Never => {
                 return Some(Some(Action::Terminate(Verdict::InitFailed { index, code })));
             }
-            (Role::Init, _) => return Some(wake.may_start(container).then_some(Action::Start(index))),
+            (Role::Init, _) => {
+                return Some(wake.may_start(container).then_some(Action::Start(index)));
+            }
             (Role::Sidecar, _) => {
                 if finished(pod) {
                     continue;
@@ -243,8 +259,13 @@ fn regular_action(pod: &PodState, wake: &mut Wake) -> Option<Action> {
 
 /// Whether all the pod's work has ended for good.
 fn finished(pod: &PodState) -> bool {
-    let mut work = pod.containers.iter().filter(|c| c.role == Role::Regular).peekable();
-    work.peek().is_some() && work.all(|c| matches!(c.life, Life::Exited { code, .. } if !restarts(pod.restart, code)))
+    let mut work = pod
+        .containers
+        .iter()
+        .filter(|c| c.role == Role::Regular)
+        .peekable();
+    work.peek().is_some()
+        && work.all(|c| matches!(c.life, Life::Exited { code, .. } if !restarts(pod.restart, code)))
 }
 
 /// Whether a container that ended with `code` is started again.

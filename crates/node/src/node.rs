@@ -42,15 +42,37 @@ impl Node {
     /// the runtime's events at once. Fails where no thread can be made.
     pub fn new(runtime: Arc<dyn Runtime>, dirs: Dirs, objects: Objects) -> io::Result<Self> {
         let machine = Machine::detect(&dirs);
-        Self::with(runtime, dirs, objects, machine, Arc::new(SystemClock::default()))
+        Self::with(
+            runtime,
+            dirs,
+            objects,
+            machine,
+            Arc::new(SystemClock::default()),
+        )
     }
 
     /// As [`Node::new`], with what pods learn of the machine and with a clock: for tests.
-    pub fn with(runtime: Arc<dyn Runtime>, dirs: Dirs, objects: Objects, machine: Machine, clock: Arc<dyn Clock>) -> io::Result<Self> {
+    pub fn with(
+        runtime: Arc<dyn Runtime>,
+        dirs: Dirs,
+        objects: Objects,
+        machine: Machine,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Self> {
         let events = runtime.events();
-        let shared = Arc::new(Shared { runtime, dirs, objects, machine, clock, routes: Routes::default() });
+        let shared = Arc::new(Shared {
+            runtime,
+            dirs,
+            objects,
+            machine,
+            clock,
+            routes: Routes::default(),
+        });
         let weak = Arc::downgrade(&shared);
-        std::thread::Builder::new().name("node-events".into()).stack_size(STACK).spawn(move || dispatch(&events, &weak))?;
+        std::thread::Builder::new()
+            .name("node-events".into())
+            .stack_size(STACK)
+            .spawn(move || dispatch(&events, &weak))?;
         Ok(Self { shared })
     }
 
@@ -60,7 +82,14 @@ impl Node {
     pub fn start(&self, pods: Vec<PodSetup>, parallelism: usize) -> io::Result<Handle> {
         let mut pods = pods;
         for setup in &mut pods {
-            if setup.pod.metadata.uid.as_deref().unwrap_or_default().is_empty() {
+            if setup
+                .pod
+                .metadata
+                .uid
+                .as_deref()
+                .unwrap_or_default()
+                .is_empty()
+            {
                 setup.pod.metadata.uid = Some(random_uid()?);
             }
         }
@@ -72,7 +101,10 @@ impl Node {
             controls.push(control.clone());
             let worker = Worker::new(self.shared.clone(), setup, board.clone(), index, control);
             let thread_gate = gate.clone();
-            let spawned = std::thread::Builder::new().name(format!("pod-{index}")).stack_size(STACK).spawn(move || worker.run(thread_gate.enter(index)));
+            let spawned = std::thread::Builder::new()
+                .name(format!("pod-{index}"))
+                .stack_size(STACK)
+                .spawn(move || worker.run(thread_gate.enter(index)));
             // A worker that never ran says so in its view when it is dropped; its turn passes.
             if spawned.is_err() {
                 let gate = gate.clone();
@@ -80,7 +112,11 @@ impl Node {
                 gate.skip(index);
             }
         }
-        Ok(Handle { shared: self.shared.clone(), board, controls })
+        Ok(Handle {
+            shared: self.shared.clone(),
+            board,
+            controls,
+        })
     }
 }
 
@@ -103,15 +139,28 @@ fn random_uid() -> io::Result<String> {
     b[6] = (b[6] & 0x0f) | 0x40;
     b[8] = (b[8] & 0x3f) | 0x80;
     let hex: String = b.iter().map(|b| format!("{b:02x}")).collect();
-    Ok(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
+    Ok(format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    ))
 }
 
 /// Hands each event to the worker of its pod, until the runtime or the node is gone.
 fn dispatch(events: &Receiver<Event>, shared: &Weak<Shared>) {
     for event in events {
-        let Some(shared) = shared.upgrade() else { return };
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
         let (pod, message) = match event {
-            Event::ContainerExited { pod, container, exit_code } => (pod, Message::Exited(container, exit_code)),
+            Event::ContainerExited {
+                pod,
+                container,
+                exit_code,
+            } => (pod, Message::Exited(container, exit_code)),
             Event::SandboxDied { pod, reason } => (pod, Message::SandboxDied(reason)),
         };
         let control = lock(&shared.routes).get(&pod).cloned();
@@ -144,8 +193,14 @@ impl Handle {
     /// Returns at once: false where there is no such pod.
     pub fn stop(&self, namespace: &str, name: &str, grace: Option<Duration>) -> bool {
         let views = self.board.all();
-        let named = views.iter().zip(&self.controls).filter(|(view, _)| view.namespace == namespace && view.name == name);
-        named.map(|(_, control)| control.stop(grace, &*self.shared.clock, &*self.shared.runtime)).count() > 0
+        let named = views
+            .iter()
+            .zip(&self.controls)
+            .filter(|(view, _)| view.namespace == namespace && view.name == name);
+        named
+            .map(|(_, control)| control.stop(grace, &*self.shared.clock, &*self.shared.runtime))
+            .count()
+            > 0
     }
 
     /// Ends all pods: as [`Handle::stop`].
@@ -164,7 +219,9 @@ impl Handle {
     /// Where the log of a container's last run is; CRI's log format.
     pub fn log_path(&self, namespace: &str, name: &str, container: &str) -> Option<PathBuf> {
         let views = self.board.all();
-        let pod = views.iter().find(|view| view.namespace == namespace && view.name == name)?;
+        let pod = views
+            .iter()
+            .find(|view| view.namespace == namespace && view.name == name)?;
         let view = pod.containers.iter().find(|view| view.name == container)?;
         let directory = log_directory(&self.shared.dirs, pod).ok()?;
         Some(directory.join(crate::config::log_path(container, view.restarts)))
@@ -176,7 +233,9 @@ impl Handle {
         // A pod whose name is no file name was refused before it had logs.
         let directories = ended.filter_map(|view| log_directory(&self.shared.dirs, &view).ok());
         let removed = directories.filter_map(|directory| remove_tree(&directory).err());
-        removed.map(|err| format!("logs could not be removed: {err}")).collect()
+        removed
+            .map(|err| format!("logs could not be removed: {err}"))
+            .collect()
     }
 }
 
@@ -191,5 +250,11 @@ pub(crate) fn log_directory(dirs: &Dirs, pod: &PodView) -> Result<PathBuf, Volum
 /// The view of a pod whose worker could not go on.
 pub(crate) fn lost(view: &PodView) -> PodView {
     let message = "its worker could not run: the machine has no thread for it, or a fault in Cofferdam ended it".to_owned();
-    PodView { phase: Phase::Failed, reason: "Internal".into(), message, ended: true, ..view.clone() }
+    PodView {
+        phase: Phase::Failed,
+        reason: "Internal".into(),
+        message,
+        ended: true,
+        ..view.clone()
+    }
 }

@@ -16,7 +16,7 @@ pub struct PodSetup {
     pub handler: String,
     /// The class that named the handler.
     pub class: Option<String>,
-    /// Limits of the whole pod, without overhead.
+    /// Limits of the pod's cgroup, overhead included.
     pub pod_resources: LinuxResources,
     /// Cost of the enclosure, from the class.
     pub overhead: LinuxResources,
@@ -47,15 +47,21 @@ pub struct Objects {
 impl Objects {
     /// Of two objects with one name, the later stands.
     pub fn new(config_maps: Vec<ConfigMap>, secrets: Vec<Secret>) -> Self {
-        let key = |meta: &cofferdam_model::meta::ObjectMeta| (meta.namespace_or_default().to_owned(), meta.name.clone());
+        let key = |meta: &cofferdam_model::meta::ObjectMeta| {
+            (meta.namespace_or_default().to_owned(), meta.name.clone())
+        };
         Self {
-            config_maps: config_maps.into_iter().map(|o| (key(&o.metadata), o)).collect(),
+            config_maps: config_maps
+                .into_iter()
+                .map(|o| (key(&o.metadata), o))
+                .collect(),
             secrets: secrets.into_iter().map(|o| (key(&o.metadata), o)).collect(),
         }
     }
 
     pub(crate) fn config_map(&self, namespace: &str, name: &str) -> Option<&ConfigMap> {
-        self.config_maps.get(&(namespace.to_owned(), name.to_owned()))
+        self.config_maps
+            .get(&(namespace.to_owned(), name.to_owned()))
     }
 
     pub(crate) fn secret(&self, namespace: &str, name: &str) -> Option<&Secret> {
@@ -85,10 +91,16 @@ impl Machine {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let info = rustix::system::sysinfo();
         let memory = (info.totalram as u64).saturating_mul(u64::from(info.mem_unit));
-        let storage = dirs.volumes.ancestors().find_map(|dir| rustix::fs::statvfs(dir).ok());
+        let storage = dirs
+            .volumes
+            .ancestors()
+            .find_map(|dir| rustix::fs::statvfs(dir).ok());
         let storage = storage.map_or(0, |s| s.f_blocks.saturating_mul(s.f_frsize));
         Self {
-            name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            name: rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
             ip: outward_address(),
             cpu_millis: i64::try_from(cpus).unwrap_or(1) * 1000,
             memory: i64::try_from(memory).unwrap_or(i64::MAX),

@@ -1,6 +1,7 @@
 //! How a pod's sandbox and containers come to be.
 
 use crate::config::{self, Resolved};
+use crate::control::Message;
 use crate::env::{Sources, environment};
 use crate::next::{Life, Role, SandboxLife};
 use crate::node::{STACK, log_directory};
@@ -9,7 +10,6 @@ use crate::stop::run_hook;
 use crate::volumes::{PodVolumes, component, make_dirs};
 use crate::worker::Worker;
 use crate::{dns, image};
-use crate::control::Message;
 use cofferdam_model::ContainerId;
 use cofferdam_model::cri::{ContainerConfig, Error, SandboxState};
 use cofferdam_model::pod::LifecycleHandler;
@@ -50,7 +50,11 @@ impl Worker {
             Err(err) => return self.give_up(REASON_SANDBOX, err.0),
         };
         let config = config::sandbox(&self.setup, self.sandbox_tries, logs, dns);
-        match self.shared.runtime.run_pod_sandbox(&config, &self.setup.handler) {
+        match self
+            .shared
+            .runtime
+            .run_pod_sandbox(&config, &self.setup.handler)
+        {
             Ok(id) => {
                 self.route(&id);
                 self.sandbox = Some(id);
@@ -61,11 +65,19 @@ impl Worker {
             Err(Error::Invalid(why)) => self.give_up(REASON_SANDBOX, why),
             Err(err) => {
                 self.sandbox_tries += 1;
-                self.event(true, REASON_SANDBOX, format!("Failed to create pod sandbox: {err}"));
+                self.event(
+                    true,
+                    REASON_SANDBOX,
+                    format!("Failed to create pod sandbox: {err}"),
+                );
                 if self.sandbox_tries >= MAX_TRIES {
-                    return self.give_up(REASON_SANDBOX, format!("its sandbox could not be made in {MAX_TRIES} tries: {err}"));
+                    return self.give_up(
+                        REASON_SANDBOX,
+                        format!("its sandbox could not be made in {MAX_TRIES} tries: {err}"),
+                    );
                 }
-                self.state.sandbox = SandboxLife::None(self.now() + retry_after(self.sandbox_tries));
+                self.state.sandbox =
+                    SandboxLife::None(self.now() + retry_after(self.sandbox_tries));
             }
         }
     }
@@ -81,7 +93,11 @@ impl Worker {
                 self.view.handler = status.handler;
                 self.view.stages = status.stages;
                 if status.state == SandboxState::NotReady {
-                    self.state.sandbox = SandboxLife::Died(status.reason.unwrap_or_else(|| "it is no longer ready".into()));
+                    self.state.sandbox = SandboxLife::Died(
+                        status
+                            .reason
+                            .unwrap_or_else(|| "it is no longer ready".into()),
+                    );
                 }
             }
             Err(err) => self.state.sandbox = SandboxLife::Died(err.to_string()),
@@ -94,18 +110,32 @@ impl Worker {
         if let Some(why) = config::refusal(pod) {
             return Err((REASON_UNSUPPORTED, why));
         }
-        let logs = log_directory(&self.shared.dirs, &self.view).map_err(|e| (REASON_UNSUPPORTED, e.0))?;
-        let containers: Vec<_> = pod.spec.init_containers.iter().chain(&pod.spec.containers).collect();
+        let logs =
+            log_directory(&self.shared.dirs, &self.view).map_err(|e| (REASON_UNSUPPORTED, e.0))?;
+        let containers: Vec<_> = pod
+            .spec
+            .init_containers
+            .iter()
+            .chain(&pod.spec.containers)
+            .collect();
         let mut told = Vec::new();
         for container in &containers {
             component("container name", &container.name).map_err(|e| (REASON_UNSUPPORTED, e.0))?;
-            match image::find(&*self.shared.runtime, container).map_err(|e| (image::REASON, e.to_string()))? {
+            match image::find(&*self.shared.runtime, container)
+                .map_err(|e| (image::REASON, e.to_string()))?
+            {
                 image::Found::Here(note) => told.extend(note),
                 image::Found::Missing(why) => return Err((image::REASON, why)),
             }
         }
-        let limit = self.setup.pod_resources.memory_limit;
-        let volumes = PodVolumes::prepare(pod, &self.shared.objects, &self.shared.dirs, limit).map_err(|e| (REASON_MOUNT, e.0))?;
+        // What the containers may use: the enclosure's share is not theirs.
+        let limit = self
+            .setup
+            .pod_resources
+            .memory_limit
+            .saturating_sub(self.setup.overhead.memory_limit);
+        let volumes = PodVolumes::prepare(pod, &self.shared.objects, &self.shared.dirs, limit)
+            .map_err(|e| (REASON_MOUNT, e.0))?;
         told.extend(volumes.warnings.iter().cloned());
         let names: Vec<_> = containers.iter().map(|c| logs.join(&c.name)).collect();
         self.volumes = Some(volumes);
@@ -133,7 +163,9 @@ impl Worker {
                 return self.give_up(REASON_CONFIG, message);
             }
         };
-        let Some(sandbox) = self.sandbox.clone() else { return };
+        let Some(sandbox) = self.sandbox.clone() else {
+            return;
+        };
         match self.shared.runtime.create_container(&sandbox, &config) {
             Ok(id) => {
                 let record = &mut self.records[index];
@@ -159,7 +191,9 @@ impl Worker {
         match err {
             Error::Handler(why) => self.give_up(REASON_HANDLER, not_started(why)),
             Error::Invalid(_) => self.give_up(REASON_CREATE, message),
-            _ if tries >= MAX_TRIES => self.give_up(REASON_CREATE, format!("{message} ({MAX_TRIES} tries)")),
+            _ if tries >= MAX_TRIES => {
+                self.give_up(REASON_CREATE, format!("{message} ({MAX_TRIES} tries)"))
+            }
             _ => {
                 self.event(true, "Failed", message);
                 self.state.containers[index].life = Life::Retry(retry + retry_after(tries));
@@ -173,9 +207,16 @@ impl Worker {
         if let Some(id) = self.records[index].id.take()
             && let Err(err) = self.shared.runtime.remove_container(&id)
         {
-            self.event(true, "FailedRemoveContainer", format!("the last run of container {name:?} stays until the pod ends: {err}"));
+            self.event(
+                true,
+                "FailedRemoveContainer",
+                format!("the last run of container {name:?} stays until the pod ends: {err}"),
+            );
         }
-        if let (Some(old), Ok(logs)) = (self.records[index].made.checked_sub(2), log_directory(&self.shared.dirs, &self.view)) {
+        if let (Some(old), Ok(logs)) = (
+            self.records[index].made.checked_sub(2),
+            log_directory(&self.shared.dirs, &self.view),
+        ) {
             // It goes with the pod's logs at the latest.
             let _ = std::fs::remove_file(logs.join(config::log_path(&name, old)));
         }
@@ -185,31 +226,68 @@ impl Worker {
     fn config_of(&mut self, index: usize) -> Result<ContainerConfig, String> {
         let machine = &self.shared.machine;
         let in_host = self.setup.pod.spec.host_network;
-        let ips: Vec<IpAddr> = (if in_host { machine.ip } else { self.ip }).into_iter().collect();
+        let ips: Vec<IpAddr> = (if in_host { machine.ip } else { self.ip })
+            .into_iter()
+            .collect();
         let container = self.container(index).clone();
-        let sources = Sources { pod: &self.setup.pod, objects: &self.shared.objects, machine, pod_ips: &ips };
+        let sources = Sources {
+            pod: &self.setup.pod,
+            objects: &self.shared.objects,
+            machine,
+            pod_ips: &ips,
+        };
         let env = environment(sources, &container).map_err(|e| e.0)?;
         let attempt = self.records[index].made;
-        let volumes = self.volumes.as_ref().ok_or_else(|| "its volumes are not there".to_owned())?;
+        let volumes = self
+            .volumes
+            .as_ref()
+            .ok_or_else(|| "its volumes are not there".to_owned())?;
         let mounts = volumes.mounts(&container).map_err(|e| e.0)?;
-        let termination_file = volumes.termination_file(&container.name, attempt).map_err(|e| e.0)?;
+        let termination_file = volumes
+            .termination_file(&container.name, attempt)
+            .map_err(|e| e.0)?;
         for warning in env.warnings.clone() {
             self.event(true, "InvalidEnvironmentVariableNames", warning);
         }
-        config::container(&self.setup, &container, attempt, Resolved { env, mounts, termination_file })
+        config::container(
+            &self.setup,
+            &container,
+            attempt,
+            Resolved {
+                env,
+                mounts,
+                termination_file,
+            },
+        )
     }
 
     /// Starts the made container `id`.
     fn let_go(&mut self, index: usize, id: ContainerId) {
         let container = self.container(index);
-        let hook = container.lifecycle.as_ref().and_then(|l| l.post_start.clone());
+        let hook = container
+            .lifecycle
+            .as_ref()
+            .and_then(|l| l.post_start.clone());
         let name = container.name.clone();
         let wall = self.shared.clock.unix_nanos();
         if let Err(err) = self.shared.runtime.start_container(&id) {
             let message = err.to_string();
-            self.event(true, "Failed", format!("container {name:?} could not be started: {message}"));
-            let end = Terminated { exit_code: 128, reason: REASON_START.into(), message, started_at: 0, finished_at: wall };
-            self.state.containers[index].life = Life::Exited { code: 128, at: self.now() };
+            self.event(
+                true,
+                "Failed",
+                format!("container {name:?} could not be started: {message}"),
+            );
+            let end = Terminated {
+                exit_code: 128,
+                reason: REASON_START.into(),
+                message,
+                started_at: 0,
+                finished_at: wall,
+            };
+            self.state.containers[index].life = Life::Exited {
+                code: 128,
+                at: self.now(),
+            };
             self.state.containers[index].last_code = Some(128);
             let record = &mut self.records[index];
             record.last = record.end.replace(end);
@@ -223,11 +301,19 @@ impl Worker {
             }
         }
         self.state.containers[index].ran = true;
-        self.state.containers[index].life = if hook.is_some() { Life::Hook } else { Life::Running };
+        self.state.containers[index].life = if hook.is_some() {
+            Life::Hook
+        } else {
+            Life::Running
+        };
         if let Some(hook) = hook {
             self.post_start(id, hook);
         }
-        let mut work = self.state.containers.iter().filter(|c| c.role == Role::Regular);
+        let mut work = self
+            .state
+            .containers
+            .iter()
+            .filter(|c| c.role == Role::Regular);
         if self.view.start_micros.is_none() && work.all(|c| c.ran) {
             let took = self.now().saturating_sub(self.began).as_micros();
             self.view.start_micros = u64::try_from(took).ok();
@@ -240,9 +326,12 @@ impl Worker {
         let container = id.clone();
         let run = move || {
             let result = match (&hook.exec, &hook.sleep) {
-                (Some(exec), _) => run_hook(&*shared.runtime, &container, &exec.command, HOOK_LIMIT),
+                (Some(exec), _) => {
+                    run_hook(&*shared.runtime, &container, &exec.command, HOOK_LIMIT)
+                }
                 (None, Some(sleep)) => {
-                    let until = shared.clock.now() + Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or(0));
+                    let until = shared.clock.now()
+                        + Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or(0));
                     loop {
                         let seen = control.bell.count();
                         if control.closed() || shared.clock.now() >= until {
@@ -255,14 +344,23 @@ impl Worker {
             };
             control.send(Message::HookDone(container, result));
         };
-        if let Err(err) = std::thread::Builder::new().name("hook".into()).stack_size(STACK).spawn(run) {
-            self.control.send(Message::HookDone(id, Err(format!("no thread to run it: {err}"))));
+        if let Err(err) = std::thread::Builder::new()
+            .name("hook".into())
+            .stack_size(STACK)
+            .spawn(run)
+        {
+            self.control.send(Message::HookDone(
+                id,
+                Err(format!("no thread to run it: {err}")),
+            ));
         }
     }
 
     /// A hook that failed has its container stopped, which is then treated as any that ended.
     pub(crate) fn hook_done(&mut self, id: &ContainerId, result: Result<(), String>) {
-        let Some(index) = self.records.iter().position(|r| r.id.as_ref() == Some(id)) else { return };
+        let Some(index) = self.records.iter().position(|r| r.id.as_ref() == Some(id)) else {
+            return;
+        };
         if self.state.containers[index].life != Life::Hook {
             return;
         }
@@ -270,11 +368,21 @@ impl Worker {
             self.state.containers[index].life = Life::Running;
             return;
         };
-        let message = format!("postStart hook of container {:?} failed: {why}", self.container(index).name);
+        let message = format!(
+            "postStart hook of container {:?} failed: {why}",
+            self.container(index).name
+        );
         self.event(true, "FailedPostStartHook", message.clone());
         self.records[index].hook_failed = Some(message);
         if let Err(err) = self.shared.runtime.stop_container(id, self.own_grace()) {
-            self.event(true, "FailedKillContainer", format!("container {:?} could not be stopped: {err}", self.container(index).name));
+            self.event(
+                true,
+                "FailedKillContainer",
+                format!(
+                    "container {:?} could not be stopped: {err}",
+                    self.container(index).name
+                ),
+            );
         }
         self.exited(id, None);
     }

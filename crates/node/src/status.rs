@@ -196,7 +196,8 @@ pub(crate) fn phase(pod: &PodState) -> Phase {
     let of = |role| pod.containers.iter().filter(move |c| c.role == role);
     let initialised = of(Role::Regular).any(|c| c.ran);
     let up = |c: &ContainerState| matches!(c.life, Life::Hook | Life::Running);
-    let failed_init = of(Role::Init).any(|c| matches!(c.life, Life::Exited { code, .. } if code != 0));
+    let failed_init =
+        of(Role::Init).any(|c| matches!(c.life, Life::Exited { code, .. } if code != 0));
     if failed_init && pod.restart == RestartPolicy::Never && !initialised {
         return Phase::Failed;
     }
@@ -214,7 +215,11 @@ pub(crate) fn phase(pod: &PodState) -> Phase {
 
 /// The phase of a pod whose containers have all ended; `for_good` where none is started again.
 fn ended_phase(pod: &PodState, for_good: bool) -> Phase {
-    let mut codes = pod.containers.iter().filter(|c| c.role == Role::Regular).map(|c| c.last_code);
+    let mut codes = pod
+        .containers
+        .iter()
+        .filter(|c| c.role == Role::Regular)
+        .map(|c| c.last_code);
     let good = codes.all(|code| code == Some(0));
     match (pod.restart, good) {
         (_, true) if for_good => Phase::Succeeded,
@@ -227,18 +232,38 @@ fn ended_phase(pod: &PodState, for_good: bool) -> Phase {
 }
 
 /// Phase, reason and message of a pod that was ended.
-pub(crate) fn verdict(pod: &PodState, verdict: &Verdict, name_of: impl Fn(usize) -> String) -> (Phase, String, String) {
+pub(crate) fn verdict(
+    pod: &PodState,
+    verdict: &Verdict,
+    name_of: impl Fn(usize) -> String,
+) -> (Phase, String, String) {
     let failed = |reason: &str, message: String| (Phase::Failed, reason.to_owned(), message);
     match verdict {
         Verdict::Completed => (ended_phase(pod, true), String::new(), String::new()),
-        Verdict::InitFailed { index, code } => failed("", format!("init container {:?} ended with exit code {code}", name_of(*index))),
+        Verdict::InitFailed { index, code } => failed(
+            "",
+            format!(
+                "init container {:?} ended with exit code {code}",
+                name_of(*index)
+            ),
+        ),
         Verdict::Stopped => match ended_phase(pod, true) {
             Phase::Failed => failed(REASON_STOPPED, "it was stopped by request".into()),
-            phase => (phase, REASON_STOPPED.into(), "it was stopped by request".into()),
+            phase => (
+                phase,
+                REASON_STOPPED.into(),
+                "it was stopped by request".into(),
+            ),
         },
         // The kubelet's sentence (`pkg/kubelet/active_deadline.go`).
-        Verdict::Deadline => failed(REASON_DEADLINE, "Pod was active on the node longer than the specified deadline".into()),
-        Verdict::SandboxDied(why) => failed(REASON_SANDBOX_DIED, format!("its sandbox died and is not made again: {why}")),
+        Verdict::Deadline => failed(
+            REASON_DEADLINE,
+            "Pod was active on the node longer than the specified deadline".into(),
+        ),
+        Verdict::SandboxDied(why) => failed(
+            REASON_SANDBOX_DIED,
+            format!("its sandbox died and is not made again: {why}"),
+        ),
         Verdict::Impossible { reason, message } => failed(reason, message.clone()),
     }
 }
@@ -258,7 +283,11 @@ pub(crate) fn ends_for_good(pod: &PodState, container: &ContainerState) -> bool 
 pub fn exit_code(pods: &[PodView]) -> i32 {
     let failed = pods.iter().find(|pod| pod.phase == Phase::Failed);
     let Some(pod) = failed else {
-        return if pods.iter().any(|pod| pod.left_behind.is_some()) { EXIT_LEFT_BEHIND } else { 0 };
+        return if pods.iter().any(|pod| pod.left_behind.is_some()) {
+            EXIT_LEFT_BEHIND
+        } else {
+            0
+        };
     };
     if pod.reason == REASON_SANDBOX_DIED {
         return EXIT_SANDBOX_DIED;
@@ -266,8 +295,15 @@ pub fn exit_code(pods: &[PodView]) -> i32 {
     if !pod.began && !pod.containers.iter().any(|c| c.exit_code().is_some()) {
         return EXIT_NOT_STARTED;
     }
-    let codes = pod.containers.iter().filter(|c| c.kind != "sidecar").filter_map(ContainerView::exit_code);
-    codes.into_iter().find(|code| *code != 0).unwrap_or(EXIT_ENDED)
+    let codes = pod
+        .containers
+        .iter()
+        .filter(|c| c.kind != "sidecar")
+        .filter_map(ContainerView::exit_code);
+    codes
+        .into_iter()
+        .find(|code| *code != 0)
+        .unwrap_or(EXIT_ENDED)
 }
 
 #[cfg(test)]

@@ -14,7 +14,15 @@ fn pod(restart: RestartPolicy, text: &str) -> PodState {
             "s" => Role::Sidecar,
             _ => Role::Regular,
         };
-        let exited = |code| (Life::Exited { code, at: Duration::ZERO }, Some(code));
+        let exited = |code| {
+            (
+                Life::Exited {
+                    code,
+                    at: Duration::ZERO,
+                },
+                Some(code),
+            )
+        };
         let (life, last_code) = match life {
             "new" => (Life::New, None),
             "run" => (Life::Running, None),
@@ -23,9 +31,21 @@ fn pod(restart: RestartPolicy, text: &str) -> PodState {
             "again" => (Life::Retry(Duration::ZERO), Some(1)),
             code => exited(code.parse().unwrap_or(-1)),
         };
-        ContainerState { role, ran: life != Life::New, life, last_code, backoff: Backoff::default() }
+        ContainerState {
+            role,
+            ran: life != Life::New,
+            life,
+            last_code,
+            backoff: Backoff::default(),
+        }
     });
-    PodState { restart, deadline: None, sandbox: SandboxLife::Ready, containers: containers.collect(), verdict: None }
+    PodState {
+        restart,
+        deadline: None,
+        sandbox: SandboxLife::Ready,
+        containers: containers.collect(),
+        verdict: None,
+    }
 }
 
 #[test]
@@ -56,21 +76,39 @@ fn phases_as_upstream() {
         (Never, "s1 r0", Succeeded),
         (Never, "s1 r2", Failed),
     ] {
-        assert_eq!(phase(&pod(restart, containers)), expected, "{restart:?} {containers}");
+        assert_eq!(
+            phase(&pod(restart, containers)),
+            expected,
+            "{restart:?} {containers}"
+        );
     }
 }
 
 #[test]
 fn verdicts() {
-    let check = |containers, given: Verdict| verdict(&pod(Never, containers), &given, |i| format!("c{i}"));
-    assert_eq!(check("r0", Verdict::Completed), (Phase::Succeeded, String::new(), String::new()));
+    let check =
+        |containers, given: Verdict| verdict(&pod(Never, containers), &given, |i| format!("c{i}"));
+    assert_eq!(
+        check("r0", Verdict::Completed),
+        (Phase::Succeeded, String::new(), String::new())
+    );
     assert_eq!(check("r0 r1", Verdict::Completed).0, Phase::Failed);
-    assert_eq!(check("i4 rnew", Verdict::InitFailed { index: 0, code: 4 }).2, "init container \"c0\" ended with exit code 4");
+    assert_eq!(
+        check("i4 rnew", Verdict::InitFailed { index: 0, code: 4 }).2,
+        "init container \"c0\" ended with exit code 4"
+    );
     assert_eq!(check("r0", Verdict::Stopped).0, Phase::Succeeded);
     assert_eq!(check("r143", Verdict::Stopped).1, REASON_STOPPED);
     assert_eq!(check("rnew", Verdict::Stopped).0, Phase::Failed);
-    assert_eq!(check("r0", Verdict::Deadline).0, Phase::Failed, "though it ended with 0 when told to");
-    assert_eq!(check("rrun", Verdict::SandboxDied("x".into())).2, "its sandbox died and is not made again: x");
+    assert_eq!(
+        check("r0", Verdict::Deadline).0,
+        Phase::Failed,
+        "though it ended with 0 when told to"
+    );
+    assert_eq!(
+        check("rrun", Verdict::SandboxDied("x".into())).2,
+        "its sandbox died and is not made again: x"
+    );
 }
 
 #[test]
@@ -86,7 +124,10 @@ fn exit_codes() {
                 kind,
                 image: String::new(),
                 id: None,
-                state: ContainerPhase::Terminated(Terminated { exit_code: *code, ..Terminated::default() }),
+                state: ContainerPhase::Terminated(Terminated {
+                    exit_code: *code,
+                    ..Terminated::default()
+                }),
                 last: None,
                 restarts: 0,
                 ready: false,
@@ -96,20 +137,75 @@ fn exit_codes() {
         ..PodView::default()
     };
     let good = || view(Phase::Succeeded, "", &[("container", 0)]);
-    let left = || PodView { left_behind: Some("x".into()), ..good() };
+    let left = || PodView {
+        left_behind: Some("x".into()),
+        ..good()
+    };
     let rows = vec![
         ("no pods", vec![], 0),
         ("all good", vec![good(), good()], 0),
-        ("the first failed pod", vec![good(), view(Phase::Failed, "", &[("container", 3)]), view(Phase::Failed, "", &[("container", 4)])], 3),
-        ("its first failed container", vec![view(Phase::Failed, "", &[("container", 0), ("container", 5), ("container", 6)])], 5),
-        ("init containers first", vec![view(Phase::Failed, "", &[("init", 7), ("container", 8)])], 7),
-        ("a sidecar's end counts for nothing", vec![view(Phase::Failed, "", &[("sidecar", 9), ("container", 8)])], 8),
-        ("a pod that never started", vec![view(Phase::Failed, REASON_HANDLER, &[])], EXIT_NOT_STARTED),
-        ("a dead sandbox", vec![view(Phase::Failed, REASON_SANDBOX_DIED, &[("container", 137)])], EXIT_SANDBOX_DIED),
-        ("a deadline that all obeyed", vec![view(Phase::Failed, REASON_DEADLINE, &[("container", 0)])], EXIT_ENDED),
-        ("a deadline that one did not", vec![view(Phase::Failed, REASON_DEADLINE, &[("container", 137)])], 137),
-        ("something left behind", vec![good(), left()], EXIT_LEFT_BEHIND),
-        ("a failure before something left behind", vec![left(), view(Phase::Failed, "", &[("container", 2)])], 2),
+        (
+            "the first failed pod",
+            vec![
+                good(),
+                view(Phase::Failed, "", &[("container", 3)]),
+                view(Phase::Failed, "", &[("container", 4)]),
+            ],
+            3,
+        ),
+        (
+            "its first failed container",
+            vec![view(
+                Phase::Failed,
+                "",
+                &[("container", 0), ("container", 5), ("container", 6)],
+            )],
+            5,
+        ),
+        (
+            "init containers first",
+            vec![view(Phase::Failed, "", &[("init", 7), ("container", 8)])],
+            7,
+        ),
+        (
+            "a sidecar's end counts for nothing",
+            vec![view(Phase::Failed, "", &[("sidecar", 9), ("container", 8)])],
+            8,
+        ),
+        (
+            "a pod that never started",
+            vec![view(Phase::Failed, REASON_HANDLER, &[])],
+            EXIT_NOT_STARTED,
+        ),
+        (
+            "a dead sandbox",
+            vec![view(
+                Phase::Failed,
+                REASON_SANDBOX_DIED,
+                &[("container", 137)],
+            )],
+            EXIT_SANDBOX_DIED,
+        ),
+        (
+            "a deadline that all obeyed",
+            vec![view(Phase::Failed, REASON_DEADLINE, &[("container", 0)])],
+            EXIT_ENDED,
+        ),
+        (
+            "a deadline that one did not",
+            vec![view(Phase::Failed, REASON_DEADLINE, &[("container", 137)])],
+            137,
+        ),
+        (
+            "something left behind",
+            vec![good(), left()],
+            EXIT_LEFT_BEHIND,
+        ),
+        (
+            "a failure before something left behind",
+            vec![left(), view(Phase::Failed, "", &[("container", 2)])],
+            2,
+        ),
     ];
     for (what, pods, expected) in rows {
         assert_eq!(exit_code(&pods), expected, "{what}");

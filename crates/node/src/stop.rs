@@ -35,12 +35,24 @@ pub(crate) fn stop_containers(
     targets: &[Target],
     grace: Duration,
 ) -> Vec<Trouble> {
-    control.begin_end(clock.now() + grace, targets.iter().map(|t| t.id.clone()).collect());
-    let order = Order { runtime, clock, control, targets, done: Mutex::new(vec![false; targets.len()]), trouble: Mutex::default() };
+    control.begin_end(
+        clock.now() + grace,
+        targets.iter().map(|t| t.id.clone()).collect(),
+    );
+    let order = Order {
+        runtime,
+        clock,
+        control,
+        targets,
+        done: Mutex::new(vec![false; targets.len()]),
+        trouble: Mutex::default(),
+    };
     std::thread::scope(|scope| {
         for index in 1..targets.len() {
             let order = &order;
-            let spawned = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, move || order.end(index));
+            let spawned = std::thread::Builder::new()
+                .stack_size(STACK)
+                .spawn_scoped(scope, move || order.end(index));
             if spawned.is_err() {
                 // No thread is to be had: one after the other, without order, is better than not at all.
                 order.kill(index);
@@ -69,7 +81,10 @@ impl Order<'_> {
             && !self.left().is_zero()
             && let Err(why) = self.hook(target, hook)
         {
-            lock(&self.trouble).push(("FailedPreStopHook", format!("preStop hook of container {:?} failed: {why}", target.name)));
+            lock(&self.trouble).push((
+                "FailedPreStopHook",
+                format!("preStop hook of container {:?} failed: {why}", target.name),
+            ));
         }
         self.wait_for_turn(index);
         self.kill(index);
@@ -85,7 +100,8 @@ impl Order<'_> {
             return run_hook(self.runtime, &target.id, &exec.command, self.left());
         }
         if let Some(sleep) = &hook.sleep {
-            let end = self.clock.now() + Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or(0));
+            let end =
+                self.clock.now() + Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or(0));
             loop {
                 let seen = self.control.bell.count();
                 let until = end.min(self.control.until());
@@ -106,13 +122,18 @@ impl Order<'_> {
         loop {
             let seen = self.control.bell.count();
             let done = lock(&self.done);
-            let mut before = self.targets.iter().enumerate().filter(|(i, t)| *i != index && (!t.sidecar || *i > index));
+            let mut before = self
+                .targets
+                .iter()
+                .enumerate()
+                .filter(|(i, t)| *i != index && (!t.sidecar || *i > index));
             let free = before.all(|(i, _)| done[i]);
             drop(done);
             if free || self.left().is_zero() {
                 return;
             }
-            self.clock.wait(&self.control.bell, seen, Some(self.control.until()));
+            self.clock
+                .wait(&self.control.bell, seen, Some(self.control.until()));
         }
     }
 
@@ -120,11 +141,18 @@ impl Order<'_> {
         let target = &self.targets[index];
         let left = self.left();
         // A stop that asked for no grace at all gets none.
-        let hurried = self.control.stop_asked().flatten().is_some_and(|grace| grace.is_zero());
+        let hurried = self
+            .control
+            .stop_asked()
+            .flatten()
+            .is_some_and(|grace| grace.is_zero());
         let grace = if hurried { left } else { left.max(LEAST) };
         match self.runtime.stop_container(&target.id, grace) {
             Ok(()) | Err(Error::NotFound(_)) => {}
-            Err(err) => lock(&self.trouble).push(("FailedKillContainer", format!("container {:?} could not be stopped: {err}", target.name))),
+            Err(err) => lock(&self.trouble).push((
+                "FailedKillContainer",
+                format!("container {:?} could not be stopped: {err}", target.name),
+            )),
         }
         lock(&self.done)[index] = true;
         self.control.gone(&target.id);
@@ -132,11 +160,23 @@ impl Order<'_> {
 }
 
 /// Runs a hook's command; anything but exit code 0 is an error in one sentence.
-pub(crate) fn run_hook(runtime: &dyn Runtime, id: &ContainerId, command: &[String], timeout: Duration) -> Result<(), String> {
-    let output = runtime.exec_sync(id, command, timeout).map_err(|err| err.to_string())?;
+pub(crate) fn run_hook(
+    runtime: &dyn Runtime,
+    id: &ContainerId,
+    command: &[String],
+    timeout: Duration,
+) -> Result<(), String> {
+    let output = runtime
+        .exec_sync(id, command, timeout)
+        .map_err(|err| err.to_string())?;
     if output.exit_code == 0 {
         return Ok(());
     }
-    let stderr = String::from_utf8_lossy(&output.stderr[..output.stderr.len().min(1024)]).trim().to_owned();
-    Err(format!("command {command:?} ended with exit code {}: {stderr:?}", output.exit_code))
+    let stderr = String::from_utf8_lossy(&output.stderr[..output.stderr.len().min(1024)])
+        .trim()
+        .to_owned();
+    Err(format!(
+        "command {command:?} ended with exit code {}: {stderr:?}",
+        output.exit_code
+    ))
 }

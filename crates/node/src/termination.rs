@@ -30,7 +30,9 @@ pub(crate) fn message(file: &Path, log: &Path, policy: Option<&str>, exit_code: 
 /// unreadable one is an empty message.
 fn read_end(path: &Path, most: u64, from: SeekFrom) -> String {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let Ok(file) = openat(CWD, path, flags, Mode::empty()) else { return String::new() };
+    let Ok(file) = openat(CWD, path, flags, Mode::empty()) else {
+        return String::new();
+    };
     let mut file = File::from(file);
     if !file.metadata().is_ok_and(|m| m.is_file()) {
         return String::new();
@@ -50,7 +52,11 @@ fn log_tail(raw: &str) -> String {
     let lines: Vec<&str> = raw.lines().collect();
     for line in &lines[lines.len().saturating_sub(MAX_LOG_LINES)..] {
         let mut fields = line.splitn(4, ' ');
-        let (Some(_), Some("stdout" | "stderr"), Some(tag)) = (fields.next(), fields.next(), fields.next()) else { continue };
+        let (Some(_), Some("stdout" | "stderr"), Some(tag)) =
+            (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
         text.push_str(fields.next().unwrap_or_default());
         if tag != "P" {
             text.push('\n');
@@ -83,7 +89,11 @@ mod tests {
             ("", fallback, 1, "one\ntwo\n"),
         ] {
             std::fs::write(&file, content).unwrap();
-            assert_eq!(message(&file, &log, policy, code), expected, "{content:?} {policy:?} {code}");
+            assert_eq!(
+                message(&file, &log, policy, code),
+                expected,
+                "{content:?} {policy:?} {code}"
+            );
         }
     }
 
@@ -95,10 +105,18 @@ mod tests {
         assert_eq!(message(&file, Path::new("/"), None, 1).len(), 4096);
         std::os::unix::fs::symlink(&file, &link).unwrap();
         assert_eq!(message(&link, Path::new("/"), None, 1), "");
-        assert_eq!(message(&dir.path().join("none"), Path::new("/"), None, 1), "");
+        assert_eq!(
+            message(&dir.path().join("none"), Path::new("/"), None, 1),
+            ""
+        );
         let line = format!("t stdout F {}é\n", "x".repeat(3000));
         std::fs::write(link.with_extension("log"), line).unwrap();
-        let tail = message(&dir.path().join("none"), &link.with_extension("log"), Some("FallbackToLogsOnError"), 1);
+        let tail = message(
+            &dir.path().join("none"),
+            &link.with_extension("log"),
+            Some("FallbackToLogsOnError"),
+            1,
+        );
         assert!(tail.len() <= 2048 && tail.ends_with("é\n"));
     }
 }

@@ -62,10 +62,26 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(shared: Arc<Shared>, setup: PodSetup, board: Arc<Board>, index: usize, control: Arc<Control>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        setup: PodSetup,
+        board: Arc<Board>,
+        index: usize,
+        control: Arc<Control>,
+    ) -> Self {
         let spec = &setup.pod.spec;
-        let role = |c: &Container| if c.restart_policy == Some(RestartPolicy::Always) { Role::Sidecar } else { Role::Init };
-        let roles = spec.init_containers.iter().map(role).chain(spec.containers.iter().map(|_| Role::Regular));
+        let role = |c: &Container| {
+            if c.restart_policy == Some(RestartPolicy::Always) {
+                Role::Sidecar
+            } else {
+                Role::Init
+            }
+        };
+        let roles = spec
+            .init_containers
+            .iter()
+            .map(role)
+            .chain(spec.containers.iter().map(|_| Role::Regular));
         let containers: Vec<_> = roles.map(ContainerState::new).collect();
         let state = PodState {
             restart: spec.restart_policy.unwrap_or(RestartPolicy::Always),
@@ -77,7 +93,22 @@ impl Worker {
         let records = state.containers.iter().map(|_| Record::default()).collect();
         let view = (*board.get(index)).clone();
         let zero = Duration::ZERO;
-        Self { shared, setup, board, index, control, state, records, volumes: None, sandbox: None, sandbox_tries: 0, ip: None, began: zero, view, looked: zero }
+        Self {
+            shared,
+            setup,
+            board,
+            index,
+            control,
+            state,
+            records,
+            volumes: None,
+            sandbox: None,
+            sandbox_tries: 0,
+            ip: None,
+            began: zero,
+            view,
+            looked: zero,
+        }
     }
 
     /// Runs the pod to its end. `permit` is held while it starts.
@@ -87,7 +118,8 @@ impl Worker {
         self.looked = self.began;
         self.view.started_at = self.shared.clock.unix_nanos();
         let seconds = self.setup.pod.spec.active_deadline_seconds;
-        self.state.deadline = seconds.map(|s| self.began + Duration::from_secs(u64::try_from(s).unwrap_or(0)));
+        self.state.deadline =
+            seconds.map(|s| self.began + Duration::from_secs(u64::try_from(s).unwrap_or(0)));
         loop {
             // Read before looking: a message after this makes the wait below return at once.
             let seen = self.control.bell.count();
@@ -99,7 +131,11 @@ impl Worker {
                     permit = None;
                     self.publish();
                     let look = self.looked + RELIST;
-                    self.shared.clock.wait(&self.control.bell, seen, Some(until.map_or(look, |until| until.min(look))));
+                    self.shared.clock.wait(
+                        &self.control.bell,
+                        seen,
+                        Some(until.map_or(look, |until| until.min(look))),
+                    );
                     self.look();
                 }
                 Action::Terminate(verdict) => {
@@ -118,11 +154,19 @@ impl Worker {
     /// The container at `index` of the state, as the manifest has it.
     pub(crate) fn container(&self, index: usize) -> &Container {
         let init = &self.setup.pod.spec.init_containers;
-        if index < init.len() { &init[index] } else { &self.setup.pod.spec.containers[index - init.len()] }
+        if index < init.len() {
+            &init[index]
+        } else {
+            &self.setup.pod.spec.containers[index - init.len()]
+        }
     }
 
     pub(crate) fn event(&mut self, warning: bool, reason: &str, message: String) {
-        let event = PodEvent { warning, reason: reason.to_owned(), message };
+        let event = PodEvent {
+            warning,
+            reason: reason.to_owned(),
+            message,
+        };
         if self.view.events.last() != Some(&event) {
             self.view.events.push(event);
         }
@@ -150,30 +194,64 @@ impl Worker {
     }
 
     fn up(&self, id: &ContainerId) -> Option<usize> {
-        let index = self.records.iter().position(|r| r.id.as_ref() == Some(id))?;
-        matches!(self.state.containers[index].life, Life::Hook | Life::Running).then_some(index)
+        let index = self
+            .records
+            .iter()
+            .position(|r| r.id.as_ref() == Some(id))?;
+        matches!(
+            self.state.containers[index].life,
+            Life::Hook | Life::Running
+        )
+        .then_some(index)
     }
 
     /// Takes note of the end of a container that ran. Without a code, the runtime is asked, and an
     /// end that nobody saw counts as 137, as upstream.
     pub(crate) fn exited(&mut self, id: &ContainerId, code: Option<i32>) {
         let Some(index) = self.up(id) else { return };
-        let status = self.shared.runtime.container_status(id).ok().filter(|s| s.state == cri::ContainerState::Exited);
+        let status = self
+            .shared
+            .runtime
+            .container_status(id)
+            .ok()
+            .filter(|s| s.state == cri::ContainerState::Exited);
         let end = self.end_of(index, status, code);
         let state = &mut self.state.containers[index];
-        state.life = Life::Exited { code: end.exit_code, at: self.shared.clock.now() };
+        state.life = Life::Exited {
+            code: end.exit_code,
+            at: self.shared.clock.now(),
+        };
         state.last_code = Some(end.exit_code);
         let record = &mut self.records[index];
         record.last = record.end.replace(end);
     }
 
-    fn end_of(&self, index: usize, status: Option<cri::ContainerStatus>, code: Option<i32>) -> Terminated {
+    fn end_of(
+        &self,
+        index: usize,
+        status: Option<cri::ContainerStatus>,
+        code: Option<i32>,
+    ) -> Terminated {
         let record = &self.records[index];
         let now = self.shared.clock.unix_nanos();
         let (exit_code, reason, message, finished_at) = match (status, code) {
-            (Some(s), _) => (s.exit_code, s.reason, s.message, if s.finished_at > 0 { s.finished_at } else { now }),
+            (Some(s), _) => (
+                s.exit_code,
+                s.reason,
+                s.message,
+                if s.finished_at > 0 {
+                    s.finished_at
+                } else {
+                    now
+                },
+            ),
             (None, Some(code)) => (code, String::new(), String::new(), now),
-            (None, None) => (137, REASON_UNKNOWN_END.into(), "its end was not seen".into(), now),
+            (None, None) => (
+                137,
+                REASON_UNKNOWN_END.into(),
+                "its end was not seen".into(),
+                now,
+            ),
         };
         let reason = match reason.as_str() {
             "" if exit_code == 0 => "Completed".to_owned(),
@@ -181,24 +259,42 @@ impl Worker {
             _ => reason,
         };
         let last_word = self.last_word(index, exit_code);
-        let message = if last_word.is_empty() { message } else { last_word };
+        let message = if last_word.is_empty() {
+            message
+        } else {
+            last_word
+        };
         let (reason, message) = match &record.hook_failed {
             Some(why) => (REASON_HOOK.to_owned(), why.clone()),
             None => (reason, message),
         };
-        Terminated { exit_code, reason, message, started_at: record.started_at, finished_at }
+        Terminated {
+            exit_code,
+            reason,
+            message,
+            started_at: record.started_at,
+            finished_at,
+        }
     }
 
     /// The container's termination message.
     fn last_word(&self, index: usize, exit_code: i32) -> String {
         let container = self.container(index);
         let attempt = self.records[index].made.saturating_sub(1);
-        let (Some(volumes), Ok(logs)) = (&self.volumes, crate::node::log_directory(&self.shared.dirs, &self.view)) else {
+        let (Some(volumes), Ok(logs)) = (
+            &self.volumes,
+            crate::node::log_directory(&self.shared.dirs, &self.view),
+        ) else {
             return String::new();
         };
         let file = volumes.termination_path(&container.name, attempt);
         let log = logs.join(crate::config::log_path(&container.name, attempt));
-        crate::termination::message(&file, &log, container.termination_message_policy.as_deref(), exit_code)
+        crate::termination::message(
+            &file,
+            &log,
+            container.termination_message_policy.as_deref(),
+            exit_code,
+        )
     }
 
     /// Looks at what should run, now and then: an event may have been lost.
@@ -207,10 +303,17 @@ impl Worker {
             return;
         }
         self.looked = self.now();
-        let ids: Vec<ContainerId> = self.records.iter().filter_map(|r| r.id.clone()).filter(|id| self.up(id).is_some()).collect();
+        let ids: Vec<ContainerId> = self
+            .records
+            .iter()
+            .filter_map(|r| r.id.clone())
+            .filter(|id| self.up(id).is_some())
+            .collect();
         for id in ids {
             match self.shared.runtime.container_status(&id) {
-                Ok(status) if status.state == cri::ContainerState::Exited => self.exited(&id, Some(status.exit_code)),
+                Ok(status) if status.state == cri::ContainerState::Exited => {
+                    self.exited(&id, Some(status.exit_code))
+                }
                 Err(cri::Error::NotFound(_)) => self.exited(&id, None),
                 // Anything else says nothing about the container; it is looked at again.
                 _ => {}
@@ -219,7 +322,11 @@ impl Worker {
         let Some(sandbox) = &self.sandbox else { return };
         match self.shared.runtime.pod_sandbox_status(sandbox) {
             Ok(status) if status.state == cri::SandboxState::NotReady => {
-                self.state.sandbox = SandboxLife::Died(status.reason.unwrap_or_else(|| "it is no longer ready".into()));
+                self.state.sandbox = SandboxLife::Died(
+                    status
+                        .reason
+                        .unwrap_or_else(|| "it is no longer ready".into()),
+                );
             }
             Err(cri::Error::NotFound(why)) => self.state.sandbox = SandboxLife::Died(why),
             _ => {}
@@ -228,7 +335,9 @@ impl Worker {
 
     /// Puts up what is seen of the pod.
     pub(crate) fn publish(&mut self) {
-        let containers: Vec<_> = (0..self.records.len()).map(|i| self.container_view(i)).collect();
+        let containers: Vec<_> = (0..self.records.len())
+            .map(|i| self.container_view(i))
+            .collect();
         let view = &mut self.view;
         view.restarts = containers.iter().map(|c| c.restarts).sum();
         let ready = |c: &ContainerView| c.kind == "init" || c.ready;
@@ -242,21 +351,51 @@ impl Worker {
     }
 
     fn container_view(&self, index: usize) -> ContainerView {
-        let (state, record, container) = (&self.state.containers[index], &self.records[index], self.container(index));
+        let (state, record, container) = (
+            &self.state.containers[index],
+            &self.records[index],
+            self.container(index),
+        );
         let over = self.view.phase == Phase::Failed || self.view.phase == Phase::Succeeded;
-        let waiting = |reason: &str, message: String| ContainerPhase::Waiting { reason: reason.to_owned(), message };
+        let waiting = |reason: &str, message: String| ContainerPhase::Waiting {
+            reason: reason.to_owned(),
+            message,
+        };
         let (phase, last) = match (&state.life, &record.end) {
-            (Life::Hook | Life::Running, end) => (ContainerPhase::Running { started_at: record.started_at }, end),
-            (Life::Exited { .. }, Some(end)) if over || ends_for_good(&self.state, state) => (ContainerPhase::Terminated(end.clone()), &record.last),
+            (Life::Hook | Life::Running, end) => (
+                ContainerPhase::Running {
+                    started_at: record.started_at,
+                },
+                end,
+            ),
+            (Life::Exited { .. }, Some(end)) if over || ends_for_good(&self.state, state) => {
+                (ContainerPhase::Terminated(end.clone()), &record.last)
+            }
             (Life::Exited { .. }, end) => {
                 // The kubelet's sentence (`doBackOff`).
                 let wait = state.backoff.wait().as_secs();
-                let pod = format!("{}_{}({})", self.view.name, self.view.namespace, self.view.uid);
-                (waiting(REASON_CRASH_LOOP, format!("back-off {wait}s restarting failed container={} pod={pod}", container.name)), end)
+                let pod = format!(
+                    "{}_{}({})",
+                    self.view.name, self.view.namespace, self.view.uid
+                );
+                (
+                    waiting(
+                        REASON_CRASH_LOOP,
+                        format!(
+                            "back-off {wait}s restarting failed container={} pod={pod}",
+                            container.name
+                        ),
+                    ),
+                    end,
+                )
             }
             (_, end) => match &record.waiting {
                 Some((reason, message)) => (waiting(reason, message.clone()), end),
-                None if state.role == Role::Regular && !self.setup.pod.spec.init_containers.is_empty() => (waiting("PodInitializing", String::new()), end),
+                None if state.role == Role::Regular
+                    && !self.setup.pod.spec.init_containers.is_empty() =>
+                {
+                    (waiting("PodInitializing", String::new()), end)
+                }
                 None => (waiting("ContainerCreating", String::new()), end),
             },
         };
@@ -269,7 +408,8 @@ impl Worker {
             },
             image: container.image.clone(),
             id: record.id.clone(),
-            ready: state.life == Life::Running || (state.role == Role::Init && state.last_code == Some(0)),
+            ready: state.life == Life::Running
+                || (state.role == Role::Init && state.last_code == Some(0)),
             state: phase,
             last: last.clone(),
             restarts: record.made.saturating_sub(1),

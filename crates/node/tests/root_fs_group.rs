@@ -21,12 +21,26 @@ fn volumes_belong_to_the_group() {
     assert_eq!(config.security.supplemental_groups, [4242]);
     let look = |path: &std::path::Path| {
         let meta = path.metadata().unwrap();
-        (meta.gid(), format!("{:o}", meta.permissions().mode() & 0o7777))
+        (
+            meta.gid(),
+            format!("{:o}", meta.permissions().mode() & 0o7777),
+        )
     };
     assert_eq!(look(&config.mounts[0].host_path), (4242, "2777".into()));
-    assert_eq!(look(&config.mounts[1].host_path.join("a")), (4242, "440".into()));
-    assert_ne!(look(&config.mounts[2].host_path).0, 4242, "a path of the machine keeps its owner");
-    assert_eq!(look(&config.mounts[3].host_path), (4242, "2777".into()), "made within the volume");
+    assert_eq!(
+        look(&config.mounts[1].host_path.join("a")),
+        (4242, "440".into())
+    );
+    assert_ne!(
+        look(&config.mounts[2].host_path).0,
+        4242,
+        "a path of the machine keeps its owner"
+    );
+    assert_eq!(
+        look(&config.mounts[3].host_path),
+        (4242, "2777".into()),
+        "made within the volume"
+    );
     handle.stop_all(None);
     ended(&handle);
     assert!(bed.is_clean());

@@ -6,7 +6,7 @@
 //! none, but manages only controllers whose mounts it finds, and in a monitor's mount namespace it
 //! finds devices alone.
 
-use crate::state::{clip, last_error, release};
+use crate::state::{clip, last_error, release_by_reading, release_by_writing};
 use crate::{Container, Driver, Error, Exec, Pod, Probe, Result};
 use cofferdam_model::ContainerId;
 use cofferdam_model::cri::{NamespaceMode, SandboxConfig};
@@ -44,12 +44,23 @@ pub struct Oci {
 
 /// Key and name of the pause container.
 const PAUSE: &str = "pause";
+/// How long a container may take to notice that it is started, seconds.
+const START_TIMEOUT_S: i64 = 10;
 /// How long a runtime's command may take.
 const COMMAND_TIMEOUT_MS: u32 = 60_000;
 
 impl Oci {
     fn root(&self, dirs: &PodDirs) -> PathBuf {
         self.root.clone().unwrap_or_else(|| dirs.runtime_root())
+    }
+
+    /// Lets a created container's process go, as the runtime's own `start` would.
+    fn release(&self, pod: &Pod<'_>, container: &str) -> Result<()> {
+        let fifo = self.root(&pod.dirs).join(container).join("exec.fifo");
+        match self.flavor {
+            Flavor::Crun => release_by_writing(&fifo),
+            Flavor::Runc | Flavor::Youki => release_by_reading(&fifo, START_TIMEOUT_S),
+        }
     }
 
     fn name(&self) -> String {
@@ -80,6 +91,7 @@ impl Oci {
         };
         spec.hostname = None; // set by the monitor, in the namespace that it owns
         spec.sysctls.clear(); // likewise
+        spec.resources = None; // the cgroups are ours, limits and all
         spec.cgroups_path = (self.flavor != Flavor::Crun).then(|| Path::new("/").join(cgroup));
     }
 
@@ -218,7 +230,7 @@ impl Driver for Oci {
         spec.pid = Namespace::New;
         write(&bundle.join("config.json"), &spec::container_json(&spec))?;
         let pid = self.create_as(pod, PAUSE, &bundle, vec![], pod.cgroup_files.clone(), Stdio::Null)?;
-        release(&self.root(&pod.dirs).join(PAUSE).join("exec.fifo"), 10)?;
+        self.release(pod, PAUSE)?;
         Ok(pid)
     }
 
@@ -230,7 +242,7 @@ impl Driver for Oci {
     }
 
     fn start(&self, pod: &Pod<'_>, container: &ContainerId, _stdio: &Stdio) -> Result<()> {
-        release(&self.root(&pod.dirs).join(container.as_str()).join("exec.fifo"), 10)
+        self.release(pod, container.as_str())
     }
 
     fn signal(&self, pod: &Pod<'_>, container: &ContainerId, signal: i32, _all: bool) -> Result<()> {

@@ -26,10 +26,26 @@ pub(crate) fn clip(text: &str) -> String {
     line.chars().take(MAX_REASON).collect()
 }
 
-/// Starts a created container by reading its `exec.fifo`, which is what `runc start` and `crun
-/// start` do (runc, `container_linux.go`), without the cost of a process. Its removal tells the
-/// runtime's own tools that the container was started.
-pub(crate) fn release(fifo: &Path, timeout_secs: i64) -> Result<()> {
+/// Starts a container that crun created by writing to its `exec.fifo`, as `crun start` does (crun,
+/// `src/libcrun/status.c`): there the container reads.
+pub(crate) fn release_by_writing(fifo: &Path) -> Result<()> {
+    let fail = |reason: String| Error::File { path: fifo.to_owned(), reason };
+    let fd = rustix::fs::open(fifo, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).map_err(|e| match e {
+        rustix::io::Errno::NXIO => fail("the container ended before it was started".into()),
+        e => fail(format!("the container cannot be started: {e}")),
+    })?;
+    std::fs::remove_file(fifo).map_err(|e| fail(e.to_string()))?;
+    match rustix::io::write(&fd, &[0]) {
+        Ok(1) => Ok(()),
+        Ok(_) => Err(fail("the container did not take its start".into())),
+        Err(e) => Err(fail(format!("the container did not take its start: {e}"))),
+    }
+}
+
+/// Starts a container that runc created by reading its `exec.fifo`, as `runc start` does (runc,
+/// `container_linux.go`), without the cost of a process. Its removal tells the runtime's own tools
+/// that the container was started.
+pub(crate) fn release_by_reading(fifo: &Path, timeout_secs: i64) -> Result<()> {
     let fail = |reason: String| Error::File { path: fifo.to_owned(), reason };
     let fd = rustix::fs::open(fifo, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| fail(format!("the container cannot be started: {e}")))?;

@@ -23,11 +23,18 @@ struct Item {
 }
 
 pub(super) fn offers(source: &Source, limits: &Limits) -> Result<Vec<Offer>> {
-    let items: Vec<Item> = json(source, "manifest.json", &source.small("manifest.json", limits)?)?;
+    let items: Vec<Item> = json(
+        source,
+        "manifest.json",
+        &source.small("manifest.json", limits)?,
+    )?;
     if items.is_empty() {
         return Err(fail(source, "manifest.json names no image"));
     }
-    items.into_iter().map(|item| offer(source, item, limits)).collect()
+    items
+        .into_iter()
+        .map(|item| offer(source, item, limits))
+        .collect()
 }
 
 fn offer(source: &Source, item: Item, limits: &Limits) -> Result<Offer> {
@@ -38,11 +45,19 @@ fn offer(source: &Source, item: Item, limits: &Limits) -> Result<Offer> {
         None => source.small(&item.config, limits)?,
     };
     let names = item.repo_tags.unwrap_or_default();
-    let names = names.iter().map(|name| Reference::parse(name)).collect::<Result<_>>()?;
+    let names = names
+        .iter()
+        .map(|name| Reference::parse(name))
+        .collect::<Result<_>>()?;
     let layers = item.layers.unwrap_or_default().into_iter();
     Ok(Offer {
         config,
-        layers: layers.map(|name| LayerBlob { promised: promised(source, &name), name }).collect(),
+        layers: layers
+            .map(|name| LayerBlob {
+                promised: promised(source, &name),
+                name,
+            })
+            .collect(),
         manifest: None,
         target: None,
         names,

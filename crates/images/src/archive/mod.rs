@@ -40,13 +40,21 @@ pub(crate) struct LayerBlob {
 ///
 /// Where an archive is both, as docker writes it since version 25, the OCI index counts: only it
 /// promises digests. `rename` is the repository for images whose name is but a tag.
-pub(crate) fn offers(source: &Source, rename: Option<&Reference>, host: &Platform, limits: &Limits) -> Result<Vec<Offer>> {
+pub(crate) fn offers(
+    source: &Source,
+    rename: Option<&Reference>,
+    host: &Platform,
+    limits: &Limits,
+) -> Result<Vec<Offer>> {
     let mut offers = if source.has("oci-layout") && source.has("index.json") {
         oci::offers(source, rename, host, limits)?
     } else if source.has("manifest.json") {
         docker::offers(source, limits)?
     } else {
-        return Err(fail(source, "it is neither a docker archive nor an OCI layout: it has no manifest.json and no index.json"));
+        return Err(fail(
+            source,
+            "it is neither a docker archive nor an OCI layout: it has no manifest.json and no index.json",
+        ));
     };
     if let Some(name) = rename {
         apply_name(source, name, &mut offers)?;
@@ -57,7 +65,13 @@ pub(crate) fn offers(source: &Source, rename: Option<&Reference>, host: &Platfor
 /// Gives the user's name to what the archive has. One image takes it, though the archive's tag
 /// stays where the user gave none; several have to be told apart by tags of that repository.
 fn apply_name(source: &Source, name: &Reference, offers: &mut [Offer]) -> Result<()> {
-    let fits = |offer: &Offer| !offer.names.is_empty() && offer.names.iter().all(|n| n.repository() == name.repository());
+    let fits = |offer: &Offer| {
+        !offer.names.is_empty()
+            && offer
+                .names
+                .iter()
+                .all(|n| n.repository() == name.repository())
+    };
     match offers {
         [one] if name.tag() == Some("latest") && name.digest().is_none() && fits(one) => {}
         [one] => {
@@ -66,7 +80,10 @@ fn apply_name(source: &Source, name: &Reference, offers: &mut [Offer]) -> Result
         }
         several if several.iter().all(fits) => {}
         several => {
-            let why = format!("it has {} images with names of their own: load it without a name", several.len());
+            let why = format!(
+                "it has {} images with names of their own: load it without a name",
+                several.len()
+            );
             return Err(fail(source, why));
         }
     }
@@ -74,7 +91,10 @@ fn apply_name(source: &Source, name: &Reference, offers: &mut [Offer]) -> Result
 }
 
 fn fail(source: &Source, why: impl Into<String>) -> Error {
-    Error::Archive { archive: source.path().display().to_string(), why: why.into() }
+    Error::Archive {
+        archive: source.path().display().to_string(),
+        why: why.into(),
+    }
 }
 
 /// Reads JSON, with the blob's name in the error.
@@ -83,12 +103,25 @@ fn json<T: serde::de::DeserializeOwned>(source: &Source, name: &str, data: &[u8]
 }
 
 /// A blob whose digest and size were promised.
-fn verified(source: &Source, name: &str, promised: &Digest, size: Option<u64>, limits: &Limits) -> Result<Vec<u8>> {
+fn verified(
+    source: &Source,
+    name: &str,
+    promised: &Digest,
+    size: Option<u64>,
+    limits: &Limits,
+) -> Result<Vec<u8>> {
     let data = source.small(name, limits)?;
     let found = Digest::of(&data);
     if found != *promised || size.is_some_and(|size| size != data.len() as u64) {
-        let expected = size.map_or_else(|| promised.to_string(), |size| format!("{promised} with {size} bytes"));
-        return Err(Error::DigestMismatch { what: name.to_owned(), expected, found: format!("{found} with {} bytes", data.len()) });
+        let expected = size.map_or_else(
+            || promised.to_string(),
+            |size| format!("{promised} with {size} bytes"),
+        );
+        return Err(Error::DigestMismatch {
+            what: name.to_owned(),
+            expected,
+            found: format!("{found} with {} bytes", data.len()),
+        });
     }
     Ok(data)
 }

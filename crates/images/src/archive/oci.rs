@@ -17,10 +17,14 @@ const OCI_NAME: &str = "org.opencontainers.image.ref.name";
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 /// Annotation of the attestations that docker's builder puts beside images.
 const ATTESTATION: &str = "vnd.docker.reference.type";
-const INDEX_TYPES: [&str; 2] =
-    ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
-const CONFIG_TYPES: [&str; 2] =
-    ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+const INDEX_TYPES: [&str; 2] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
+const CONFIG_TYPES: [&str; 2] = [
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.docker.container.image.v1+json",
+];
 /// Indexes within indexes.
 const DEEPEST: usize = 4;
 
@@ -86,10 +90,21 @@ struct Candidate {
     platform: Platform,
 }
 
-pub(super) fn offers(source: &Source, rename: Option<&Reference>, host: &Platform, limits: &Limits) -> Result<Vec<Offer>> {
+pub(super) fn offers(
+    source: &Source,
+    rename: Option<&Reference>,
+    host: &Platform,
+    limits: &Limits,
+) -> Result<Vec<Offer>> {
     let layout: Layout = json(source, "oci-layout", &source.small("oci-layout", limits)?)?;
     if !layout.version.starts_with("1.") {
-        return Err(fail(source, format!("its imageLayoutVersion is {:?}, and only 1.x is known", layout.version)));
+        return Err(fail(
+            source,
+            format!(
+                "its imageLayoutVersion is {:?}, and only 1.x is known",
+                layout.version
+            ),
+        ));
     }
     let index: Document = json(source, "index.json", &source.small("index.json", limits)?)?;
     let mut candidates = Vec::new();
@@ -100,16 +115,28 @@ pub(super) fn offers(source: &Source, rename: Option<&Reference>, host: &Platfor
     if candidates.is_empty() {
         return Err(fail(source, "index.json leads to no container image"));
     }
-    choose(candidates, host).into_iter().map(|chosen| offer(source, chosen, rename, limits)).collect()
+    choose(candidates, host)
+        .into_iter()
+        .map(|chosen| offer(source, chosen, rename, limits))
+        .collect()
 }
 
 /// Finds the image manifests under `at`.
 fn collect(
-    source: &Source, top: &Descriptor, at: &Descriptor, depth: usize, seen: &mut usize, limits: &Limits, out: &mut Vec<Candidate>,
+    source: &Source,
+    top: &Descriptor,
+    at: &Descriptor,
+    depth: usize,
+    seen: &mut usize,
+    limits: &Limits,
+    out: &mut Vec<Candidate>,
 ) -> Result<()> {
     *seen += 1;
     if depth > DEEPEST || *seen > 1024 {
-        return Err(fail(source, "its indexes are nested more than four deep, or have more than 1024 entries"));
+        return Err(fail(
+            source,
+            "its indexes are nested more than four deep, or have more than 1024 entries",
+        ));
     }
     if at.is_attestation() {
         return Ok(());
@@ -122,17 +149,31 @@ fn collect(
     let bytes = verified(source, &path, &at.digest, Some(at.size), limits)?;
     let document: Document = json(source, &path, &bytes)?;
     if document.schema_version != 2 {
-        return Err(fail(source, format!("{path:?} has schema version {}, and only 2 is known", document.schema_version)));
+        return Err(fail(
+            source,
+            format!(
+                "{path:?} has schema version {}, and only 2 is known",
+                document.schema_version
+            ),
+        ));
     }
-    let media_type = document.media_type.clone().unwrap_or_else(|| at.media_type.clone());
-    if INDEX_TYPES.contains(&media_type.as_str()) || (document.config.is_none() && document.manifests.is_some()) {
+    let media_type = document
+        .media_type
+        .clone()
+        .unwrap_or_else(|| at.media_type.clone());
+    if INDEX_TYPES.contains(&media_type.as_str())
+        || (document.config.is_none() && document.manifests.is_some())
+    {
         for inner in document.manifests.unwrap_or_default() {
             collect(source, top, &inner, depth + 1, seen, limits, out)?;
         }
         return Ok(());
     }
     let Some(config) = &document.config else {
-        return Err(fail(source, format!("{path:?} is neither a manifest nor an index")));
+        return Err(fail(
+            source,
+            format!("{path:?} is neither a manifest nor an index"),
+        ));
     };
     if !CONFIG_TYPES.contains(&config.media_type.as_str()) {
         // Artifacts (charts, signatures) may lie beside images.
@@ -141,11 +182,22 @@ fn collect(
     let platform = match &at.platform {
         Some(platform) => platform.clone(),
         None => {
-            let data = verified(source, &config.path(), &config.digest, Some(config.size), limits)?;
+            let data = verified(
+                source,
+                &config.path(),
+                &config.digest,
+                Some(config.size),
+                limits,
+            )?;
             json::<JustPlatform>(source, &config.path(), &data)?.platform
         }
     };
-    out.push(Candidate { top: top.clone(), manifest: document, bytes, platform });
+    out.push(Candidate {
+        top: top.clone(),
+        manifest: document,
+        bytes,
+        platform,
+    });
     Ok(())
 }
 
@@ -166,27 +218,56 @@ fn choose(candidates: Vec<Candidate>, host: &Platform) -> Vec<Candidate> {
         groups.entry(key).or_default().push(candidate);
     }
     let rank = |c: &Candidate| c.platform.rank(host).unwrap_or(u8::MAX);
-    let best = order.iter().filter_map(|key| groups.remove(key)?.into_iter().min_by_key(rank));
+    let best = order
+        .iter()
+        .filter_map(|key| groups.remove(key)?.into_iter().min_by_key(rank));
     let best: Vec<_> = best.collect();
     let any_fits = best.iter().any(|c| rank(c) < u8::MAX);
-    let named = |c: &Candidate| c.top.annotation(CONTAINERD_NAME).or(c.top.annotation(OCI_NAME)).is_some();
-    best.into_iter().filter(|c| !any_fits || rank(c) < u8::MAX || named(c)).collect()
+    let named = |c: &Candidate| {
+        c.top
+            .annotation(CONTAINERD_NAME)
+            .or(c.top.annotation(OCI_NAME))
+            .is_some()
+    };
+    best.into_iter()
+        .filter(|c| !any_fits || rank(c) < u8::MAX || named(c))
+        .collect()
 }
 
-fn offer(source: &Source, candidate: Candidate, rename: Option<&Reference>, limits: &Limits) -> Result<Offer> {
+fn offer(
+    source: &Source,
+    candidate: Candidate,
+    rename: Option<&Reference>,
+    limits: &Limits,
+) -> Result<Offer> {
     let Some(config) = &candidate.manifest.config else {
         return Err(fail(source, "a manifest has no configuration"));
     };
     let mut layers = Vec::new();
     for layer in candidate.manifest.layers.iter().flatten() {
         if layer.media_type.ends_with("+encrypted") {
-            return Err(fail(source, format!("layer {} is encrypted, which is not supported", layer.digest)));
+            return Err(fail(
+                source,
+                format!(
+                    "layer {} is encrypted, which is not supported",
+                    layer.digest
+                ),
+            ));
         }
-        layers.push(LayerBlob { name: layer.path(), promised: Some((layer.digest.clone(), layer.size)) });
+        layers.push(LayerBlob {
+            name: layer.path(),
+            promised: Some((layer.digest.clone(), layer.size)),
+        });
     }
     let (names, notes) = names(&candidate.top, rename)?;
     Ok(Offer {
-        config: verified(source, &config.path(), &config.digest, Some(config.size), limits)?,
+        config: verified(
+            source,
+            &config.path(),
+            &config.digest,
+            Some(config.size),
+            limits,
+        )?,
         layers,
         target: Some(candidate.top.digest),
         manifest: Some(candidate.bytes),
@@ -201,14 +282,21 @@ fn names(top: &Descriptor, rename: Option<&Reference>) -> Result<(Vec<Reference>
     if let Some(name) = top.annotation(CONTAINERD_NAME) {
         return Ok((vec![Reference::parse(name)?], Vec::new()));
     }
-    let Some(name) = top.annotation(OCI_NAME) else { return Ok((Vec::new(), Vec::new())) };
+    let Some(name) = top.annotation(OCI_NAME) else {
+        return Ok((Vec::new(), Vec::new()));
+    };
     if !is_tag(name) {
         return Ok((vec![Reference::parse(name)?], Vec::new()));
     }
     match rename {
-        Some(base) => Ok((vec![Reference::parse(&format!("{}:{name}", base.repository()))?], Vec::new())),
+        Some(base) => Ok((
+            vec![Reference::parse(&format!("{}:{name}", base.repository()))?],
+            Vec::new(),
+        )),
         None => {
-            let note = format!("the archive has only the tag {name:?} and no name for the image: give one with --name, or use its id");
+            let note = format!(
+                "the archive has only the tag {name:?} and no name for the image: give one with --name, or use its id"
+            );
             Ok((Vec::new(), vec![note]))
         }
     }

@@ -24,7 +24,11 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::InUse`] where the image would go, and those of [`Store::resolve`].
-    pub fn remove(&self, text: &str, in_use: &dyn Fn(&Digest) -> Option<String>) -> Result<Removed> {
+    pub fn remove(
+        &self,
+        text: &str,
+        in_use: &dyn Fn(&Digest) -> Option<String>,
+    ) -> Result<Removed> {
         let removed = {
             let guard = self.write()?;
             let mut names = self.read_names()?;
@@ -34,11 +38,18 @@ impl Store {
                 return Err(Error::NotFound(text.to_owned()));
             }
             let all = names.of(&id);
-            let one = Reference::parse(text).ok().and_then(|r| names.get(&r).map(|(name, _)| name.to_owned()));
-            let gone = one.filter(|name| all.contains(name)).map_or_else(|| all.clone(), |name| vec![name]);
+            let one = Reference::parse(text)
+                .ok()
+                .and_then(|r| names.get(&r).map(|(name, _)| name.to_owned()));
+            let gone = one
+                .filter(|name| all.contains(name))
+                .map_or_else(|| all.clone(), |name| vec![name]);
             let last = gone.len() == all.len();
             if last && let Some(by) = in_use(&id) {
-                return Err(Error::InUse { image: text.to_owned(), by });
+                return Err(Error::InUse {
+                    image: text.to_owned(),
+                    by,
+                });
             }
             for name in &gone {
                 names.remove(name);
@@ -49,7 +60,10 @@ impl Store {
                 fs::remove_file(&record).at("remove", &record)?;
                 super::lock::sync_parent(&record)?;
             }
-            Removed { names: gone, image: last.then_some(id) }
+            Removed {
+                names: gone,
+                image: last.then_some(id),
+            }
         };
         self.collect()?;
         Ok(removed)
@@ -58,14 +72,18 @@ impl Store {
     /// Removes layers and blobs that no record names. Does nothing while an image is being loaded,
     /// or while a record could not be read.
     pub(super) fn collect(&self) -> Result<()> {
-        let Some(_no_loads) = self.keep_loads_away()? else { return Ok(()) };
+        let Some(_no_loads) = self.keep_loads_away()? else {
+            return Ok(());
+        };
         let guard = self.write()?;
         if self.has_unreadable()? {
             return Ok(());
         }
         let (mut layers, mut shorts, mut blobs) = (HashSet::new(), HashSet::new(), HashSet::new());
         for id in self.image_ids()? {
-            let Some(record) = self.read_record(&id)? else { continue };
+            let Some(record) = self.read_record(&id)? else {
+                continue;
+            };
             blobs.insert(id.hex().to_owned());
             blobs.extend(record.manifest.map(|digest| digest.hex().to_owned()));
             for layer in record.layers {
@@ -74,14 +92,21 @@ impl Store {
             }
         }
         let mut bin: Option<Temp> = None;
-        for (dir, keep) in [("l", &shorts), ("layers", &layers), ("blobs/sha256", &blobs)] {
+        for (dir, keep) in [
+            ("l", &shorts),
+            ("layers", &layers),
+            ("blobs/sha256", &blobs),
+        ] {
             let dir = self.root.join(dir);
             for name in unknown(&dir, keep)? {
                 if bin.is_none() {
                     bin = Some(guard.temporary_dir()?);
                 }
                 if let Some(bin) = &bin {
-                    let to = bin.path(&format!("{}-{name}", dir.file_name().and_then(|n| n.to_str()).unwrap_or_default()));
+                    let to = bin.path(&format!(
+                        "{}-{name}",
+                        dir.file_name().and_then(|n| n.to_str()).unwrap_or_default()
+                    ));
                     fs::rename(dir.join(&name), to).at("remove", &dir.join(&name))?;
                 }
             }
@@ -97,7 +122,11 @@ fn unknown(dir: &Path, keep: &HashSet<String>) -> Result<Vec<String>> {
     let mut unknown = Vec::new();
     for entry in fs::read_dir(dir).at("read", dir)? {
         let name = entry.at("read", dir)?.file_name();
-        unknown.extend(name.to_str().filter(|name| !keep.contains(*name)).map(str::to_owned));
+        unknown.extend(
+            name.to_str()
+                .filter(|name| !keep.contains(*name))
+                .map(str::to_owned),
+        );
     }
     Ok(unknown)
 }

@@ -21,7 +21,10 @@ impl Store {
         let path = self.root.join("lock");
         let lock = lock_file(&path)?;
         lock.lock().at("lock", &path)?;
-        Ok(Guard { store: self, _lock: lock })
+        Ok(Guard {
+            store: self,
+            _lock: lock,
+        })
     }
 
     /// Keeps the collector away until dropped.
@@ -51,8 +54,13 @@ impl Store {
             let _guard = self.write()?;
             for entry in fs::read_dir(&dir).at("read", &dir)? {
                 let path = entry.at("read", &dir)?.path();
-                let flags = rustix::fs::OFlags::NOFOLLOW.union(rustix::fs::OFlags::NONBLOCK).bits();
-                let opened = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(&path);
+                let flags = rustix::fs::OFlags::NOFOLLOW
+                    .union(rustix::fs::OFlags::NONBLOCK)
+                    .bits();
+                let opened = OpenOptions::new()
+                    .read(true)
+                    .custom_flags(flags.cast_signed())
+                    .open(&path);
                 match opened {
                     Ok(file) if file.try_lock().is_ok() => left.push(Temp { path, _lock: file }),
                     _ => {}
@@ -65,30 +73,51 @@ impl Store {
 }
 
 fn lock_file(path: &Path) -> Result<File> {
-    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).at("open", path)
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .at("open", path)
 }
 
 impl Guard<'_> {
     /// A new directory under `tmp`, with a directory `trash` in it.
     pub(crate) fn temporary_dir(&self) -> Result<Temp> {
         let path = self.temporary_path()?;
-        fs::DirBuilder::new().mode(0o700).create(&path).at("create", &path)?;
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .at("create", &path)?;
         let lock = File::open(&path).at("open", &path)?;
         lock.lock().at("lock", &path)?;
         let temp = Temp { path, _lock: lock };
         let trash = temp.path.join("trash");
-        fs::DirBuilder::new().mode(0o700).create(&trash).at("create", &trash)?;
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&trash)
+            .at("create", &trash)?;
         Ok(temp)
     }
 
     /// Writes `data` to `path`, so that after a crash at any moment there is the old file or the new.
     pub(crate) fn write_file(&self, path: &Path, data: &[u8]) -> Result<()> {
         let temporary = self.temporary_path()?;
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).at("create", &temporary)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)
+            .at("create", &temporary)?;
         file.lock().at("lock", &temporary)?;
-        let temp = Temp { path: temporary, _lock: file.try_clone().at("open", path)? };
-        file.write_all(data).and_then(|()| file.sync_all()).at("write", &temp.path)?;
+        let temp = Temp {
+            path: temporary,
+            _lock: file.try_clone().at("open", path)?,
+        };
+        file.write_all(data)
+            .and_then(|()| file.sync_all())
+            .at("write", &temp.path)?;
         fs::rename(&temp.path, path).at("replace", path)?;
         sync_parent(path)
     }
@@ -96,15 +125,23 @@ impl Guard<'_> {
     fn temporary_path(&self) -> Result<PathBuf> {
         let dir = self.store.root.join("tmp");
         let mut random = [0u8; 16];
-        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).at("name a file in", &dir)?;
-        Ok(dir.join(random.iter().map(|b| format!("{b:02x}")).collect::<String>()))
+        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+            .at("name a file in", &dir)?;
+        Ok(dir.join(
+            random
+                .iter()
+                .map(|b| format!("{b:02x}"))
+                .collect::<String>(),
+        ))
     }
 }
 
 /// Makes the entry `path` of its directory last.
 pub(crate) fn sync_parent(path: &Path) -> Result<()> {
     let parent = path.parent().unwrap_or(path);
-    File::open(parent).and_then(|dir| dir.sync_all()).at("sync", parent)
+    File::open(parent)
+        .and_then(|dir| dir.sync_all())
+        .at("sync", parent)
 }
 
 /// A file or directory under `tmp` that is removed when this is dropped.
@@ -121,7 +158,10 @@ impl Temp {
 
     /// Removes what can be removed; the next who opens the store tries again.
     fn dispose(&self) -> Result<()> {
-        if !fs::symlink_metadata(&self.path).at("read", &self.path)?.is_dir() {
+        if !fs::symlink_metadata(&self.path)
+            .at("read", &self.path)?
+            .is_dir()
+        {
             return fs::remove_file(&self.path).at("remove", &self.path);
         }
         let trash_path = self.path("trash");
@@ -137,7 +177,8 @@ impl Temp {
                     continue;
                 }
                 let parent = if within == &self.path { &dir } else { &trash };
-                tree::remove(parent, name.as_encoded_bytes(), trash.as_fd()).at("remove", &within.join(&name))?;
+                tree::remove(parent, name.as_encoded_bytes(), trash.as_fd())
+                    .at("remove", &within.join(&name))?;
             }
         }
         fs::remove_dir(&trash_path).at("remove", &trash_path)?;

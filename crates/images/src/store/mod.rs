@@ -79,13 +79,22 @@ impl Store {
         for dir in ["", "blobs/sha256", "layers", "l", "images", "tmp", "empty"] {
             let path = root.join(dir);
             // Layers have setuid programs and devices: the users of the host must not reach them.
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).at("create", &path)?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&path)
+                .at("create", &path)?;
         }
         for (dir, mode) in [("", 0o700), ("empty", 0o755)] {
             let path = root.join(dir);
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).at("protect", &path)?;
         }
-        let mut store = Self { root, limits, host, problems: Vec::new() };
+        let mut store = Self {
+            root,
+            limits,
+            host,
+            problems: Vec::new(),
+        };
         store.problems = store.put_aside_unreadable()?;
         store.clear_temporaries()?;
         store.collect()?;
@@ -119,7 +128,9 @@ impl Store {
             // Another process may remove one meanwhile.
             images.extend(self.image(&id, &names)?);
         }
-        images.sort_by(|a, b| (a.names.is_empty(), &a.names, &a.id).cmp(&(b.names.is_empty(), &b.names, &b.id)));
+        images.sort_by(|a, b| {
+            (a.names.is_empty(), &a.names, &a.id).cmp(&(b.names.is_empty(), &b.names, &b.id))
+        });
         Ok(images)
     }
 
@@ -131,7 +142,8 @@ impl Store {
     pub fn resolve(&self, text: &str) -> Result<Image> {
         let names = self.read_names()?;
         let id = self.find(text, &names)?;
-        self.image(&id, &names)?.ok_or_else(|| Error::NotFound(text.to_owned()))
+        self.image(&id, &names)?
+            .ok_or_else(|| Error::NotFound(text.to_owned()))
     }
 
     /// As [`Store::resolve`], for an image that is to run on this machine.
@@ -142,7 +154,11 @@ impl Store {
         let image = self.resolve(text)?;
         if image.config.platform.rank(&self.host).is_none() {
             let (found, machine) = (image.config.platform.to_string(), self.host.to_string());
-            return Err(Error::Platform { image: text.to_owned(), found, machine });
+            return Err(Error::Platform {
+                image: text.to_owned(),
+                found,
+                machine,
+            });
         }
         Ok(image)
     }
@@ -161,7 +177,13 @@ impl Store {
         let mut dirs = Vec::new();
         for short in image.short.iter().rev() {
             let path = self.root.join("l").join(short);
-            let gone = || Error::Record { path: path.clone(), why: format!("a layer of image {} is gone: load the image again", image.id) };
+            let gone = || Error::Record {
+                path: path.clone(),
+                why: format!(
+                    "a layer of image {} is gone: load the image again",
+                    image.id
+                ),
+            };
             let dir = fs::File::open(&path).map_err(|_| gone())?;
             dirs.push(path);
             // overlayfs merges the roots of all layers, whatever their attributes say.
@@ -174,19 +196,32 @@ impl Store {
 
     /// The image with this id, or `None` where there is none.
     fn image(&self, id: &Digest, names: &names::Names) -> Result<Option<Image>> {
-        let Some(record) = self.read_record(id)? else { return Ok(None) };
+        let Some(record) = self.read_record(id)? else {
+            return Ok(None);
+        };
         let path = self.blob(id);
         let data = fs::read(&path).at("read", &path)?;
         if Digest::of(&data) != *id {
-            return Err(Error::Record { path, why: "it is damaged: load the image again".into() });
+            return Err(Error::Record {
+                path,
+                why: "it is damaged: load the image again".into(),
+            });
         }
         let (config, _) = config::parse(&data).map_err(|why| Error::Record { path, why })?;
         Ok(Some(Image {
             id: id.clone(),
             names: names.of(id),
             size: record.size,
-            layers: record.layers.iter().map(|layer| self.layer(&layer.chain_id).join("tree")).collect(),
-            short: record.layers.iter().map(|layer| layer.short.clone()).collect(),
+            layers: record
+                .layers
+                .iter()
+                .map(|layer| self.layer(&layer.chain_id).join("tree"))
+                .collect(),
+            short: record
+                .layers
+                .iter()
+                .map(|layer| layer.short.clone())
+                .collect(),
             config,
             target: record.target,
         }))

@@ -30,11 +30,21 @@ pub(super) struct Name {
 impl Names {
     /// Names of an image, sorted.
     pub(super) fn of(&self, id: &Digest) -> Vec<String> {
-        self.names.iter().filter(|(_, name)| name.image == *id).map(|(text, _)| text.clone()).collect()
+        self.names
+            .iter()
+            .filter(|(_, name)| name.image == *id)
+            .map(|(text, _)| text.clone())
+            .collect()
     }
 
     pub(super) fn set(&mut self, reference: &Reference, image: &Digest, target: Option<&Digest>) {
-        self.names.insert(reference.key(), Name { image: image.clone(), target: target.cloned() });
+        self.names.insert(
+            reference.key(),
+            Name {
+                image: image.clone(),
+                target: target.cloned(),
+            },
+        );
     }
 
     pub(super) fn remove(&mut self, name: &str) {
@@ -46,10 +56,14 @@ impl Names {
         let found = self.names.get_key_value(&reference.key());
         let found = match reference.digest() {
             None => found,
-            Some(digest) if reference.tag().is_some() => found.filter(|(_, name)| name.target.as_ref() == Some(digest)),
+            Some(digest) if reference.tag().is_some() => {
+                found.filter(|(_, name)| name.target.as_ref() == Some(digest))
+            }
             Some(digest) => found.or_else(|| {
                 self.names.iter().find(|(text, name)| {
-                    let same = text.strip_prefix(reference.repository()).is_some_and(|rest| rest.starts_with([':', '@']));
+                    let same = text
+                        .strip_prefix(reference.repository())
+                        .is_some_and(|rest| rest.starts_with([':', '@']));
                     same && name.target.as_ref() == Some(digest)
                 })
             }),
@@ -64,10 +78,16 @@ impl Store {
     }
 
     pub(super) fn read_names(&self) -> Result<Names> {
-        let names = records::read(&self.names_path())?.unwrap_or(Names { version: 1, names: BTreeMap::new() });
+        let names = records::read(&self.names_path())?.unwrap_or(Names {
+            version: 1,
+            names: BTreeMap::new(),
+        });
         match names.version {
             1 => Ok(names),
-            other => Err(Error::Record { path: self.names_path(), why: format!("it has version {other}, and this program knows 1") }),
+            other => Err(Error::Record {
+                path: self.names_path(),
+                why: format!("it has version {other}, and this program knows 1"),
+            }),
         }
     }
 
@@ -83,19 +103,35 @@ impl Store {
         {
             return Ok(name.image.clone());
         }
-        let is_prefix = digits.len() >= SHORTEST_PREFIX && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let is_prefix = digits.len() >= SHORTEST_PREFIX
+            && digits
+                .bytes()
+                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         if is_prefix {
-            let mut fits: Vec<_> = self.image_ids()?.into_iter().filter(|id| id.hex().starts_with(digits)).collect();
+            let mut fits: Vec<_> = self
+                .image_ids()?
+                .into_iter()
+                .filter(|id| id.hex().starts_with(digits))
+                .collect();
             match fits.len() {
                 0 => {}
                 1 => return Ok(fits.remove(0)),
                 _ => {
                     let fits = fits.iter().map(Digest::to_string).collect();
-                    return Err(Error::Ambiguous { prefix: text.to_owned(), fits });
+                    return Err(Error::Ambiguous {
+                        prefix: text.to_owned(),
+                        fits,
+                    });
                 }
             }
         }
-        let reference = reference.map_err(|e| if is_prefix { Error::NotFound(text.to_owned()) } else { e })?;
+        let reference = reference.map_err(|e| {
+            if is_prefix {
+                Error::NotFound(text.to_owned())
+            } else {
+                e
+            }
+        })?;
         Err(Error::NotFound(reference.to_string()))
     }
 }

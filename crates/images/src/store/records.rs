@@ -51,25 +51,49 @@ pub(super) struct LayerRecord {
 
 impl ImageRecord {
     pub(super) fn new(id: Digest, layers: Vec<LayerRef>, size: u64) -> Self {
-        Self { version: VERSION, id, layers, size, manifest: None, target: None }
+        Self {
+            version: VERSION,
+            id,
+            layers,
+            size,
+            manifest: None,
+            target: None,
+        }
     }
 }
 
 impl LayerRecord {
     pub(super) fn new(layer: &LayerRef, size: u64) -> Self {
-        let (diff_id, chain_id, short) = (layer.diff_id.clone(), layer.chain_id.clone(), layer.short.clone());
-        Self { version: VERSION, diff_id, chain_id, short, size }
+        let (diff_id, chain_id, short) = (
+            layer.diff_id.clone(),
+            layer.chain_id.clone(),
+            layer.short.clone(),
+        );
+        Self {
+            version: VERSION,
+            diff_id,
+            chain_id,
+            short,
+            size,
+        }
     }
 }
 
 impl Store {
     pub(super) fn read_record(&self, id: &Digest) -> Result<Option<ImageRecord>> {
         let path = self.record_path(id);
-        let Some(record) = read::<ImageRecord>(&path)? else { return Ok(None) };
+        let Some(record) = read::<ImageRecord>(&path)? else {
+            return Ok(None);
+        };
         let why = match () {
-            () if record.version != VERSION => format!("it has version {}, and this program knows {VERSION}", record.version),
+            () if record.version != VERSION => format!(
+                "it has version {}, and this program knows {VERSION}",
+                record.version
+            ),
             () if record.id != *id => "it is the record of another image".to_owned(),
-            () if record.layers.iter().any(|layer| !is_short(&layer.short)) => "the short name of a layer is not valid".to_owned(),
+            () if record.layers.iter().any(|layer| !is_short(&layer.short)) => {
+                "the short name of a layer is not valid".to_owned()
+            }
             () => return Ok(Some(record)),
         };
         Err(Error::Record { path, why })
@@ -77,9 +101,14 @@ impl Store {
 
     pub(super) fn read_layer(&self, chain_id: &Digest) -> Result<Option<LayerRecord>> {
         let path = self.layer(chain_id).join("layer.json");
-        let Some(record) = read::<LayerRecord>(&path)? else { return Ok(None) };
+        let Some(record) = read::<LayerRecord>(&path)? else {
+            return Ok(None);
+        };
         if record.version != VERSION || record.chain_id != *chain_id || !is_short(&record.short) {
-            return Err(Error::Record { path, why: "it is not the record of this layer".into() });
+            return Err(Error::Record {
+                path,
+                why: "it is not the record of this layer".into(),
+            });
         }
         Ok(Some(record))
     }
@@ -93,7 +122,11 @@ impl Store {
         let mut ids = Vec::new();
         for entry in fs::read_dir(&dir).at("read", &dir)? {
             let name = entry.at("read", &dir)?.file_name();
-            ids.extend(name.to_str().and_then(|n| n.strip_suffix(".json")).and_then(Digest::from_hex));
+            ids.extend(
+                name.to_str()
+                    .and_then(|n| n.strip_suffix(".json"))
+                    .and_then(Digest::from_hex),
+            );
         }
         ids.sort();
         Ok(ids)
@@ -127,7 +160,12 @@ impl Store {
     pub(super) fn has_unreadable(&self) -> Result<bool> {
         let dir = self.root.join("images");
         for entry in fs::read_dir(&dir).at("read", &dir)? {
-            if entry.at("read", &dir)?.file_name().as_encoded_bytes().ends_with(b".unreadable") {
+            if entry
+                .at("read", &dir)?
+                .file_name()
+                .as_encoded_bytes()
+                .ends_with(b".unreadable")
+            {
                 return Ok(true);
             }
         }
@@ -143,13 +181,21 @@ pub(super) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option
         Err(e) => return Err(e).at("open", path),
     };
     let mut data = Vec::new();
-    file.take(LONGEST_RECORD).read_to_end(&mut data).at("read", path)?;
+    file.take(LONGEST_RECORD)
+        .read_to_end(&mut data)
+        .at("read", path)?;
     let record = serde_json::from_slice(&data);
-    record.map(Some).map_err(|e| Error::Record { path: path.to_path_buf(), why: format!("it cannot be read: {e}") })
+    record.map(Some).map_err(|e| Error::Record {
+        path: path.to_path_buf(),
+        why: format!("it cannot be read: {e}"),
+    })
 }
 
 pub(super) fn to_json(record: &impl Serialize, path: &Path) -> Result<Vec<u8>> {
-    serde_json::to_vec_pretty(record).map_err(|e| Error::Record { path: path.to_path_buf(), why: format!("it cannot be written: {e}") })
+    serde_json::to_vec_pretty(record).map_err(|e| Error::Record {
+        path: path.to_path_buf(),
+        why: format!("it cannot be written: {e}"),
+    })
 }
 
 fn is_short(short: &str) -> bool {

@@ -61,7 +61,12 @@ pub(crate) struct TarReader<R> {
 
 impl<R: Read> TarReader<R> {
     pub(crate) fn new(inner: R) -> Self {
-        Self { inner, left: 0, padding: 0, done: false }
+        Self {
+            inner,
+            left: 0,
+            padding: 0,
+            done: false,
+        }
     }
 
     /// The next entry, or `None` at the end of the archive.
@@ -72,7 +77,11 @@ impl<R: Read> TarReader<R> {
         loop {
             self.skip()?;
             let Some(header) = self.header()? else {
-                return if extensions == 0 { Ok(None) } else { Err(invalid("the archive ends after an extended header")) };
+                return if extensions == 0 {
+                    Ok(None)
+                } else {
+                    Err(invalid("the archive ends after an extended header"))
+                };
             };
             let size = header.size()?;
             if b"xgLK".contains(&header.flag()) {
@@ -93,8 +102,20 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    fn entry(&mut self, header: &Header, pax: Pax, long_path: Option<Vec<u8>>, long_link: Option<Vec<u8>>) -> io::Result<Entry> {
-        let path = pax.sparse.name.clone().or(pax.path).or(long_path).unwrap_or_else(|| header.path());
+    fn entry(
+        &mut self,
+        header: &Header,
+        pax: Pax,
+        long_path: Option<Vec<u8>>,
+        long_link: Option<Vec<u8>>,
+    ) -> io::Result<Entry> {
+        let path = pax
+            .sparse
+            .name
+            .clone()
+            .or(pax.path)
+            .or(long_path)
+            .unwrap_or_else(|| header.path());
         let link = pax.link.or(long_link).unwrap_or_else(|| header.link());
         let kind = match header.flag() {
             0 if path.ends_with(b"/") => Kind::Dir,
@@ -107,27 +128,45 @@ impl<R: Read> TarReader<R> {
             b'6' => Kind::Fifo,
             other => {
                 let name = String::from_utf8_lossy(&path).into_owned();
-                return Err(invalid(format!("entry {name:?} has the type {:?}, which no layer has", char::from(other))));
+                return Err(invalid(format!(
+                    "entry {name:?} has the type {:?}, which no layer has",
+                    char::from(other)
+                )));
             }
         };
         // Only files have data; some old archives give directories and links a size all the same.
-        let stored = if kind == Kind::File { pax.size.map_or_else(|| header.size(), Ok)? } else { 0 };
+        let stored = if kind == Kind::File {
+            pax.size.map_or_else(|| header.size(), Ok)?
+        } else {
+            0
+        };
         self.expect(stored);
         let mut entry = Entry {
             path,
             link,
             kind,
             mode: (header.number(100..108)? & 0o7777) as u32,
-            uid: narrow(pax.uid.map_or_else(|| header.number(108..116), Ok)?, "owner")?,
-            gid: narrow(pax.gid.map_or_else(|| header.number(116..124), Ok)?, "group")?,
-            mtime: pax.mtime.map_or_else(|| header.number(136..148).map(|s| (s, 0)), Ok)?,
+            uid: narrow(
+                pax.uid.map_or_else(|| header.number(108..116), Ok)?,
+                "owner",
+            )?,
+            gid: narrow(
+                pax.gid.map_or_else(|| header.number(116..124), Ok)?,
+                "group",
+            )?,
+            mtime: pax
+                .mtime
+                .map_or_else(|| header.number(136..148).map(|s| (s, 0)), Ok)?,
             device: (0, 0),
             xattrs: pax.xattrs,
             size: stored,
             pieces: None,
         };
         if matches!(kind, Kind::Char | Kind::Block) {
-            entry.device = (narrow(header.number(329..337)?, "major")?, narrow(header.number(337..345)?, "minor")?);
+            entry.device = (
+                narrow(header.number(329..337)?, "major")?,
+                narrow(header.number(337..345)?, "minor")?,
+            );
         }
         if kind == Kind::File {
             self.pieces(header, pax.sparse, &mut entry)?;
@@ -136,7 +175,12 @@ impl<R: Read> TarReader<R> {
     }
 
     /// Whether the file is sparse, and where its pieces lie.
-    fn pieces(&mut self, header: &Header, pax: sparse::PaxSparse, entry: &mut Entry) -> io::Result<()> {
+    fn pieces(
+        &mut self,
+        header: &Header,
+        pax: sparse::PaxSparse,
+        entry: &mut Entry,
+    ) -> io::Result<()> {
         let (pieces, size) = if header.flag() == b'S' {
             // The map's further blocks stand between header and data, and do not count as data.
             sparse::old_gnu(header, &mut self.inner)?
@@ -153,14 +197,22 @@ impl<R: Read> TarReader<R> {
 
     /// One header block, checked; `None` at the end.
     fn header(&mut self) -> io::Result<Option<Header>> {
-        let Some(block) = self.block()? else { return Ok(None) };
+        let Some(block) = self.block()? else {
+            return Ok(None);
+        };
         if block.iter().any(|b| *b != 0) {
             let header = Header(block);
-            return if header.checksum_fits() { Ok(Some(header)) } else { Err(invalid("a tar header has a wrong checksum")) };
+            return if header.checksum_fits() {
+                Ok(Some(header))
+            } else {
+                Err(invalid("a tar header has a wrong checksum"))
+            };
         }
         self.done = true;
         match self.block()? {
-            Some(second) if second.iter().any(|b| *b != 0) => Err(invalid("something follows the end of the tar archive")),
+            Some(second) if second.iter().any(|b| *b != 0) => {
+                Err(invalid("something follows the end of the tar archive"))
+            }
             _ => Ok(None),
         }
     }
@@ -203,7 +255,9 @@ impl<R: Read> TarReader<R> {
 
 impl<R: Read> Read for TarReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let want = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let want = buffer
+            .len()
+            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
         if want == 0 {
             return Ok(0);
         }
@@ -236,22 +290,32 @@ impl Header {
     }
 
     fn checksum_fits(&self) -> bool {
-        let bytes = self.0.iter().enumerate().map(|(i, b)| if (148..156).contains(&i) { b' ' } else { *b });
+        let bytes = self
+            .0
+            .iter()
+            .enumerate()
+            .map(|(i, b)| if (148..156).contains(&i) { b' ' } else { *b });
         let sum: i64 = bytes.clone().map(i64::from).sum();
         // Some old writers summed signed bytes.
         let signed: i64 = bytes.map(|b| i64::from(b as i8)).sum();
-        self.number(148..156).is_ok_and(|found| found == sum || found == signed)
+        self.number(148..156)
+            .is_ok_and(|found| found == sum || found == signed)
     }
 
     fn size(&self) -> io::Result<u64> {
-        u64::try_from(self.number(124..136)?).map_err(|_| invalid("a tar header has a negative size"))
+        u64::try_from(self.number(124..136)?)
+            .map_err(|_| invalid("a tar header has a negative size"))
     }
 
     fn path(&self) -> Vec<u8> {
         let name = until_nul(self.0[..100].to_vec());
         let prefix = until_nul(self.0[345..500].to_vec());
         // The GNU format (magic with a blank) keeps other things where ustar has its prefix.
-        if &self.0[257..263] == b"ustar\0" && !prefix.is_empty() { [&prefix[..], b"/", &name].concat() } else { name }
+        if &self.0[257..263] == b"ustar\0" && !prefix.is_empty() {
+            [&prefix[..], b"/", &name].concat()
+        } else {
+            name
+        }
     }
 
     fn link(&self) -> Vec<u8> {
@@ -270,13 +334,21 @@ fn number(field: &[u8]) -> io::Result<i64> {
         // Two's complement, big-endian; the very first bit is only the mark.
         let negative = field[0] & 0x40 != 0;
         let first = if negative { field[0] } else { field[0] & 0x3f };
-        let mut value = i128::from(if negative { first as i8 } else { first as i8 & 0x7f });
+        let mut value = i128::from(if negative {
+            first as i8
+        } else {
+            first as i8 & 0x7f
+        });
         for byte in &field[1..] {
             value = value << 8 | i128::from(*byte);
         }
         return i64::try_from(value).map_err(|_| bad());
     }
-    let text = field.split(|b| *b == 0).next().unwrap_or_default().trim_ascii();
+    let text = field
+        .split(|b| *b == 0)
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
     if text.is_empty() {
         return Ok(0);
     }
@@ -292,7 +364,11 @@ fn narrow(value: i64, what: &str) -> io::Result<u32> {
     u32::try_from(value)
         .ok()
         .filter(|v| *v != u32::MAX)
-        .ok_or_else(|| invalid(format!("the {what} number {value} in a tar header is out of range")))
+        .ok_or_else(|| {
+            invalid(format!(
+                "the {what} number {value} in a tar header is out of range"
+            ))
+        })
 }
 
 fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {

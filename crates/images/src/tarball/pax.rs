@@ -21,9 +21,13 @@ pub(super) struct Pax {
 impl Pax {
     pub(super) fn read(&mut self, mut data: &[u8]) -> io::Result<()> {
         while !data.is_empty() {
-            let (record, rest) = split(data).ok_or_else(|| invalid("an extended tar header has a broken record"))?;
+            let (record, rest) =
+                split(data).ok_or_else(|| invalid("an extended tar header has a broken record"))?;
             data = rest;
-            let at = record.iter().position(|b| *b == b'=').ok_or_else(|| invalid("an extended tar record has no '='"))?;
+            let at = record
+                .iter()
+                .position(|b| *b == b'=')
+                .ok_or_else(|| invalid("an extended tar record has no '='"))?;
             self.set(&record[..at], &record[at + 1..])?;
         }
         Ok(())
@@ -71,7 +75,10 @@ pub(super) fn name(value: Option<&[u8]>) -> io::Result<Option<Vec<u8>>> {
 
 pub(super) fn unsigned(text: &[u8]) -> io::Result<u64> {
     let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    let number = std::str::from_utf8(text).ok().filter(|_| digits).and_then(|t| t.parse().ok());
+    let number = std::str::from_utf8(text)
+        .ok()
+        .filter(|_| digits)
+        .and_then(|t| t.parse().ok());
     number.ok_or_else(|| invalid("a number in an extended tar header is not valid"))
 }
 
@@ -81,10 +88,16 @@ fn signed(value: u64) -> io::Result<i64> {
 
 /// Decimal seconds with an optional sign and fraction.
 fn time(text: &[u8]) -> io::Result<Time> {
-    let (negative, text) = text.strip_prefix(b"-").map_or((false, text), |rest| (true, rest));
+    let (negative, text) = text
+        .strip_prefix(b"-")
+        .map_or((false, text), |rest| (true, rest));
     let at = text.iter().position(|b| *b == b'.');
     let (whole, fraction) = at.map_or((text, &b""[..]), |at| (&text[..at], &text[at + 1..]));
-    let seconds = if whole.is_empty() { 0 } else { signed(unsigned(whole)?)? };
+    let seconds = if whole.is_empty() {
+        0
+    } else {
+        signed(unsigned(whole)?)?
+    };
     let mut nanos = 0;
     for i in 0..9 {
         let digit = fraction.get(i).copied().unwrap_or(b'0');
@@ -107,7 +120,13 @@ mod tests {
 
     #[test]
     fn times_have_fractions_and_may_lie_before_1970() {
-        for (text, want) in [("1.5", (1, 500_000_000)), ("0", (0, 0)), ("-1.25", (-2, 750_000_000)), ("-3", (-3, 0)), (".1234567899", (0, 123_456_789))] {
+        for (text, want) in [
+            ("1.5", (1, 500_000_000)),
+            ("0", (0, 0)),
+            ("-1.25", (-2, 750_000_000)),
+            ("-3", (-3, 0)),
+            (".1234567899", (0, 123_456_789)),
+        ] {
             assert_eq!(time(text.as_bytes()).unwrap(), want, "{text}");
         }
         for bad in ["x", "1.x", "--1", "99999999999999999999"] {
@@ -117,12 +136,26 @@ mod tests {
 
     #[test]
     fn broken_records_are_refused() {
-        for bad in [&b"5 a=b\n"[..], b"6 a=b", b"0 \n", b"99999999999999999999 a=b\n", b"x a=b\n", b"6 abc\n", b"14 path=a\0bcd\n", b"10 size=-1\n"] {
-            assert!(Pax::default().read(bad).is_err(), "{:?}", String::from_utf8_lossy(bad));
+        for bad in [
+            &b"5 a=b\n"[..],
+            b"6 a=b",
+            b"0 \n",
+            b"99999999999999999999 a=b\n",
+            b"x a=b\n",
+            b"6 abc\n",
+            b"14 path=a\0bcd\n",
+            b"10 size=-1\n",
+        ] {
+            assert!(
+                Pax::default().read(bad).is_err(),
+                "{:?}",
+                String::from_utf8_lossy(bad)
+            );
         }
         let mut pax = Pax::default();
         pax.read(b"8 path=a\n").unwrap_err();
-        pax.read(b"9 path=a\n9 path=b\n28 SCHILY.xattr.user.a=x\ny=\n").unwrap();
+        pax.read(b"9 path=a\n9 path=b\n28 SCHILY.xattr.user.a=x\ny=\n")
+            .unwrap();
         assert_eq!(pax.path.unwrap(), b"b");
         assert_eq!(pax.xattrs, [(b"user.a".to_vec(), b"x\ny=".to_vec())]);
     }

@@ -47,16 +47,29 @@ impl PaxSparse {
 
     /// Pieces and size, where the entry is a sparse file. Form 1.0 has its map before the data,
     /// in `data`.
-    pub(super) fn read<R: Read>(mut self, data: &mut super::TarReader<R>) -> io::Result<Option<(Pieces, u64)>> {
-        let Some(size) = self.size else { return Ok(None) };
+    pub(super) fn read<R: Read>(
+        mut self,
+        data: &mut super::TarReader<R>,
+    ) -> io::Result<Option<(Pieces, u64)>> {
+        let Some(size) = self.size else {
+            return Ok(None);
+        };
         if self.major == Some(1) {
             self.numbers.clear();
             self.read_map(data)?;
         }
         if !self.numbers.len().is_multiple_of(2) {
-            return Err(invalid("the map of a sparse file ends in the middle of a piece"));
+            return Err(invalid(
+                "the map of a sparse file ends in the middle of a piece",
+            ));
         }
-        Ok(Some((self.numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect(), size)))
+        Ok(Some((
+            self.numbers
+                .chunks_exact(2)
+                .map(|pair| (pair[0], pair[1]))
+                .collect(),
+            size,
+        )))
     }
 
     /// Decimal numbers, each with a newline: their count of pairs, then the pairs; padded to a block.
@@ -65,7 +78,8 @@ impl PaxSparse {
         let mut text = Vec::new();
         let mut wanted = None;
         while wanted.is_none_or(|wanted| self.numbers.len() < wanted) {
-            data.read_exact(&mut block).map_err(|_| invalid("the map of a sparse file is cut off"))?;
+            data.read_exact(&mut block)
+                .map_err(|_| invalid("the map of a sparse file is cut off"))?;
             for byte in block {
                 if byte != b'\n' {
                     text.push(byte);
@@ -76,7 +90,9 @@ impl PaxSparse {
                 }
                 let number = unsigned(&std::mem::take(&mut text))?;
                 match wanted {
-                    None if number > MAX_PIECES as u64 => return Err(invalid("a sparse file has more than 65536 pieces")),
+                    None if number > MAX_PIECES as u64 => {
+                        return Err(invalid("a sparse file has more than 65536 pieces"));
+                    }
                     None => wanted = Some(2 * number as usize),
                     Some(wanted) if self.numbers.len() < wanted => self.push(number)?,
                     Some(_) => {}
@@ -101,7 +117,8 @@ pub(super) fn old_gnu(header: &Header, inner: &mut impl Read) -> io::Result<(Pie
         collect(&block[..504], &mut pieces)?;
         more = block[504] != 0;
     }
-    let size = u64::try_from(header.number(483..495)?).map_err(|_| invalid("a sparse file has a negative size"))?;
+    let size = u64::try_from(header.number(483..495)?)
+        .map_err(|_| invalid("a sparse file has a negative size"))?;
     Ok((pieces, size))
 }
 
@@ -110,7 +127,10 @@ fn collect(table: &[u8], pieces: &mut Pieces) -> io::Result<()> {
         if slot[0] == 0 || slot[12] == 0 {
             break;
         }
-        let read = |field| u64::try_from(number(field)?).map_err(|_| invalid("a sparse file has a negative offset"));
+        let read = |field| {
+            u64::try_from(number(field)?)
+                .map_err(|_| invalid("a sparse file has a negative offset"))
+        };
         pieces.push((read(&slot[..12])?, read(&slot[12..])?));
         if pieces.len() > MAX_PIECES {
             return Err(invalid("a sparse file has more than 65536 pieces"));
@@ -123,9 +143,18 @@ fn collect(table: &[u8], pieces: &mut Pieces) -> io::Result<()> {
 pub(super) fn check(pieces: &[(u64, u64)], size: u64, stored: u64) -> io::Result<()> {
     let (mut end, mut sum) = (0u64, 0u64);
     for (offset, length) in pieces {
-        let stop = offset.checked_add(*length).filter(|stop| *offset >= end && *stop <= size);
-        end = stop.ok_or_else(|| invalid("the pieces of a sparse file overlap or lie outside it"))?;
+        let stop = offset
+            .checked_add(*length)
+            .filter(|stop| *offset >= end && *stop <= size);
+        end =
+            stop.ok_or_else(|| invalid("the pieces of a sparse file overlap or lie outside it"))?;
         sum = sum.saturating_add(*length);
     }
-    if sum == stored { Ok(()) } else { Err(invalid("the pieces of a sparse file are not as long as its data")) }
+    if sum == stored {
+        Ok(())
+    } else {
+        Err(invalid(
+            "the pieces of a sparse file are not as long as its data",
+        ))
+    }
 }

@@ -10,7 +10,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// Attribute by which overlayfs knows a directory that hides those below it.
 pub(crate) const OPAQUE: &str = "trusted.overlay.opaque";
 
-const DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const DIR: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 
 /// Opens `path` with `root` as its `/`: links and `..` stay in it, as under chroot.
 pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
@@ -68,7 +71,13 @@ pub(crate) fn remove(dir: impl AsFd, name: &[u8], trash: BorrowedFd<'_>) -> Resu
     let mut bury = |dir: BorrowedFd<'_>, name: &[u8]| loop {
         let grave = format!("{next:x}");
         next += 1;
-        match rustix::fs::renameat_with(dir, name, trash, grave.as_str(), rustix::fs::RenameFlags::NOREPLACE) {
+        match rustix::fs::renameat_with(
+            dir,
+            name,
+            trash,
+            grave.as_str(),
+            rustix::fs::RenameFlags::NOREPLACE,
+        ) {
             Err(Errno::EXIST) => {}
             result => return result.map(|()| grave),
         }
@@ -88,7 +97,11 @@ pub(crate) fn remove(dir: impl AsFd, name: &[u8], trash: BorrowedFd<'_>) -> Resu
                 Err(e) => return Err(e),
             }
         }
-        rustix::fs::unlinkat(trash, grave.as_str(), AtFlags::REMOVEDIR)?;
+        match rustix::fs::unlinkat(trash, grave.as_str(), AtFlags::REMOVEDIR) {
+            // Some file systems skip names while a directory shrinks: once more.
+            Err(Errno::NOTEMPTY) => graves.push(grave),
+            result => result?,
+        }
     }
     Ok(())
 }
@@ -102,7 +115,10 @@ pub(crate) fn xattrs(fd: impl AsFd) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         Err(e) => return Err(e),
     };
     let mut all = Vec::new();
-    for name in names[..length].split(|b| *b == 0).filter(|n| !n.is_empty() && !n.starts_with(b"trusted.overlay.")) {
+    for name in names[..length]
+        .split(|b| *b == 0)
+        .filter(|n| !n.is_empty() && !n.starts_with(b"trusted.overlay."))
+    {
         let mut value = vec![0; 64 << 10];
         let length = rustix::fs::fgetxattr(&fd, name, &mut value[..])?;
         value.truncate(length);
@@ -134,8 +150,15 @@ mod tests {
         remove(&top, b"link", trash.as_fd()).unwrap();
         remove(&top, b"none", trash.as_fd()).unwrap();
         assert!(fs::metadata("/etc").is_ok());
-        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert_eq!(left, ["trash"], "and what was in the trash before is not ours");
+        let left: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        assert_eq!(
+            left,
+            ["trash"],
+            "and what was in the trash before is not ours"
+        );
         assert!(fs::metadata(dir.path().join("trash/0")).is_ok());
     }
 }

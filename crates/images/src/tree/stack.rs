@@ -40,7 +40,9 @@ impl Stack {
                 break;
             }
         }
-        Ok(Self { root: Rc::new(root) })
+        Ok(Self {
+            root: Rc::new(root),
+        })
     }
 
     /// What the path of `parts` is, where no part but the last is a symbolic link.
@@ -91,9 +93,16 @@ impl Stack {
                     }
                     FileType::RegularFile if rest.is_empty() => {
                         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                        return rustix::fs::openat(&dir, &part, flags, Mode::empty()).map(|fd| Some(fd.into()));
+                        return rustix::fs::openat(&dir, &part, flags, Mode::empty())
+                            .map(|fd| Some(fd.into()));
                     }
-                    _ => return Err(if rest.is_empty() { Errno::INVAL } else { Errno::NOTDIR }),
+                    _ => {
+                        return Err(if rest.is_empty() {
+                            Errno::INVAL
+                        } else {
+                            Errno::NOTDIR
+                        });
+                    }
                 },
             }
         }
@@ -102,7 +111,10 @@ impl Stack {
 }
 
 fn split(path: &[u8]) -> Vec<Vec<u8>> {
-    path.split(|b| *b == b'/').rev().map(<[u8]>::to_vec).collect()
+    path.split(|b| *b == b'/')
+        .rev()
+        .map(<[u8]>::to_vec)
+        .collect()
 }
 
 /// `name` in a merged directory, by overlayfs's rules: the topmost layer wins, directories merge
@@ -110,10 +122,15 @@ fn split(path: &[u8]) -> Vec<Vec<u8>> {
 fn child(dirs: &[OwnedFd], name: &[u8]) -> Result<Option<Found>> {
     let mut merged = Vec::new();
     for dir in dirs {
-        let Some(stat) = lstat(dir, name)? else { continue };
+        let Some(stat) = lstat(dir, name)? else {
+            continue;
+        };
         if kind(&stat) != FileType::Directory {
             if merged.is_empty() && !is_whiteout(&stat) {
-                return Ok(Some(Found::Node(dir.try_clone().map_err(|_| Errno::MFILE)?, Box::new(stat))));
+                return Ok(Some(Found::Node(
+                    dir.try_clone().map_err(|_| Errno::MFILE)?,
+                    Box::new(stat),
+                )));
             }
             break;
         }

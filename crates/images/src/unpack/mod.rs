@@ -61,15 +61,35 @@ pub(crate) struct Unpacker<'a> {
 impl<'a> Unpacker<'a> {
     /// Unpacks into `root`, which is empty. `trash` is an empty directory on the same file system;
     /// `lower` are the layers below.
-    pub(crate) fn new(root: OwnedFd, trash: BorrowedFd<'a>, lower: &'a Stack, limits: &'a Limits, budget: &'a mut Budget) -> Self {
-        Self { root, trash, lower, limits, budget, report: Report::default(), last: None, times: Vec::new(), times_bytes: 0 }
+    pub(crate) fn new(
+        root: OwnedFd,
+        trash: BorrowedFd<'a>,
+        lower: &'a Stack,
+        limits: &'a Limits,
+        budget: &'a mut Budget,
+    ) -> Self {
+        Self {
+            root,
+            trash,
+            lower,
+            limits,
+            budget,
+            report: Report::default(),
+            last: None,
+            times: Vec::new(),
+            times_bytes: 0,
+        }
     }
 
     /// Unpacks the whole of `data`. `layer` is what messages call it.
     pub(crate) fn run(mut self, data: impl Read, layer: &str) -> Result<Report> {
         let fail = |entry: &[u8], why: Why| {
             let entry: String = String::from_utf8_lossy(entry).chars().take(300).collect();
-            Error::Unpack { layer: layer.to_owned(), entry, why }
+            Error::Unpack {
+                layer: layer.to_owned(),
+                entry,
+                why,
+            }
         };
         let mut reader = TarReader::new(data);
         let mut previous = Vec::new();
@@ -79,7 +99,8 @@ impl<'a> Unpacker<'a> {
                 Ok(None) => break,
                 Err(e) => return Err(fail(&previous, format!("at or after it: {e}"))),
             };
-            self.entry(&entry, &mut reader).map_err(|why| fail(&entry.path, why))?;
+            self.entry(&entry, &mut reader)
+                .map_err(|why| fail(&entry.path, why))?;
             previous = entry.path;
         }
         self.finish().map_err(|why| fail(b"", why))?;
@@ -88,12 +109,23 @@ impl<'a> Unpacker<'a> {
 
     fn entry(&mut self, entry: &Entry, data: &mut impl Read) -> Result<(), Why> {
         let spent = "the image has more than";
-        self.budget.entries = self.budget.entries.checked_sub(1).ok_or_else(|| format!("{spent} {} entries", self.limits.entries))?;
-        self.budget.bytes =
-            self.budget.bytes.checked_sub(entry.size).ok_or_else(|| format!("{spent} {} bytes", self.limits.image_bytes))?;
+        self.budget.entries = self
+            .budget
+            .entries
+            .checked_sub(1)
+            .ok_or_else(|| format!("{spent} {} entries", self.limits.entries))?;
+        self.budget.bytes = self
+            .budget
+            .bytes
+            .checked_sub(entry.size)
+            .ok_or_else(|| format!("{spent} {} bytes", self.limits.image_bytes))?;
         let parts = self.parts(&entry.path)?;
         let Some((base, parents)) = parts.split_last() else {
-            return if entry.kind == Kind::Dir { self.root_entry(entry) } else { Err("only a directory can be the root".into()) };
+            return if entry.kind == Kind::Dir {
+                self.root_entry(entry)
+            } else {
+                Err("only a directory can be the root".into())
+            };
         };
         // aufs kept its own files under such names; they are no part of the image.
         if parts[0].starts_with(b".wh..wh.") && parts[0] != OPAQUE_MARK {
@@ -116,9 +148,15 @@ impl<'a> Unpacker<'a> {
     /// refused, although containerd would let it stop at the root: no honest tool writes one.
     fn parts<'p>(&self, path: &'p [u8]) -> Result<Vec<&'p [u8]>, Why> {
         if path.len() > self.limits.path_bytes {
-            return Err(format!("its path is longer than {} bytes", self.limits.path_bytes));
+            return Err(format!(
+                "its path is longer than {} bytes",
+                self.limits.path_bytes
+            ));
         }
-        let parts: Vec<_> = path.split(|b| *b == b'/').filter(|part| !part.is_empty() && *part != b".").collect();
+        let parts: Vec<_> = path
+            .split(|b| *b == b'/')
+            .filter(|part| !part.is_empty() && *part != b".")
+            .collect();
         match parts.iter().any(|part| *part == b"..") {
             true => Err("its path has '..' in it".into()),
             false => Ok(parts),
@@ -145,7 +183,11 @@ impl<'a> Unpacker<'a> {
     }
 
     fn open(&self, parts: &[&[u8]]) -> rustix::io::Result<OwnedFd> {
-        tree::open_in_root(self.root.as_fd(), &parts.join(&b'/'), OFlags::PATH | OFlags::DIRECTORY)
+        tree::open_in_root(
+            self.root.as_fd(),
+            &parts.join(&b'/'),
+            OFlags::PATH | OFlags::DIRECTORY,
+        )
     }
 
     fn directory(&mut self, parts: &[&[u8]], links: &mut u32) -> Result<OwnedFd, Why> {
@@ -164,22 +206,34 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Makes the directory `name` in `dir`, whose path is `above`.
-    fn make(&mut self, dir: OwnedFd, above: &[&[u8]], name: &[u8], links: &mut u32) -> Result<OwnedFd, Why> {
+    fn make(
+        &mut self,
+        dir: OwnedFd,
+        above: &[&[u8]],
+        name: &[u8],
+        links: &mut u32,
+    ) -> Result<OwnedFd, Why> {
         if name == b".." {
             return Err("a link in its path leads to a directory that does not exist".into());
         }
         let old = lstat(&dir, name).map_err(text)?;
         match &old {
             None => {}
-            Some(stat) if is_whiteout(stat) => tree::remove(&dir, name, self.trash).map_err(text)?,
+            Some(stat) if is_whiteout(stat) => {
+                tree::remove(&dir, name, self.trash).map_err(text)?
+            }
             Some(stat) if kind(stat) == FileType::Symlink => {
                 // The link's target may lie in a layer below only: make it here, where the link leads.
                 *links += 1;
                 if *links > MAX_LINKS {
                     return Err("its path leads through too many links".into());
                 }
-                let target = rustix::fs::readlinkat(&dir, name, Vec::new()).map_err(text)?.into_bytes();
-                let rest = target.split(|b| *b == b'/').filter(|part| !part.is_empty() && *part != b".");
+                let target = rustix::fs::readlinkat(&dir, name, Vec::new())
+                    .map_err(text)?
+                    .into_bytes();
+                let rest = target
+                    .split(|b| *b == b'/')
+                    .filter(|part| !part.is_empty() && *part != b".");
                 let above = if target.starts_with(b"/") { &[] } else { above };
                 let parts: Vec<&[u8]> = above.iter().copied().chain(rest).collect();
                 if parts.iter().map(|part| part.len() + 1).sum::<usize>() > self.limits.path_bytes {
@@ -190,7 +244,9 @@ impl<'a> Unpacker<'a> {
             Some(_) => return Err("its parent is not a directory".into()),
         }
         self.budget.entries =
-            self.budget.entries.checked_sub(1).ok_or_else(|| format!("the image has more than {} entries", self.limits.entries))?;
+            self.budget.entries.checked_sub(1).ok_or_else(|| {
+                format!("the image has more than {} entries", self.limits.entries)
+            })?;
         rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o755)).map_err(text)?;
         let made = tree::open_dir(&dir, name).map_err(text)?;
         rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755)).map_err(text)?;
@@ -198,7 +254,7 @@ impl<'a> Unpacker<'a> {
             // It was removed, and is made anew: nothing below shows through.
             set_opaque(&made)?;
         } else {
-            
+            self.inherit(&dir, name, &made)?;
         }
         Ok(made)
     }
@@ -208,19 +264,35 @@ impl<'a> Unpacker<'a> {
         let mut path = self.real_path(dir)?;
         path.push(name.to_vec());
         let parts: Vec<&[u8]> = path.iter().map(Vec::as_slice).collect();
-        let Some(Found::Dir(merged)) = self.lower.find(&parts).map_err(text)? else { return Ok(()) };
-        let Some(below) = merged.first() else { return Ok(()) };
+        let Some(Found::Dir(merged)) = self.lower.find(&parts).map_err(text)? else {
+            return Ok(());
+        };
+        let Some(below) = merged.first() else {
+            return Ok(());
+        };
         let stat = rustix::fs::fstat(below).map_err(text)?;
         node::copy_attributes(below.as_fd(), made.as_fd(), &stat).map_err(text)?;
-        self.keep_time(path.join(&b'/'), (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)))
+        self.keep_time(
+            path.join(&b'/'),
+            (
+                stat.st_mtime,
+                u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+            ),
+        )
     }
 
     /// The path of an open directory in the tree, without links.
     fn real_path(&self, dir: impl AsFd) -> Result<Vec<Vec<u8>>, Why> {
         let root = node::proc_target(self.root.as_fd()).map_err(text)?;
         let path = node::proc_target(dir.as_fd()).map_err(text)?;
-        let inside = path.strip_prefix(&root[..]).ok_or("its directory was moved away")?;
-        Ok(inside.split(|b| *b == b'/').filter(|part| !part.is_empty()).map(<[u8]>::to_vec).collect())
+        let inside = path
+            .strip_prefix(&root[..])
+            .ok_or("its directory was moved away")?;
+        Ok(inside
+            .split(|b| *b == b'/')
+            .filter(|part| !part.is_empty())
+            .map(<[u8]>::to_vec)
+            .collect())
     }
 
     fn whiteout(&mut self, dir: &OwnedFd, name: &[u8]) -> Result<(), Why> {
@@ -229,7 +301,9 @@ impl<'a> Unpacker<'a> {
         }
         match lstat(dir, name).map_err(text)? {
             // A whiteout only hides what lies below: what this layer itself has, stays.
-            Some(stat) if kind(&stat) == FileType::Directory => set_opaque(&tree::open_dir(dir, name).map_err(text)?),
+            Some(stat) if kind(&stat) == FileType::Directory => {
+                set_opaque(&tree::open_dir(dir, name).map_err(text)?)
+            }
             Some(_) => Ok(()),
             None => {
                 let mut path = self.real_path(dir)?;
@@ -239,7 +313,8 @@ impl<'a> Unpacker<'a> {
                 if self.lower.find(&parts).map_err(text)?.is_none() {
                     return Ok(());
                 }
-                rustix::fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0).map_err(text)
+                rustix::fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0)
+                    .map_err(text)
             }
         }
     }
@@ -247,7 +322,10 @@ impl<'a> Unpacker<'a> {
     fn keep_time(&mut self, path: Vec<u8>, time: Time) -> Result<(), Why> {
         self.times_bytes += path.len() + 64;
         if self.times_bytes > self.limits.directory_name_bytes {
-            return Err(format!("the names of its directories have more than {} bytes", self.limits.directory_name_bytes));
+            return Err(format!(
+                "the names of its directories have more than {} bytes",
+                self.limits.directory_name_bytes
+            ));
         }
         self.times.push((path, time));
         Ok(())
@@ -256,7 +334,11 @@ impl<'a> Unpacker<'a> {
     fn finish(&mut self) -> Result<(), Why> {
         for (path, time) in std::mem::take(&mut self.times) {
             // What was replaced by something else since has the other's time.
-            if let Ok(fd) = tree::open_in_root(self.root.as_fd(), &path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW) {
+            if let Ok(fd) = tree::open_in_root(
+                self.root.as_fd(),
+                &path,
+                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW,
+            ) {
                 rustix::fs::futimens(fd, &node::timestamps(time)).map_err(text)?;
             }
         }
@@ -273,11 +355,15 @@ impl<'a> Unpacker<'a> {
 
 fn set_opaque(dir: &OwnedFd) -> Result<(), Why> {
     // The descriptor may be one that only names the directory.
-    rustix::fs::setxattr(node::proc_path(dir.as_fd()), OPAQUE, b"y", XattrFlags::empty())
-        .map_err(|e| format!("cannot set {OPAQUE}: {}", text(e)))
+    rustix::fs::setxattr(
+        node::proc_path(dir.as_fd()),
+        OPAQUE,
+        b"y",
+        XattrFlags::empty(),
+    )
+    .map_err(|e| format!("cannot set {OPAQUE}: {}", text(e)))
 }
 
 fn text(e: Errno) -> Why {
     io::Error::from(e).to_string()
 }
-

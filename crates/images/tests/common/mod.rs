@@ -35,7 +35,13 @@ impl Layer {
         self.0.resize(self.0.len().div_ceil(512) * 512, 0);
         self
     }
-    pub(crate) fn with(self, name: &str, flag: u8, link: &str, change: impl FnOnce(&mut tar::Header)) -> Self {
+    pub(crate) fn with(
+        self,
+        name: &str,
+        flag: u8,
+        link: &str,
+        change: impl FnOnce(&mut tar::Header),
+    ) -> Self {
         let mut header = header(name, flag, 0, link);
         change(&mut header);
         header.set_cksum();
@@ -78,7 +84,10 @@ impl Layer {
 }
 
 pub(crate) fn config(layers: &[Vec<u8>], extra: &str) -> Vec<u8> {
-    let ids: Vec<_> = layers.iter().map(|layer| format!("\"{}\"", Digest::of(layer))).collect();
+    let ids: Vec<_> = layers
+        .iter()
+        .map(|layer| format!("\"{}\"", Digest::of(layer)))
+        .collect();
     format!(r#"{{"architecture":"amd64","os":"linux",{extra}"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#, ids.join(",")).into_bytes()
 }
 
@@ -91,8 +100,12 @@ pub(crate) fn docker_archive(config: &[u8], layers: &[Vec<u8>], tags: &[&str]) -
         names.push(format!("{i}/layer.tar"));
     }
     let name = format!("{}.json", Digest::of(config).hex());
-    let manifest = serde_json::json!([{"Config": name, "RepoTags": tags, "Layers": names}]).to_string();
-    archive.file(&name, config).file("manifest.json", manifest.as_bytes()).end()
+    let manifest =
+        serde_json::json!([{"Config": name, "RepoTags": tags, "Layers": names}]).to_string();
+    archive
+        .file(&name, config)
+        .file("manifest.json", manifest.as_bytes())
+        .end()
 }
 
 pub(crate) struct Fixture {
@@ -101,7 +114,11 @@ pub(crate) struct Fixture {
 }
 
 pub(crate) fn amd64() -> Platform {
-    Platform { os: "linux".into(), architecture: "amd64".into(), variant: String::new() }
+    Platform {
+        os: "linux".into(),
+        architecture: "amd64".into(),
+        variant: String::new(),
+    }
 }
 
 impl Fixture {
@@ -117,7 +134,11 @@ impl Fixture {
         self.store.root().to_path_buf()
     }
     pub(crate) fn load(&self, archive: &[u8]) -> Result<Vec<Loaded>, Error> {
-        self.store.load(Input::Stream(&mut &archive[..]), &LoadOptions::default(), &())
+        self.store.load(
+            Input::Stream(&mut &archive[..]),
+            &LoadOptions::default(),
+            &(),
+        )
     }
     pub(crate) fn layers(&self, layers: &[Layer]) -> Result<Image, Error> {
         let layers: Vec<_> = layers.iter().map(|layer| layer.clone().end()).collect();
@@ -126,7 +147,9 @@ impl Fixture {
     }
     pub(crate) fn names_in(&self, dir: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.root().join(dir)).unwrap();
-        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = entries
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -134,7 +157,10 @@ impl Fixture {
     pub(crate) fn in_overlay(&self, image: &Image, script: &str) -> String {
         let root = self.root();
         let lower: Vec<_> = self.store.lower_dirs(image).unwrap();
-        let lower: Vec<_> = lower.iter().map(|d| d.strip_prefix(&root).unwrap().to_str().unwrap().to_owned()).collect();
+        let lower: Vec<_> = lower
+            .iter()
+            .map(|d| d.strip_prefix(&root).unwrap().to_str().unwrap().to_owned())
+            .collect();
         let work = tempfile::tempdir().unwrap();
         let script = format!(
             "set -e; cd {}; mkdir {w}/u {w}/w {w}/m; mount -t overlay overlay -o lowerdir={},upperdir={w}/u,workdir={w}/w {w}/m; m={w}/m; cd $m; {script}",
@@ -148,8 +174,15 @@ impl Fixture {
 
 /// Runs a program that must succeed, and returns what it wrote.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap_or_else(|e| panic!("{program} must be installed: {e}"));
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|e| panic!("{program} must be installed: {e}"));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 

@@ -54,20 +54,38 @@ pub(crate) struct PodVolumes {
 impl PodVolumes {
     /// Makes the volumes of `pod`. `memory_limit` (bytes, 0 for none) bounds its tmpfs volumes.
     /// What was made is removed again on an error.
-    pub(crate) fn prepare(pod: &Pod, objects: &Objects, dirs: &Dirs, memory_limit: i64) -> Result<Self, VolumeError> {
-        let uid = component("metadata.uid", pod.metadata.uid.as_deref().unwrap_or_default())?;
+    pub(crate) fn prepare(
+        pod: &Pod,
+        objects: &Objects,
+        dirs: &Dirs,
+        memory_limit: i64,
+    ) -> Result<Self, VolumeError> {
+        let uid = component(
+            "metadata.uid",
+            pod.metadata.uid.as_deref().unwrap_or_default(),
+        )?;
         let has_secrets = pod.spec.volumes.iter().any(|v| v.secret.is_some());
         let folder = make_own(&dirs.volumes, uid)?;
-        let mut this = Self { folder, secrets: None, volumes: BTreeMap::new(), warnings: Vec::new() };
+        let mut this = Self {
+            folder,
+            secrets: None,
+            volumes: BTreeMap::new(),
+            warnings: Vec::new(),
+        };
         let made = (|| {
             if has_secrets {
                 this.secrets = Some(make_own(&dirs.secrets, uid)?);
             }
             for volume in &pod.spec.volumes {
-                let prepared = this.prepare_one(volume, pod, objects, memory_limit).map_err(|err| {
-                    // The kubelet's sentence (`operation_generator.go`).
-                    VolumeError(format!("MountVolume.SetUp failed for volume {:?} : {err}", volume.name))
-                })?;
+                let prepared = this
+                    .prepare_one(volume, pod, objects, memory_limit)
+                    .map_err(|err| {
+                        // The kubelet's sentence (`operation_generator.go`).
+                        VolumeError(format!(
+                            "MountVolume.SetUp failed for volume {:?} : {err}",
+                            volume.name
+                        ))
+                    })?;
                 this.volumes.insert(volume.name.clone(), prepared);
             }
             Ok(())
@@ -76,12 +94,20 @@ impl PodVolumes {
             Ok(()) => Ok(this),
             Err(err) => match this.remove() {
                 Ok(()) => Err(err),
-                Err(left) => Err(VolumeError(format!("{err}; and what was made of its volumes could not be removed: {left}"))),
+                Err(left) => Err(VolumeError(format!(
+                    "{err}; and what was made of its volumes could not be removed: {left}"
+                ))),
             },
         }
     }
 
-    fn prepare_one(&mut self, volume: &Volume, pod: &Pod, objects: &Objects, memory_limit: i64) -> Result<Prepared, VolumeError> {
+    fn prepare_one(
+        &mut self,
+        volume: &Volume,
+        pod: &Pod,
+        objects: &Objects,
+        memory_limit: i64,
+    ) -> Result<Prepared, VolumeError> {
         let name = component("name", &volume.name)?;
         let namespace = pod.metadata.namespace_or_default();
         let fs_group = pod.spec.security_context.as_ref().and_then(|s| s.fs_group);
@@ -94,57 +120,91 @@ impl PodVolumes {
             let payload = files::config_map(source, objects.config_map(namespace, &source.name))?;
             files::write(&path, &payload)?;
             owner::give(&path, fs_group, true)?;
-            return Ok(Prepared::Dir { path, readonly: true });
+            return Ok(Prepared::Dir {
+                path,
+                readonly: true,
+            });
         }
         if let Some(source) = &volume.secret {
             let path = self.secrets.as_deref().unwrap_or(&self.folder).join(name);
             let payload = files::secret(source, objects.secret(namespace, &source.secret_name))?;
             files::write(&path, &payload)?;
             owner::give(&path, fs_group, true)?;
-            return Ok(Prepared::Dir { path, readonly: true });
+            return Ok(Prepared::Dir {
+                path,
+                readonly: true,
+            });
         }
         self.empty_dir(volume, path, fs_group, memory_limit)
     }
 
-    fn empty_dir(&mut self, volume: &Volume, path: PathBuf, fs_group: Option<i64>, memory_limit: i64) -> Result<Prepared, VolumeError> {
+    fn empty_dir(
+        &mut self,
+        volume: &Volume,
+        path: PathBuf,
+        fs_group: Option<i64>,
+        memory_limit: i64,
+    ) -> Result<Prepared, VolumeError> {
         let EmptyDir { medium, size_limit } = volume.empty_dir.clone().unwrap_or_default();
         let size = size_limit.map_or(0, |q| u64::try_from(q.value()).unwrap_or(0));
         match medium.as_deref().unwrap_or_default() {
             "" => {
                 if size > 0 {
-                    self.warnings.push(format!("volume {:?}: sizeLimit is enforced only where the medium is Memory", volume.name));
+                    self.warnings.push(format!(
+                        "volume {:?}: sizeLimit is enforced only where the medium is Memory",
+                        volume.name
+                    ));
                 }
                 make_dirs(&path, 0o700)?;
                 paths::chmod(&path, 0o777)?;
                 owner::give(&path, fs_group, false)?;
-                Ok(Prepared::Dir { path, readonly: false })
+                Ok(Prepared::Dir {
+                    path,
+                    readonly: false,
+                })
             }
             // The lower of both (`calculateEmptyDirMemorySize`); its mode is 0777 for every group.
             "Memory" => {
                 make_dirs(&path, 0o700)?;
                 let memory = u64::try_from(memory_limit).unwrap_or(0);
-                let limit = [size, memory].into_iter().filter(|n| *n > 0).min().unwrap_or(0);
+                let limit = [size, memory]
+                    .into_iter()
+                    .filter(|n| *n > 0)
+                    .min()
+                    .unwrap_or(0);
                 Ok(Prepared::Tmpfs { path, limit })
             }
-            other => Err(VolumeError(format!("unknown storage medium {other:?}; use \"\" or Memory"))),
+            other => Err(VolumeError(format!(
+                "unknown storage medium {other:?}; use \"\" or Memory"
+            ))),
         }
     }
 
     /// The mounts of `container`, in its order.
     pub(crate) fn mounts(&self, container: &Container) -> Result<Vec<Mount>, VolumeError> {
-        container.volume_mounts.iter().map(|mount| self.mount(container, mount)).collect()
+        container
+            .volume_mounts
+            .iter()
+            .map(|mount| self.mount(container, mount))
+            .collect()
     }
 
     fn mount(&self, container: &Container, mount: &VolumeMount) -> Result<Mount, VolumeError> {
         let volume = self.volumes.get(&mount.name).ok_or_else(|| {
-            VolumeError(format!("cannot find volume {:?} to mount into container {:?}", mount.name, container.name))
+            VolumeError(format!(
+                "cannot find volume {:?} to mount into container {:?}",
+                mount.name, container.name
+            ))
         })?;
         let sub_path = mount.sub_path.as_deref().filter(|sub| !sub.is_empty());
         let within = |base: &Path| match sub_path {
             None => Ok(base.to_owned()),
             Some(sub) => paths::sub_path(base, sub).map_err(|err| {
                 // The kubelet's sentence (`kubelet_pods.go`, `makeMounts`), then why.
-                VolumeError(format!("failed to prepare subPath for volumeMount {:?} of container {:?}: {err}", mount.name, container.name))
+                VolumeError(format!(
+                    "failed to prepare subPath for volumeMount {:?} of container {:?}: {err}",
+                    mount.name, container.name
+                ))
             }),
         };
         // A relative path is taken from the root (`volumeutil.MakeAbsolutePath`).
@@ -152,7 +212,9 @@ impl PodVolumes {
         let (host_path, readonly, tmpfs) = match volume {
             Prepared::Dir { path, readonly } => (within(path)?, *readonly, None),
             Prepared::Host { path } => (within(path)?, false, None),
-            Prepared::Tmpfs { path, limit } if sub_path.is_none() => (path.clone(), false, Some(*limit)),
+            Prepared::Tmpfs { path, limit } if sub_path.is_none() => {
+                (path.clone(), false, Some(*limit))
+            }
             Prepared::Tmpfs { .. } => {
                 let text = format!(
                     "container {:?} mounts subPath {:?} of volume {:?}, whose medium is Memory, which is not built yet; mount the whole volume",
@@ -163,15 +225,29 @@ impl PodVolumes {
                 return Err(VolumeError(text));
             }
         };
-        Ok(Mount { container_path, host_path, readonly: readonly || mount.read_only, tmpfs })
+        Ok(Mount {
+            container_path,
+            host_path,
+            readonly: readonly || mount.read_only,
+            tmpfs,
+        })
     }
 
     /// Makes the file in which `container` may leave a last word, empty and open to every user of the
     /// container. One file an attempt.
-    pub(crate) fn termination_file(&self, container: &str, attempt: u32) -> Result<PathBuf, VolumeError> {
+    pub(crate) fn termination_file(
+        &self,
+        container: &str,
+        attempt: u32,
+    ) -> Result<PathBuf, VolumeError> {
         let path = self.termination_path(component("container name", container)?, attempt);
         make_dirs(path.parent().unwrap_or(&path), 0o700)?;
-        let made = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        let made = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path);
         made.map_err(|err| failed("make", &path, &err))?;
         paths::chmod(&path, 0o666)?;
         Ok(path)
@@ -179,12 +255,18 @@ impl PodVolumes {
 
     /// Where that file is.
     pub(crate) fn termination_path(&self, container: &str, attempt: u32) -> PathBuf {
-        self.folder.join("containers").join(container).join(attempt.to_string())
+        self.folder
+            .join("containers")
+            .join(container)
+            .join(attempt.to_string())
     }
 
     /// Removes everything that [`Self::prepare`] made. Repeatable.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        [Some(&self.folder), self.secrets.as_ref()].into_iter().flatten().try_for_each(|dir| remove_tree(dir))
+        [Some(&self.folder), self.secrets.as_ref()]
+            .into_iter()
+            .flatten()
+            .try_for_each(|dir| remove_tree(dir))
     }
 }
 
@@ -202,12 +284,19 @@ fn make_own(root: &Path, name: &str) -> Result<PathBuf, VolumeError> {
 }
 
 pub(crate) fn make_dirs(path: &Path, mode: u32) -> Result<(), VolumeError> {
-    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|err| failed("make", path, &err))
+    DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(|err| failed("make", path, &err))
 }
 
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(path) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(io::Error::new(err.kind(), format!("{}: {err}", path.display()))),
+        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(io::Error::new(
+            err.kind(),
+            format!("{}: {err}", path.display()),
+        )),
         _ => Ok(()),
     }
 }

@@ -10,14 +10,22 @@ use std::path::Path;
 /// called on a volume that this process has just filled.
 pub(super) fn give(path: &Path, group: Option<i64>, readonly: bool) -> Result<(), VolumeError> {
     let Some(group) = group else { return Ok(()) };
-    let gid = u32::try_from(group).ok().filter(|gid| *gid < u32::MAX).map(Gid::from_raw);
-    let gid = gid.ok_or_else(|| VolumeError(format!("fsGroup {group} is not a group id; use 0 to 2147483647")))?;
+    let gid = u32::try_from(group)
+        .ok()
+        .filter(|gid| *gid < u32::MAX)
+        .map(Gid::from_raw);
+    let gid = gid.ok_or_else(|| {
+        VolumeError(format!(
+            "fsGroup {group} is not a group id; use 0 to 2147483647"
+        ))
+    })?;
     walk(path, gid, readonly)
 }
 
 fn walk(path: &Path, gid: Gid, readonly: bool) -> Result<(), VolumeError> {
     let meta = std::fs::symlink_metadata(path).map_err(|err| failed("read", path, &err))?;
-    chownat(CWD, path, None, Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(|err| failed("chown", path, &err.into()))?;
+    chownat(CWD, path, None, Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|err| failed("chown", path, &err.into()))?;
     if meta.is_symlink() {
         return Ok(());
     }
@@ -28,7 +36,11 @@ fn walk(path: &Path, gid: Gid, readonly: bool) -> Result<(), VolumeError> {
     paths::chmod(path, (meta.permissions().mode() & 0o7777) | mask)?;
     if meta.is_dir() {
         for entry in std::fs::read_dir(path).map_err(|err| failed("read", path, &err))? {
-            walk(&entry.map_err(|err| failed("read", path, &err))?.path(), gid, readonly)?;
+            walk(
+                &entry.map_err(|err| failed("read", path, &err))?.path(),
+                gid,
+                readonly,
+            )?;
         }
     }
     Ok(())

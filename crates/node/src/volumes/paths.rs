@@ -15,9 +15,19 @@ const MAX_PATH: usize = 4096;
 /// Checks that `text` is safe as one component of a path.
 pub(crate) fn component<'a>(what: &str, text: &'a str) -> Result<&'a str, VolumeError> {
     let safe = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-    let fine = !text.is_empty() && text.len() <= 253 && text.bytes().all(safe) && text != "." && !text.starts_with("..");
+    let fine = !text.is_empty()
+        && text.len() <= 253
+        && text.bytes().all(safe)
+        && text != "."
+        && !text.starts_with("..");
     let rule = "use 1 to 253 letters, digits, '-', '_' or '.', not beginning with '..'";
-    if fine { Ok(text) } else { Err(VolumeError(format!("{what} {text:?} cannot be used as a file name: {rule}"))) }
+    if fine {
+        Ok(text)
+    } else {
+        Err(VolumeError(format!(
+            "{what} {text:?} cannot be used as a file name: {rule}"
+        )))
+    }
 }
 
 /// Checks that `text` is a relative path that stays within (`validateLocalNonReservedPath`).
@@ -30,17 +40,24 @@ pub(super) fn relative(text: &str) -> Result<PathBuf, VolumeError> {
     if path.is_absolute() {
         return wrong("must be a relative path");
     }
-    if path.components().any(|c| !matches!(c, Component::Normal(_) | Component::CurDir)) {
+    if path
+        .components()
+        .any(|c| !matches!(c, Component::Normal(_) | Component::CurDir))
+    {
         return wrong("must not contain '..'");
     }
     if text.starts_with("..") {
         return wrong("must not start with '..'");
     }
-    Ok(path.components().filter(|c| matches!(c, Component::Normal(_))).collect())
+    Ok(path
+        .components()
+        .filter(|c| matches!(c, Component::Normal(_)))
+        .collect())
 }
 
 pub(super) fn chmod(path: &Path, mode: u32) -> Result<(), VolumeError> {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(|err| failed("chmod", path, &err))
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+        .map_err(|err| failed("chmod", path, &err))
 }
 
 /// The path that an open file has now, every link followed.
@@ -55,10 +72,14 @@ fn real_path(file: &OwnedFd) -> Result<PathBuf, VolumeError> {
 pub(super) fn host_path(text: &str, kind: &str) -> Result<PathBuf, VolumeError> {
     let path = Path::new(text);
     if !path.is_absolute() || text.len() > MAX_PATH || text.contains('\0') {
-        return Err(VolumeError(format!("hostPath {text:?} must be an absolute path of at most 4096 characters")));
+        return Err(VolumeError(format!(
+            "hostPath {text:?} must be an absolute path of at most 4096 characters"
+        )));
     }
     if path.components().any(|c| c == Component::ParentDir) {
-        return Err(VolumeError(format!("hostPath {text:?} must not contain '..'")));
+        return Err(VolumeError(format!(
+            "hostPath {text:?} must not contain '..'"
+        )));
     }
     let expected = match kind {
         "" => None,
@@ -69,7 +90,15 @@ pub(super) fn host_path(text: &str, kind: &str) -> Result<PathBuf, VolumeError> 
         "BlockDevice" => Some((FileType::BlockDevice, "a block device")),
         other => return Err(VolumeError(format!("unknown host path type {other:?}"))),
     };
-    let open = || openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_MAGICLINKS);
+    let open = || {
+        openat2(
+            CWD,
+            path,
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::NO_MAGICLINKS,
+        )
+    };
     let file = match open() {
         Err(Errno::NOENT) if kind.ends_with("OrCreate") => {
             create_host_path(path, kind).map_err(|err| failed("make", path, &err))?;
@@ -78,15 +107,19 @@ pub(super) fn host_path(text: &str, kind: &str) -> Result<PathBuf, VolumeError> 
         other => other,
     };
     let file = file.map_err(|err| match (err, expected) {
-        (Errno::NOENT, None) => VolumeError(format!("hostPath {text:?} does not exist; make it, or give it the type DirectoryOrCreate")),
-        (Errno::NOENT, Some((_, noun))) => VolumeError(format!("hostPath type check failed: {text} is not {noun}")),
+        (Errno::NOENT, None) => VolumeError(format!(
+            "hostPath {text:?} does not exist; make it, or give it the type DirectoryOrCreate"
+        )),
+        (Errno::NOENT, Some((_, noun))) => {
+            VolumeError(format!("hostPath type check failed: {text} is not {noun}"))
+        }
         _ => failed("open", path, &err.into()),
     })?;
     let stat = fstat(&file).map_err(|err| failed("read", path, &err.into()))?;
     match expected {
-        Some((kind, noun)) if FileType::from_raw_mode(stat.st_mode) != kind => {
-            Err(VolumeError(format!("hostPath type check failed: {text} is not {noun}")))
-        }
+        Some((kind, noun)) if FileType::from_raw_mode(stat.st_mode) != kind => Err(VolumeError(
+            format!("hostPath type check failed: {text} is not {noun}"),
+        )),
         _ => real_path(&file),
     }
 }
@@ -96,7 +129,13 @@ fn create_host_path(path: &Path, kind: &str) -> std::io::Result<()> {
         return DirBuilder::new().recursive(true).mode(0o755).create(path);
     }
     // As upstream: the file, not the folders above it.
-    std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path).map(drop)
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o644)
+        .open(path)
+        .map(drop)
 }
 
 /// Resolves `sub` within the volume at `base` and gives the real path; what is missing becomes a
@@ -108,8 +147,14 @@ fn create_host_path(path: &Path, kind: &str) -> std::io::Result<()> {
 /// kubelet bind-mounts the open directory to a place of its own for that; a node makes no mounts.
 pub(super) fn sub_path(base: &Path, sub: &str) -> Result<PathBuf, VolumeError> {
     let sub = relative(sub)?;
-    let root = openat2(CWD, base, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
-        .map_err(|err| failed("open", base, &err.into()))?;
+    let root = openat2(
+        CWD,
+        base,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::NO_MAGICLINKS,
+    )
+    .map_err(|err| failed("open", base, &err.into()))?;
     match beneath(&root, &sub) {
         Err(Errno::NOENT) => make_beneath(&root, base, &sub)?,
         Err(err) => return Err(refused(base, &sub, err)),
@@ -119,11 +164,21 @@ pub(super) fn sub_path(base: &Path, sub: &str) -> Result<PathBuf, VolumeError> {
 }
 
 fn beneath(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     // The kernel answers EAGAIN where something was renamed meanwhile; it is right to try again.
     for _ in 0..16 {
-        match openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        match openat2(
+            root,
+            path,
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+            resolve,
+        ) {
             Err(Errno::AGAIN) => {}
             other => return other,
         }
@@ -132,7 +187,10 @@ fn beneath(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
 }
 
 fn make_beneath(root: &OwnedFd, base: &Path, sub: &Path) -> Result<(), VolumeError> {
-    let mode = fstat(root).map_err(|err| failed("read", base, &err.into()))?.st_mode & 0o7777;
+    let mode = fstat(root)
+        .map_err(|err| failed("read", base, &err.into()))?
+        .st_mode
+        & 0o7777;
     let mut done = PathBuf::new();
     for part in sub.components() {
         let parent = beneath(root, &done).map_err(|err| refused(base, &done, err))?;
@@ -148,9 +206,16 @@ fn make_beneath(root: &OwnedFd, base: &Path, sub: &Path) -> Result<(), VolumeErr
         }
         // The mode is set through an open directory: mkdirat minds the umask and drops setgid.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = openat2(&parent, part.as_os_str(), flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS);
+        let made = openat2(
+            &parent,
+            part.as_os_str(),
+            flags,
+            Mode::empty(),
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+        );
         let made = made.map_err(|err| refused(base, &done, err))?;
-        rustix::fs::fchmod(&made, Mode::from_raw_mode(mode)).map_err(|err| refused(base, &done, err))?;
+        rustix::fs::fchmod(&made, Mode::from_raw_mode(mode))
+            .map_err(|err| refused(base, &done, err))?;
     }
     Ok(())
 }
@@ -158,7 +223,14 @@ fn make_beneath(root: &OwnedFd, base: &Path, sub: &Path) -> Result<(), VolumeErr
 fn refused(base: &Path, sub: &Path, err: Errno) -> VolumeError {
     let sub = sub.display();
     VolumeError(match err {
-        Errno::XDEV | Errno::LOOP => format!("subPath {sub:?} leads out of the volume {} through a link; it may only lead within", base.display()),
-        _ => format!("could not open subPath {sub:?} of {}: {}", base.display(), std::io::Error::from(err)),
+        Errno::XDEV | Errno::LOOP => format!(
+            "subPath {sub:?} leads out of the volume {} through a link; it may only lead within",
+            base.display()
+        ),
+        _ => format!(
+            "could not open subPath {sub:?} of {}: {}",
+            base.display(),
+            std::io::Error::from(err)
+        ),
     })
 }

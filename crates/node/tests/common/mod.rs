@@ -1,5 +1,11 @@
 //! A runtime that only remembers, with faults on demand and exits on command; and a node over it.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub
+)]
 
 use cofferdam_model::cri::*;
 use cofferdam_model::{ContainerId, PodId};
@@ -80,7 +86,14 @@ impl Fake {
     }
     /// The request that the running container `name` was made by.
     pub fn config(&self, name: &str) -> ContainerConfig {
-        self.with(|s| s.containers.values().find(|c| c.config.name == name).unwrap().config.clone())
+        self.with(|s| {
+            s.containers
+                .values()
+                .find(|c| c.config.name == name)
+                .unwrap()
+                .config
+                .clone()
+        })
     }
     pub fn sandbox_config(&self) -> SandboxConfig {
         self.with(|s| s.sandboxes.values().next().unwrap().config.clone())
@@ -88,16 +101,31 @@ impl Fake {
 
     fn wait(&self, ready: impl Fn(&State) -> bool) {
         let state = self.state.lock().unwrap();
-        let (state, late) = self.moved.wait_timeout_while(state, PATIENCE, |s| !ready(s)).unwrap();
-        assert!(!late.timed_out(), "it never came; calls: {:#?}", state.calls);
+        let (state, late) = self
+            .moved
+            .wait_timeout_while(state, PATIENCE, |s| !ready(s))
+            .unwrap();
+        assert!(
+            !late.timed_out(),
+            "it never came; calls: {:#?}",
+            state.calls
+        );
     }
 
     /// The running container `name` ends. Without `told`, the event is lost.
     pub fn exit_as(&self, name: &str, code: i32, told: bool) {
         self.with(|s| {
-            let (id, container) = s.containers.iter_mut().find(|(_, c)| c.config.name == name && c.state == ContainerState::Running).unwrap();
+            let (id, container) = s
+                .containers
+                .iter_mut()
+                .find(|(_, c)| c.config.name == name && c.state == ContainerState::Running)
+                .unwrap();
             end(container, code);
-            let event = Event::ContainerExited { pod: container.pod.clone(), container: id.clone(), exit_code: code };
+            let event = Event::ContainerExited {
+                pod: container.pod.clone(),
+                container: id.clone(),
+                exit_code: code,
+            };
             if told {
                 s.events.retain(|e| e.send(event.clone()).is_ok());
             }
@@ -109,7 +137,10 @@ impl Fake {
     pub fn sandbox_dies(&self, why: &str) {
         self.with(|s| {
             let pod = s.sandboxes.keys().next().unwrap().clone();
-            let event = Event::SandboxDied { pod, reason: why.into() };
+            let event = Event::SandboxDied {
+                pod,
+                reason: why.into(),
+            };
             s.events.retain(|e| e.send(event.clone()).is_ok());
         });
     }
@@ -117,11 +148,16 @@ impl Fake {
     /// Writes down a call; blocks where it is held; fails where it must.
     fn call(&self, verb: &'static str, text: String) -> Result<()> {
         let mut state = self.state.lock().unwrap();
-        state.calls.push(format!("{verb} {text}").trim_end().to_owned());
+        state
+            .calls
+            .push(format!("{verb} {text}").trim_end().to_owned());
         state.inside += 1;
         state.most_inside = state.most_inside.max(state.inside);
         self.moved.notify_all();
-        let mut state = self.moved.wait_while(state, |s| s.held.contains(verb)).unwrap();
+        let mut state = self
+            .moved
+            .wait_while(state, |s| s.held.contains(verb))
+            .unwrap();
         state.inside -= 1;
         match state.faults.get_mut(verb).and_then(VecDeque::pop_front) {
             Some(error) => Err(error),
@@ -130,7 +166,8 @@ impl Fake {
     }
 
     fn container_name(&self, id: &ContainerId) -> Result<String> {
-        self.with(|s| s.containers.get(id).map(|c| c.config.name.clone())).ok_or_else(|| Error::NotFound(format!("no container {id}")))
+        self.with(|s| s.containers.get(id).map(|c| c.config.name.clone()))
+            .ok_or_else(|| Error::NotFound(format!("no container {id}")))
     }
 }
 
@@ -149,12 +186,19 @@ impl Runtime for Fake {
             let status = SandboxStatus {
                 id: id.clone(),
                 config: config.clone(),
-                handler: if handler.is_empty() { "runc".into() } else { handler.into() },
+                handler: if handler.is_empty() {
+                    "runc".into()
+                } else {
+                    handler.into()
+                },
                 state: SandboxState::Ready,
                 reason: None,
                 created_at: 1,
                 ip: Some([10, 88, 0, s.ids].into()),
-                stages: vec![Stage { name: "sandbox".into(), micros: 5 }],
+                stages: vec![Stage {
+                    name: "sandbox".into(),
+                    micros: 5,
+                }],
             };
             s.sandboxes.insert(id.clone(), status);
             Ok(id)
@@ -162,7 +206,12 @@ impl Runtime for Fake {
     }
     fn stop_pod_sandbox(&self, pod: &PodId) -> Result<()> {
         self.call("stop-sandbox", String::new())?;
-        self.with(|s| s.containers.values_mut().filter(|c| c.pod == *pod && c.state == ContainerState::Running).for_each(|c| end(c, 137)));
+        self.with(|s| {
+            s.containers
+                .values_mut()
+                .filter(|c| c.pod == *pod && c.state == ContainerState::Running)
+                .for_each(|c| end(c, 137))
+        });
         Ok(())
     }
     fn remove_pod_sandbox(&self, pod: &PodId) -> Result<()> {
@@ -174,7 +223,8 @@ impl Runtime for Fake {
         Ok(())
     }
     fn pod_sandbox_status(&self, pod: &PodId) -> Result<SandboxStatus> {
-        self.with(|s| s.sandboxes.get(pod).cloned()).ok_or_else(|| Error::NotFound(format!("no sandbox {pod}")))
+        self.with(|s| s.sandboxes.get(pod).cloned())
+            .ok_or_else(|| Error::NotFound(format!("no sandbox {pod}")))
     }
     fn list_pod_sandboxes(&self) -> Result<Vec<SandboxStatus>> {
         Ok(self.with(|s| s.sandboxes.values().cloned().collect()))
@@ -212,10 +262,22 @@ impl Runtime for Fake {
         let name = self.container_name(container)?;
         self.call("stop", format!("{name} {}", grace.as_secs()))?;
         let state = self.state.lock().unwrap();
-        let running = |s: &State| s.containers.get(container).is_some_and(|c| c.state == ContainerState::Running);
-        let mut state = self.moved.wait_while(state, |s| !grace.is_zero() && s.stubborn.contains(&name) && running(s)).unwrap();
+        let running = |s: &State| {
+            s.containers
+                .get(container)
+                .is_some_and(|c| c.state == ContainerState::Running)
+        };
+        let mut state = self
+            .moved
+            .wait_while(state, |s| {
+                !grace.is_zero() && s.stubborn.contains(&name) && running(s)
+            })
+            .unwrap();
         if running(&state) {
-            end(state.containers.get_mut(container).unwrap(), if grace.is_zero() { 137 } else { 143 });
+            end(
+                state.containers.get_mut(container).unwrap(),
+                if grace.is_zero() { 137 } else { 143 },
+            );
             self.moved.notify_all();
         }
         Ok(())
@@ -226,15 +288,28 @@ impl Runtime for Fake {
         Ok(())
     }
     fn container_status(&self, container: &ContainerId) -> Result<ContainerStatus> {
-        self.with(|s| s.containers.get(container).cloned()).ok_or_else(|| Error::NotFound(format!("no container {container}")))
+        self.with(|s| s.containers.get(container).cloned())
+            .ok_or_else(|| Error::NotFound(format!("no container {container}")))
     }
     fn list_containers(&self, _: Option<&PodId>) -> Result<Vec<ContainerStatus>> {
         Ok(self.with(|s| s.containers.values().cloned().collect()))
     }
-    fn exec_sync(&self, container: &ContainerId, command: &[String], _: Duration) -> Result<ExecOutput> {
-        self.call("exec", format!("{} {}", self.container_name(container)?, command.join(" ")))?;
+    fn exec_sync(
+        &self,
+        container: &ContainerId,
+        command: &[String],
+        _: Duration,
+    ) -> Result<ExecOutput> {
+        self.call(
+            "exec",
+            format!("{} {}", self.container_name(container)?, command.join(" ")),
+        )?;
         let exit_code = self.with(|s| s.hooks.get(&command[0]).copied().unwrap_or(0));
-        Ok(ExecOutput { exit_code, stderr: b"oh no\n".to_vec(), ..ExecOutput::default() })
+        Ok(ExecOutput {
+            exit_code,
+            stderr: b"oh no\n".to_vec(),
+            ..ExecOutput::default()
+        })
     }
     fn pod_stats(&self, _: &PodId) -> Result<PodStats> {
         Ok(PodStats::default())
@@ -263,13 +338,27 @@ pub struct Bed {
 pub fn bed() -> Bed {
     let dir = tempfile::tempdir().unwrap();
     let at = |name| dir.path().join(name);
-    let dirs = Dirs { volumes: at("volumes"), secrets: at("secrets"), logs: at("logs") };
+    let dirs = Dirs {
+        volumes: at("volumes"),
+        secrets: at("secrets"),
+        logs: at("logs"),
+    };
     let config_maps = serde_json::json!([{"metadata": {"name": "cm"}, "data": {"a": "1"}}]);
     let objects = Objects::new(serde_json::from_value(config_maps).unwrap(), Vec::new());
     let (fake, clock) = (Arc::new(Fake::default()), Arc::new(ManualClock::default()));
-    let machine = Machine { name: "node-1".into(), cpu_millis: 1000, memory: 1 << 30, ..Machine::default() };
+    let machine = Machine {
+        name: "node-1".into(),
+        cpu_millis: 1000,
+        memory: 1 << 30,
+        ..Machine::default()
+    };
     let node = Node::with(fake.clone(), dirs, objects, machine, clock.clone()).unwrap();
-    Bed { fake, clock, dir, node }
+    Bed {
+        fake,
+        clock,
+        dir,
+        node,
+    }
 }
 
 /// A pod named `p` with `spec`; containers without an image get one.
@@ -279,7 +368,12 @@ pub fn pod(spec: serde_json::Value) -> PodSetup {
 
 pub fn named(name: &str, spec: serde_json::Value) -> PodSetup {
     let pod = serde_json::json!({"metadata": {"name": name}, "spec": spec});
-    PodSetup { pod: serde_json::from_value(pod).unwrap(), handler: "crun".into(), class: Some("fast".into()), ..PodSetup::default() }
+    PodSetup {
+        pod: serde_json::from_value(pod).unwrap(),
+        handler: "crun".into(),
+        class: Some("fast".into()),
+        ..PodSetup::default()
+    }
 }
 
 impl Bed {
@@ -291,7 +385,9 @@ impl Bed {
     }
     /// Whether nothing of any pod stays, but for logs.
     pub fn is_clean(&self) -> bool {
-        let empty = |name| std::fs::read_dir(self.dir.path().join(name)).map_or(true, |mut d| d.next().is_none());
+        let empty = |name| {
+            std::fs::read_dir(self.dir.path().join(name)).map_or(true, |mut d| d.next().is_none())
+        };
         self.fake.is_empty() && empty("volumes") && empty("secrets")
     }
 }
@@ -301,7 +397,9 @@ pub fn until(handle: &Handle, looks: impl Fn(&PodView) -> bool) -> Arc<PodView> 
     let changes = handle.changes();
     let mut view = handle.snapshot()[0].clone();
     while !looks(&view) {
-        view = changes.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("it never looked so: {view:#?}"));
+        view = changes
+            .recv_timeout(PATIENCE)
+            .unwrap_or_else(|_| panic!("it never looked so: {view:#?}"));
     }
     view
 }
