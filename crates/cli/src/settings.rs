@@ -67,8 +67,10 @@ impl Settings {
         }
         let settings = &self.loaded.table.settings;
         let mut options = Options::new(self.layout.clone(), self.table());
-        if let Some(bridge) = &settings.bridge {
+        if let Some(bridge) = settings.bridge.as_ref().filter(|b| b.value != options.network.bridge) {
             options.network.bridge = bridge.value.clone();
+            // Rules of its own: two bridges in one table would replace each other's.
+            options.network.table = format!("cofferdam_{}", bridge.value.replace('-', "_"));
         }
         if let Some(subnet) = &settings.subnet {
             options.network.subnet =

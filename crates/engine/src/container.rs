@@ -97,9 +97,7 @@ impl Engine {
             Root::Image(image) => self.store.lower_dirs(image).map_err(failed)?,
             Root::Directory(path) => vec![path.clone()],
         };
-        for dir in [dirs.rootfs(), dirs.upper(), dirs.work()] {
-            std::fs::create_dir(&dir).map_err(|e| Error::Failed(format!("{} cannot be made: {e}", dir.display())))?;
-        }
+        make_root_dirs(&dirs, lower.first())?;
         self.mount_tmpfs(known, config)?;
         done(ContainerStep::Bundle);
 
@@ -428,6 +426,22 @@ impl Engine {
     pub(crate) fn must_know_container(&self, id: &ContainerId) -> Result<(Known, KnownContainer)> {
         self.find_container(id)?.ok_or_else(|| Error::NotFound(format!("container {id} does not exist")))
     }
+}
+
+/// Makes mount point, writable layer and work directory. The merged root has owner and mode of the
+/// writable layer's top, which so takes those of the image's.
+fn make_root_dirs(dirs: &ContainerDirs, top: Option<&PathBuf>) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let wrong = |at: &Path, e: std::io::Error| Error::Failed(format!("{} cannot be made: {e}", at.display()));
+    for dir in [dirs.rootfs(), dirs.upper(), dirs.work()] {
+        std::fs::create_dir(&dir).map_err(|e| wrong(&dir, e))?;
+    }
+    if let Some(top) = top {
+        let (meta, upper) = (std::fs::metadata(top).map_err(|e| wrong(top, e))?, dirs.upper());
+        std::os::unix::fs::chown(&upper, Some(meta.uid()), Some(meta.gid())).map_err(|e| wrong(&upper, e))?;
+        std::fs::set_permissions(&upper, meta.permissions()).map_err(|e| wrong(&upper, e))?;
+    }
+    Ok(())
 }
 
 /// Kubernetes' rule for command and arguments: the pod's `command` drops the image's `CMD` too.

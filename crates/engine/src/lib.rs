@@ -103,21 +103,28 @@ impl Engine {
         self.store.remove(image, &user).map_err(sandbox::failed)
     }
 
-    /// Removes what no pod needs: bridge, rules, the pods' cgroup, run-time files. Fails while a pod
-    /// is there.
+    /// Removes all pods, and what no pod needs: bridge, rules, the pods' cgroup, run-time files.
     pub fn tear_down(&self) -> Result<()> {
         for pod in self.pod_ids()? {
             self.remove_sandbox(&pod)?;
         }
         self.wire.tear_down()?;
-        let group = self.group(cofferdam_plan::layout::CGROUP_ROOT)?;
-        group.remove(sandbox::KILL_DEADLINE).map_err(sandbox::failed)?;
+        self.remove_cgroup_root();
         for dir in [self.layout.run_pods(), self.layout.moved_cgroups(), self.layout.proofs(), self.layout.network()] {
             if dir.exists() {
                 cofferdam_host::remove::remove_tree(&dir).map_err(sandbox::failed)?;
             }
         }
         Ok(())
+    }
+
+    /// Removes the cgroup of all pods where it is empty: pods of another layout may be in it, and
+    /// whoever ends the last of those removes it.
+    fn remove_cgroup_root(&self) {
+        for directory in self.group(cofferdam_plan::layout::CGROUP_ROOT).iter().flat_map(|g| g.directories()) {
+            // `rmdir` alone: what has children or is gone stays as it is.
+            let _ = std::fs::remove_dir(directory);
+        }
     }
 
     /// Where everything is.

@@ -34,11 +34,12 @@ impl Engine {
         findings
     }
 
-    /// The ids of all pods of which anything is left: a record, a directory, a cgroup.
+    /// The ids of all pods of which anything is left. The run-time directory is made first and goes
+    /// last, so that nothing is left without it or, after a reboot, the record. A cgroup tells
+    /// nothing: pods of other layouts have theirs beside ours.
     fn traces(&self) -> Result<BTreeSet<PodId>> {
         let mut names = names_in(&self.layout.pods())?;
         names.extend(names_in(&self.layout.run_pods())?);
-        names.extend(self.group(cofferdam_plan::layout::CGROUP_ROOT)?.list_children().map_err(failed)?);
         Ok(names.into_iter().filter_map(|name| PodId::new(name).ok()).collect())
     }
 

@@ -66,7 +66,7 @@ impl Awaited {
             };
             let whole = self.scanner.take(piece);
             self.reply.extend_from_slice(&piece[..whole.unwrap_or(piece.len())]);
-            if false {
+            if self.reply.len() > MAX_REPLY {
                 return Some(Vec::new());
             }
             if whole.is_some() {

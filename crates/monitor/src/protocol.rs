@@ -146,6 +146,19 @@ pub enum Keep {
     },
 }
 
+/// One instruction of a classic BPF program (`struct sock_filter`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilterOp {
+    /// What to do.
+    pub code: u16,
+    /// How far to jump where a comparison holds.
+    pub if_true: u8,
+    /// How far to jump where it does not.
+    pub if_false: u8,
+    /// Operand.
+    pub operand: u32,
+}
+
 /// A command to spawn.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Spawn {
@@ -169,6 +182,12 @@ pub struct Spawn {
     pub stderr_file: Option<PathBuf>,
     /// What is kept.
     pub keep: Keep,
+    /// A seccomp filter (classic BPF) for the command and all that descends from it; none where
+    /// empty. Filters only add up: nothing that is forbidden otherwise is allowed by one.
+    pub filter: Vec<FilterOp>,
+    /// Keeps a high descriptor open in the command, so that its table of descriptors is large from
+    /// the start: growing it in a process with threads waits for the kernel's grace period.
+    pub wide_table: bool,
     /// Milliseconds until the command's process group is killed; 0 for never. With
     /// [`Keep::Command`] it bounds the process, otherwise only the command.
     pub timeout_ms: u32,

@@ -94,7 +94,11 @@ fn prepare(spawn: &Spawn, stdio: &ChildStdio) -> Result<(), String> {
     sys::close_from(3, Range::CloseOnExec);
     sys::default_signals();
     sys::block_signals(&[]);
-    Ok(())
+    if spawn.wide_table {
+        sys::keep_high_descriptor().map_err(|e| format!("A high descriptor cannot be opened: {e}"))?;
+    }
+    // Last, so that nothing of the above is held to it.
+    sys::set_filter(&spawn.filter).map_err(|e| format!("The seccomp filter cannot be set: {e}"))
 }
 
 fn take_streams(stdio: &ChildStdio) -> Result<(), Errno> {

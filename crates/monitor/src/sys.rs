@@ -5,6 +5,7 @@
 
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -181,4 +182,31 @@ pub(crate) fn keep_heap_small() {
         libc::mallopt(libc::M_TOP_PAD, 0);
         libc::mallopt(libc::M_MMAP_THRESHOLD, 64 << 10);
     }
+}
+
+/// Number of the descriptor that [`keep_high_descriptor`] opens: tables grow by powers of two.
+const HIGH: i32 = 1023;
+
+/// Opens `/dev/null` under a high number that stays open at exec. Where the limit of descriptors is
+/// lower, nothing is done.
+pub(crate) fn keep_high_descriptor() -> io::Result<()> {
+    let null = std::fs::File::open("/dev/null")?;
+    // SAFETY: duplicates a descriptor that is open; the number is above all that are in use.
+    let made = unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&null), HIGH) };
+    let error = io::Error::last_os_error();
+    if made >= 0 || error.raw_os_error() == Some(libc::EBADF) { Ok(()) } else { Err(error) }
+}
+
+/// Sets a seccomp filter for this process and its descendants (seccomp(2)).
+pub(crate) fn set_filter(ops: &[cofferdam_monitor::protocol::FilterOp]) -> io::Result<()> {
+    if ops.is_empty() {
+        return Ok(());
+    }
+    let mut program: Vec<libc::sock_filter> =
+        ops.iter().map(|op| libc::sock_filter { code: op.code, jt: op.if_true, jf: op.if_false, k: op.operand }).collect();
+    let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
+    // SAFETY: the kernel copies the program during the call; both live until after it.
+    let set = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &program) };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -271,7 +271,7 @@ fn an_exit_that_a_server_knows() {
     // A reply without end is given up.
     pod.client.await_reply("endless", &name, b"").unwrap();
     let (mut peer, _) = server.accept().unwrap();
-    while peer.write_all(&[b'['; 4096]).is_ok() {}
+    assert!((0..1000).any(|_| peer.write_all(&[b'['; 4096]).is_err()), "4 MB were taken");
     assert_eq!(pod.wait("endless").reply, b"");
     assert!(matches!(pod.client.signal("endless", 9), Err(Error::Refused(_))));
 }
@@ -362,15 +362,18 @@ fn mounts_stay_inside_where_the_machine_shares_them() {
     let dir = tempfile::tempdir().unwrap();
     // As under systemd, which makes / shared.
     let script = dir.path().join("shared");
-    let body = format!("#!/bin/sh\nexec /usr/bin/unshare -m --propagation shared {}\n", binary().display());
+    let body = format!(
+        "#!/bin/sh\nexec unshare -m --propagation shared sh -c 'grep -q shared: /proc/self/mountinfo && exec {}'\n",
+        binary().display()
+    );
     std::fs::write(&script, body).unwrap();
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let start = Start { socket: dir.path().join("m.sock"), exit_dir: dir.path().to_owned(), ..Start::default() };
     let (client, mut child) = start_monitor(&script, &start).unwrap();
     let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", child.id())).unwrap();
-    assert!(mounts.contains(" master:") && !mounts.contains(" shared:"), "{mounts}");
     client.shutdown().unwrap();
     child.wait().unwrap();
+    assert!(!mounts.contains(" shared:"), "{mounts}");
 }
 
 #[test]

@@ -128,6 +128,8 @@ impl Oci {
             stdio,
             stderr_file: None,
             keep: Keep::PidFile(pid_file),
+            filter: vec![],
+            wide_table: false,
             timeout_ms: COMMAND_TIMEOUT_MS,
         };
         run(pod, &spawn, &format!("{} create", self.name()), &log)
@@ -273,6 +275,8 @@ impl Driver for Oci {
             stdio: exec.stdio,
             stderr_file: None,
             keep: Keep::PidFile(pid_file.clone()),
+            filter: vec![],
+            wide_table: false,
             timeout_ms: COMMAND_TIMEOUT_MS,
         };
         run(pod, &spawn, &format!("{} exec", self.name()), &log).map(|_| ())

@@ -93,6 +93,8 @@ pub(crate) fn sh(key: &str, script: &str) -> Spawn {
         stdio: Stdio::Null,
         stderr_file: None,
         keep: Keep::Command,
+        filter: vec![],
+        wide_table: false,
         timeout_ms: 0,
     }
 }

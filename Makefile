@@ -1,0 +1,38 @@
+# The whole developer interface. `make` alone lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo build test lint bench fuzz clean
+
+# runc and nft are in sbin, which `su` and cron leave out; rustup and Go are often not in root's path.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:/usr/local/go/bin:$(HOME)/.cargo/bin
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' Makefile
+
+demo: ## Install what is missing (told first), build, and run examples/tiers.yaml
+	@scripts/preflight.sh --install demo
+	cargo build --release --locked --package cofferdam-cli
+	target/release/cofferdam demo
+
+build: ## Build target/release/cofferdam
+	cargo build --release --locked --package cofferdam-cli
+
+test: ## Install what the tests need (told first), run all of them, count them
+	@scripts/preflight.sh --install test
+	@scripts/test.sh
+
+lint: ## Clippy on everything, warnings denied; bash -n on the scripts
+	cargo clippy --workspace --all-targets --locked -- --deny warnings
+	bash -n scripts/*.sh .ci/run
+
+bench: ## Measure ours beside containerd and the bare runtimes
+	@scripts/preflight.sh --install bench
+	scripts/bench.sh
+
+fuzz: ## Fuzz each parser for FUZZ_SECONDS (default 60)
+	@scripts/preflight.sh --install fuzz
+	scripts/fuzz.sh
+
+clean: ## Remove what was built
+	cargo clean
+	rm -rf fuzz/target fuzz/corpus fuzz/artifacts fuzz/coverage

@@ -1,0 +1,78 @@
+//! A scratch folder for one run, and small helpers.
+
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The image that all contestants run.
+pub(crate) const IMAGE: &str = "docker.io/cofferdam/bench:latest";
+/// What it runs.
+pub(crate) const COMMAND: [&str; 2] = ["/bin/sleep", "1000"];
+
+/// A folder of this run, removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    pub(crate) dir: PathBuf,
+}
+
+impl Scratch {
+    pub(crate) fn new() -> Result<Self> {
+        if !cofferdam_host::privilege::is_root() {
+            bail!("the bench starts pods: run it as root");
+        }
+        let dir = PathBuf::from(format!("/var/tmp/cdb-{}", std::process::id()));
+        std::fs::create_dir_all(&dir)?;
+        Ok(Self { dir })
+    }
+
+    /// A root file system with a static busybox.
+    pub(crate) fn rootfs(&self, at: &Path) -> Result<()> {
+        let bin = at.join("bin");
+        std::fs::create_dir_all(&bin)?;
+        for dir in ["proc", "sys", "dev", "tmp", "etc"] {
+            std::fs::create_dir_all(at.join(dir))?;
+        }
+        std::fs::copy(busybox()?, bin.join("busybox"))?;
+        for applet in ["sleep", "sh"] {
+            let link = bin.join(applet);
+            if !link.exists() {
+                std::os::unix::fs::symlink("busybox", link)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(e) = cofferdam_host::remove::remove_tree(&self.dir) {
+            eprintln!("left behind: {e}");
+        }
+    }
+}
+
+/// The machine's static busybox.
+pub(crate) fn busybox() -> Result<PathBuf> {
+    ["/usr/bin/busybox", "/bin/busybox"].iter().map(PathBuf::from).find(|p| p.exists()).context("install busybox-static")
+}
+
+/// Finds a program in `PATH`.
+pub(crate) fn find(program: &str) -> Result<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin";
+    let found = path.split(':').map(|dir| Path::new(dir).join(program)).find(|p| p.is_file());
+    found.with_context(|| format!("{program} is not installed"))
+}
+
+/// Runs a command; its output on failure.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{:?}", command.get_program()))?;
+    if !output.status.success() {
+        bail!("{:?} ended with {}: {}", command, output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+/// Milliseconds since.
+pub(crate) fn millis(since: std::time::Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
