@@ -22,11 +22,10 @@ test: ## Install what the tests need (told first), run all of them, count them
 	@scripts/test.sh
 
 lint: ## Clippy on everything, warnings denied; bash -n on the scripts
-	cargo clippy --workspace --all-targets --locked -- --deny warnings
+	cargo clippy --workspace --all-targets --locked --keep-going -- --deny warnings
 	bash -n scripts/*.sh .ci/run
 
 bench: ## Measure ours beside containerd and the bare runtimes
-	@scripts/preflight.sh --install bench
 	scripts/bench.sh
 
 fuzz: ## Fuzz each parser for FUZZ_SECONDS (default 60)

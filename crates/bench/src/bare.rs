@@ -99,6 +99,8 @@ pub(crate) struct Runsc {
 }
 
 const GROUP: &str = "cdbench-gvisor";
+/// What the link of the bare pod is named after.
+const POD: &str = "ba2e0000000000000000000000000000";
 
 impl Runsc {
     pub(crate) fn new(scratch: &Scratch) -> Result<Self> {
@@ -113,11 +115,6 @@ impl Runsc {
 
     /// One pod up and down; the time of the four calls.
     pub(crate) fn one(&self) -> Result<f64> {
-        // A thread of its own joins the cgroups and does not come back.
-        std::thread::scope(|scope| scope.spawn(|| self.joined()).join().map_err(|_| anyhow::anyhow!("the bare pod failed"))?)
-    }
-
-    fn joined(&self) -> Result<f64> {
         let group = self.cgroups.group(GROUP)?;
         group.create()?;
         std::fs::create_dir_all(&self.state)?;
@@ -127,17 +124,20 @@ impl Runsc {
         let ns = PathBuf::from(format!("/proc/{}/ns/net", holder.id()));
         let attached = netns::open(&ns)
             .map_err(anyhow::Error::from)
-            .and_then(|fd| Ok(bridge.attach(fd.as_fd(), "bareaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "10.215.0.9".parse()?)?));
-        let time = attached.and_then(|_| {
+            .and_then(|fd| Ok(bridge.attach(fd.as_fd(), POD, "10.215.0.9".parse()?)?));
+        // A thread of its own joins the cgroups, and ends before they are killed.
+        let joined = || -> Result<f64> {
             for file in group.join_files() {
                 std::fs::write(file, "0")?;
             }
             self.four(&ns)
+        };
+        let time = attached.and_then(|_| {
+            std::thread::scope(|scope| scope.spawn(joined).join().map_err(|_| anyhow::anyhow!("the bare pod failed"))?)
         });
-        // Ends the sentry and its gofers, as the pod's cgroup is all there is of them.
+        group.kill_all(Duration::from_secs(10))?;
         holder.kill()?;
         holder.wait()?;
-        group.kill_all(Duration::from_secs(10)).ok();
         Bridge::teardown(&self.network, &self.state)?;
         time
     }

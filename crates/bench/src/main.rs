@@ -55,6 +55,7 @@ pub(crate) struct Results {
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    machine::leave_hybrid_mode()?;
     let scratch = machine::Scratch::new()?;
     let ours = ours::Ours::open(&scratch)?;
     let peer = if args.alone { None } else { Some(containerd::Containerd::start(&scratch).context("containerd as the peer")?) };

@@ -111,6 +111,7 @@ pub(crate) fn watch(global: &Global, engine: Arc<Engine>) -> Result<Watcher> {
     let (stopped, roots) = (stop.clone(), roots(global));
     std::thread::Builder::new().name("configuration".into()).spawn(move || {
         let mut last = read_all(&roots);
+        let mut taken = last.table.clone();
         while !stopped.load(Ordering::Relaxed) {
             std::thread::sleep(RELOAD_EVERY);
             let now = read_all(&roots);
@@ -118,13 +119,14 @@ pub(crate) fn watch(global: &Global, engine: Arc<Engine>) -> Result<Watcher> {
                 continue;
             }
             if now.errors.is_empty() {
-                let change = cofferdam_handlers::diff(&last.table, &now.table);
+                let change = cofferdam_handlers::diff(&taken, &now.table);
                 for (what, names) in [("added", &change.added), ("removed", &change.removed), ("changed", &change.changed)] {
                     for name in names {
                         eprintln!("cofferdam: handler {name} was {what}");
                     }
                 }
                 engine.set_table(definitions(&now.table));
+                taken = now.table.clone();
             } else {
                 for error in &now.errors {
                     eprintln!("cofferdam: configuration not taken: {error}");

@@ -33,12 +33,19 @@ fn a_run_ends_with_the_code_of_the_container_under_every_handler() {
 }
 
 #[test]
-fn a_container_killed_by_a_signal_ends_with_128_and_the_signal_under_every_handler() {
+fn the_code_of_a_process_that_a_signal_killed_is_128_and_the_signal_under_every_handler() {
     let world = World::new();
-    let pods: Vec<Value> = ALL.iter().map(|h| pod(h, h, &[app("kill -9 $$"), container("other", "sleep 0.2; sh -c 'kill -15 $$'; exit $?")])).collect();
-    let (_, report) = world.report(&pods);
-    for handler in ALL {
-        assert_eq!(end_of(&report, handler, "other")["exitCode"], 143, "{handler}: {report:#}");
+    world.asserts(&ALL, "sleep 9 & kill -15 $!; wait $!; echo $? > /dev/termination-log", "143", |_| {});
+}
+
+#[test]
+fn a_container_killed_from_outside_ends_with_137() {
+    let world = World::new();
+    for handler in common::SHARED {
+        let child = world.spawn(&["run", "-f", "-", "-o", "json"], manifest(&[pod(handler, handler, &[app("sleep 60")])]).as_bytes());
+        common::until("the pod runs", || (world.statuses().get(handler)? == "Running").then_some(()));
+        common::signal(u32::try_from(world.container_pid(handler)).unwrap(), rustix::process::Signal::KILL);
+        assert_eq!(common::finish(child).code, Some(137), "{handler}");
     }
 }
 
@@ -82,9 +89,9 @@ fn a_pod_whose_image_is_missing_never_starts_and_says_so() {
     let mut pod = pod("p", "crun", &[app("exit 0")]);
     pod["spec"]["containers"][0]["image"] = json!("no/such:1");
     let (code, report) = world.report(&[pod]);
-    assert_eq!(code, 125, "{report:#}");
+    assert_eq!(code, 125, "{}", common::brief(&report));
     let text = report.to_string();
-    assert!(text.contains("no/such:1"), "{report:#}");
+    assert!(text.contains("no/such:1"), "{}", common::brief(&report));
 }
 
 #[test]
@@ -101,8 +108,8 @@ fn a_command_that_is_not_in_the_image_fails_under_every_handler_and_says_so() {
     let (code, report) = world.report(&pods);
     assert_ne!(code, 0);
     for handler in ALL {
-        assert_eq!(pod_in(&report, handler)["phase"], "Failed", "{report:#}");
-        assert!(pod_in(&report, handler).to_string().contains("/not/there"), "{handler}: {report:#}");
+        assert_eq!(pod_in(&report, handler)["phase"], "Failed", "{}", common::brief(&report));
+        assert!(pod_in(&report, handler).to_string().contains("/not/there"), "{handler}: {}", common::brief(&report));
     }
 }
 
@@ -167,11 +174,6 @@ fn what_cannot_be_honoured_stops_the_run_and_nothing_runs() {
         ("colour", change("spec.colour", json!("red"))),
         ("affinity", change("spec.affinity", json!({"nodeAffinity": {}}))),
         ("livenessProbe", probing("livenessProbe")),
-        ("hostPort", {
-            let mut bad = marking(&world, "bad", "crun");
-            bad["spec"]["containers"][0]["ports"] = json!([{"containerPort": 80, "hostPort": 80}]);
-            bad
-        }),
         ("seccompProfile", change("spec.securityContext.seccompProfile", json!({"type": "RuntimeDefault"}))),
         ("persistentVolumeClaim", {
             let mut bad = marking(&world, "bad", "crun");
@@ -187,6 +189,16 @@ fn what_cannot_be_honoured_stops_the_run_and_nothing_runs() {
         assert!(common::names(&world.out()).is_empty(), "{word}: something ran");
         assert!(world.pod_ids().is_empty(), "{word}: something was made");
     }
+}
+
+#[test]
+fn a_host_port_is_refused_and_the_pod_does_not_run() {
+    let world = World::new();
+    let mut bad = marking(&world, "bad", "crun");
+    bad["spec"]["containers"][0]["ports"] = json!([{"containerPort": 80, "hostPort": 80}]);
+    let answer = world.run(&[bad], &[]);
+    assert!(answer.code >= Some(120) && answer.err.contains("hostPort"), "{answer:?}");
+    assert!(common::names(&world.out()).is_empty());
 }
 
 #[test]

@@ -17,6 +17,7 @@ use cofferdam_plan::layout::ContainerDirs;
 use cofferdam_plan::spec::{self, ContainerSpec, Namespace, Process, SpecMount, User};
 use cofferdam_plan::steps::ContainerStep;
 use cofferdam_runtimes::Container;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -108,7 +109,10 @@ impl Engine {
 
         let container =
             Container { id, dirs: dirs.clone(), spec, lower, cgroup_files: self.inner_join_files(&group), stdio: stdio(known, &dirs, config) };
-        let pid = known.driver()?.create(&known.pod(self)?, container).map_err(failed)?;
+        let driver = known.driver()?;
+        let fast = driver.moves_processes().then(|| self.cgroups.keep_moves_fast());
+        let pid = driver.create(&known.pod(self)?, container).map_err(failed)?;
+        drop(fast);
         // After `create`, so that the runtime's own start is not held to the container's limits, and
         // before `start`, so that no instruction of the container escapes them.
         group.set_limits(&limits(&config.resources)).map_err(failed)?;
@@ -176,8 +180,6 @@ impl Engine {
             ("", Some(image)) => image.config.working_dir.clone(),
             (given, _) => given.to_owned(),
         };
-        let capabilities = spec::capabilities(security.privileged, &security.add_capabilities, &security.drop_capabilities)
-            .map_err(|e| Error::Invalid(format!("container \"{}\": {e}", config.name)))?;
         Ok(Process {
             args,
             env,
@@ -185,7 +187,7 @@ impl Engine {
             user,
             terminal: config.tty,
             no_new_privs: security.no_new_privs,
-            capabilities,
+            capabilities: capabilities(config)?,
             // Never inherited: the monitor's own is far lower.
             oom_score_adj: Some(privilege::clamp_oom_score_adj(config.resources.oom_score_adj.unwrap_or(0)).map_err(failed)?),
         })
@@ -197,19 +199,21 @@ impl Engine {
             u32::try_from(value).map_err(|_| Error::Invalid(format!("container \"{}\": {what} {value} is not a user or group id", config.name)))
         };
         let mut user = User::default();
-        let wanted = match security.run_as_user {
+        let mut wanted = match security.run_as_user {
             Some(uid) => number("runAsUser", uid)?.to_string(),
             None => image.map(|i| i.config.user.clone()).unwrap_or_default(),
         };
+        if let Some(gid) = security.run_as_group {
+            user.gid = number("runAsGroup", gid)?;
+            // In place of the user's own group: the process is not to be in that one too.
+            wanted = format!("{}:{}", wanted.split(':').next().unwrap_or_default(), user.gid);
+        }
         if let Some(image) = image {
             let found = self.store.user(image, &wanted).map_err(|e| Error::Invalid(format!("container \"{}\": {e}", config.name)))?;
             user = User { uid: found.uid, gid: found.gid, groups: found.groups };
             if !env.iter().any(|(name, _)| name == "HOME") {
                 env.push(("HOME".into(), found.home));
             }
-        }
-        if let Some(gid) = security.run_as_group {
-            user.gid = number("runAsGroup", gid)?;
         }
         for gid in &security.supplemental_groups {
             user.groups.push(number("supplemental group", *gid)?);
@@ -442,6 +446,26 @@ fn make_root_dirs(dirs: &ContainerDirs, top: Option<&PathBuf>) -> Result<()> {
         std::fs::set_permissions(&upper, meta.permissions()).map_err(|e| wrong(&upper, e))?;
     }
     Ok(())
+}
+
+/// A container's capabilities. "All" means all that we have ourselves, as containerd has it
+/// (`oci.WithAllCurrentCapabilities`): no runtime could give more. One asked for by name is not left
+/// out in silence.
+fn capabilities(config: &ContainerConfig) -> Result<BTreeSet<String>> {
+    let security = &config.security;
+    let wanted = spec::capabilities(security.privileged, &security.add_capabilities, &security.drop_capabilities)
+        .map_err(|e| Error::Invalid(format!("container \"{}\": {e}", config.name)))?;
+    if !security.privileged && !security.add_capabilities.iter().any(|c| c.eq_ignore_ascii_case("ALL")) {
+        return Ok(wanted);
+    }
+    let ours = |name: &String| privilege::bounding_has(name).map(|has| has == Some(true)).map_err(failed);
+    let mut all = BTreeSet::new();
+    for name in wanted {
+        if ours(&name)? {
+            all.insert(name);
+        }
+    }
+    Ok(all)
 }
 
 /// Kubernetes' rule for command and arguments: the pod's `command` drops the image's `CMD` too.

@@ -95,6 +95,18 @@ impl Engine {
         all
     }
 
+    /// Proves handlers before pods need them, side by side, so that no pod's start waits for a
+    /// canary. What fails is told to the pod that asks for it.
+    pub fn prove_ahead(&self, names: &std::collections::BTreeSet<String>) {
+        let table = self.table();
+        std::thread::scope(|scope| {
+            for name in names {
+                let table = &table;
+                scope.spawn(move || table.resolve(name).and_then(|(name, definition)| require(self, name, definition)));
+            }
+        });
+    }
+
     fn prove(&self, definition: &Definition, key: &str) -> std::result::Result<Proof, String> {
         let driver = definition.driver()?;
         let probe = driver.probe()?;

@@ -202,8 +202,10 @@ pub(crate) fn set_filter(ops: &[cofferdam_monitor::protocol::FilterOp]) -> io::R
     if ops.is_empty() {
         return Ok(());
     }
-    let mut program: Vec<libc::sock_filter> =
-        ops.iter().map(|op| libc::sock_filter { code: op.code, jt: op.if_true, jf: op.if_false, k: op.operand }).collect();
+    let mut program: Vec<libc::sock_filter> = ops
+        .iter()
+        .map(|op| libc::sock_filter { code: op.code, jt: op.if_true, jf: op.if_false, k: op.operand })
+        .collect();
     let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
     // SAFETY: the kernel copies the program during the call; both live until after it.

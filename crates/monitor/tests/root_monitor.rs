@@ -207,6 +207,26 @@ fn an_exit_before_the_adoption_is_not_lost() {
 }
 
 #[test]
+fn commands_side_by_side_do_not_lose_each_others_exits() {
+    let mut pod = Pod::new();
+    // The slow command's process is gone for long when the quick one is done.
+    let body = "while kill -0 $INNER; do :; done 2>/dev/null; exit 3";
+    let mut slow = leaving(&pod, "slow", body);
+    let wait = "while [ -e /proc/$(cat \"$PIDFILE\") ]; do :; done; touch \"$PIDFILE.gone\"; while [ ! -e \"$PIDFILE.go\" ]; do sleep 0.01; done";
+    slow.argv[2] = format!("sh -c 'export INNER=$$; {LEAVE}'; {wait}");
+    let mut other = pod.connect();
+    let spawning = std::thread::spawn(move || other.spawn(&slow).unwrap());
+    until("the process of the slow command is gone", || pod.path("pid.gone").exists());
+    let mut quick = sh("quick", "sleep 0.5 & echo $! > \"$PIDFILE\"");
+    quick.env.push(("PIDFILE".into(), pod.path("other").to_string_lossy().into_owned()));
+    quick.keep = Keep::PidFile(pod.path("other"));
+    pod.spawn(&quick);
+    std::fs::write(pod.path("pid.go"), "").unwrap();
+    assert!(matches!(spawning.join().unwrap(), Response::Spawned { code: Some(0), pid: Some(_), .. }));
+    assert_eq!((pod.wait("slow").code, pod.wait("quick").code), (3, 0));
+}
+
+#[test]
 fn a_process_of_somebody_else_is_not_adopted() {
     let mut pod = Pod::new();
     let mut spawn = sh("a", "echo $PPID > \"$PIDFILE\"");

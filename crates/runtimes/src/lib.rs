@@ -119,6 +119,11 @@ pub struct Probe {
 pub trait Driver: Send + Sync {
     /// Runs the binary's `--version`; an error is one sentence for people.
     fn probe(&self) -> std::result::Result<Probe, String>;
+    /// Whether the runtime moves its container's process between cgroups, although it is born where
+    /// it belongs.
+    fn moves_processes(&self) -> bool {
+        false
+    }
     /// Why this driver cannot honour the pod, before anything is made.
     fn refuses(&self, config: &SandboxConfig) -> Option<String>;
     /// Makes what the sandbox needs beside the monitor; its first process, where there is one.

@@ -218,6 +218,10 @@ impl Driver for Oci {
         Ok(Probe { version, features })
     }
 
+    fn moves_processes(&self) -> bool {
+        self.flavor != Flavor::Crun
+    }
+
     fn refuses(&self, _config: &SandboxConfig) -> Option<String> {
         None
     }

@@ -76,6 +76,7 @@ pub(crate) fn start(settings: &Settings, engine: &Arc<Engine>, manifests: &Manif
         eprintln!("cofferdam: not admitted: {}", refused.reason);
     }
     unique(engine, &setups)?;
+    engine.prove_ahead(&setups.iter().map(|s| s.handler.clone()).collect());
     let node = Node::new(Arc::new(Shared(engine.clone())), dirs, manifests.objects())?;
     let handle = Arc::new(node.start(setups, parallel)?);
     // The node lives as long as its pods: its threads hold what they need.

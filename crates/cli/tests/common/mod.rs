@@ -8,9 +8,10 @@ pub(crate) mod traces;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 use traces::Traces;
 
@@ -200,7 +201,7 @@ impl World {
             })
             .collect();
         let (code, report) = self.report(&pods);
-        assert_eq!(code, 0, "{report:#}");
+        assert_eq!(code, 0, "{}", brief(&report));
         handlers.iter().map(|handler| ((*handler).to_owned(), message(&report, handler, "app"))).collect()
     }
 
@@ -296,6 +297,41 @@ pub(crate) fn finish(child: Child) -> Answer {
     Answer { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
+/// The lines that a command writes, as they come.
+#[derive(Debug)]
+pub(crate) struct Lines(Receiver<String>);
+
+impl Lines {
+    /// Reads a stream in a thread of its own.
+    pub(crate) fn of(stream: impl Read + Send + 'static) -> Self {
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || BufReader::new(stream).lines().map_while(Result::ok).all(|line| sender.send(line).is_ok()));
+        Self(receiver)
+    }
+
+    /// Waits for a line that contains `text`.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, text: &str) -> String {
+        loop {
+            let line = self.0.recv_timeout(PATIENCE).unwrap_or_else(|e| panic!("never said {text:?}: {e}"));
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+}
+
+/// A command that is killed where its test fails.
+#[derive(Debug)]
+pub(crate) struct Running(pub(crate) Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Waits until something is so.
 #[track_caller]
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
@@ -373,7 +409,17 @@ pub(crate) fn manifest(objects: &[Value]) -> String {
 #[track_caller]
 pub(crate) fn pod_in<'a>(report: &'a Value, pod: &str) -> &'a Value {
     let pods = report["pods"].as_array().unwrap();
-    pods.iter().find(|p| p["name"] == pod).unwrap_or_else(|| panic!("no pod {pod} in {report:#}"))
+    pods.iter().find(|p| p["name"] == pod).unwrap_or_else(|| panic!("no pod {pod} in {}", brief(report)))
+}
+
+/// What of a report tells why something failed.
+pub(crate) fn brief(report: &Value) -> String {
+    let of_pod = |pod: &Value| {
+        let ends: Vec<String> = pod["containers"].as_array().into_iter().flatten().map(|c| format!("{} {}", c["name"], c["state"])).collect();
+        format!("pod {} {} {} {}: {}; events {}", pod["name"], pod["phase"], pod["reason"], pod["message"], ends.join(", "), pod["events"])
+    };
+    let pods: Vec<String> = report["pods"].as_array().into_iter().flatten().map(of_pod).collect();
+    format!("{}\ndenied {}", pods.join("\n"), report["denied"])
 }
 
 /// How a container ended, in a report.
@@ -381,14 +427,14 @@ pub(crate) fn pod_in<'a>(report: &'a Value, pod: &str) -> &'a Value {
 pub(crate) fn end_of<'a>(report: &'a Value, pod: &str, container: &str) -> &'a Value {
     let containers = pod_in(report, pod)["containers"].as_array().unwrap();
     let found = containers.iter().find(|c| c["name"] == container);
-    &found.unwrap_or_else(|| panic!("no container {container} in {report:#}"))["state"]["terminated"]
+    &found.unwrap_or_else(|| panic!("no container {container} in {}", brief(report)))["state"]["terminated"]
 }
 
 /// The termination message of a container, in a report.
 #[track_caller]
 pub(crate) fn message(report: &Value, pod: &str, container: &str) -> String {
     let end = end_of(report, pod, container);
-    end["message"].as_str().unwrap_or_else(|| panic!("no message in {report:#}")).to_owned()
+    end["message"].as_str().unwrap_or_else(|| panic!("{pod}/{container} has no message: {}", brief(report))).to_owned()
 }
 
 /// The names in a directory; none where it is not there.

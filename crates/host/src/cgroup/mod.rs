@@ -14,11 +14,13 @@ mod group;
 mod kill;
 mod limits;
 mod stats;
+mod warm;
 
 pub use devices::{Access, DEFAULT_DEVICES, DeviceKind, DeviceRule};
 pub use group::Group;
 pub use limits::Limits;
 pub use stats::Stats;
+pub use warm::FastMoves;
 
 use crate::{Error, Result, files, mountinfo};
 use std::collections::BTreeMap;
