@@ -3,6 +3,8 @@
 //! A nested cargo with a target directory of its own (so the outer build's lock does not matter)
 //! and static linking, which must not apply to the rest of the workspace.
 
+#![allow(clippy::panic)] // a build script has no other way to say what is wrong
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

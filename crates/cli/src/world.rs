@@ -70,7 +70,11 @@ impl Manifests {
                     Err(e) => errors.push(format!("{}: {e}", object.place)),
                 },
                 ObjectKind::Namespace(o) => self.namespaces.push(*o),
-                ObjectKind::Pod(o) => self.pods.push(*o),
+                ObjectKind::Pod(mut pod) => {
+                    // Given by an API server; here each run gives its own.
+                    pod.metadata.uid = None;
+                    self.pods.push(*pod);
+                }
                 ObjectKind::Deployment(o) => self.pods.extend(pods_of(&o)),
                 ObjectKind::ConfigMap(o) => self.config_maps.push(*o),
                 ObjectKind::Secret(o) => self.secrets.push(*o),

@@ -4,8 +4,9 @@
 use crate::failpoint::reach;
 use crate::record::{self, ContainerRecord, ContainerResult};
 use crate::sandbox::{KILL_DEADLINE, Known, Stopwatch, failed, limits, tmpfs};
+use crate::handlers::Kind;
 use crate::{Engine, exec};
-use cofferdam_host::cgroup::{DEFAULT_DEVICES, Group};
+use cofferdam_host::cgroup::{DEFAULT_DEVICES, Group, Mode};
 use cofferdam_host::files::Durability;
 use cofferdam_host::{files, ids, privilege, remove};
 use cofferdam_images::Image;
@@ -18,6 +19,7 @@ use cofferdam_plan::spec::{self, ContainerSpec, Namespace, Process, SpecMount, U
 use cofferdam_plan::steps::ContainerStep;
 use cofferdam_runtimes::Container;
 use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -93,7 +95,7 @@ impl Engine {
         record::write(&dirs.record(), &record, Durability::Cached)?;
         done(ContainerStep::Intent);
 
-        let spec = self.spec(known, &dirs, config, image)?;
+        let spec = self.spec(known, id, config, image)?;
         let lower = match root {
             Root::Image(image) => self.store.lower_dirs(image).map_err(failed)?,
             Root::Directory(path) => vec![path.clone()],
@@ -124,10 +126,14 @@ impl Engine {
         Ok(())
     }
 
-    fn spec(&self, known: &Known, dirs: &ContainerDirs, config: &ContainerConfig, image: Option<&Image>) -> Result<ContainerSpec> {
+    fn spec(&self, known: &Known, id: &ContainerId, config: &ContainerConfig, image: Option<&Image>) -> Result<ContainerSpec> {
+        let dirs = known.dirs.container(id);
         let security = &config.security;
         let process = self.process(config, image)?;
-        let mut mounts = self.standard_mounts(known, security.privileged);
+        let mut mounts = Self::etc_mounts(known);
+        if known.record.definition.kind != Kind::Runsc {
+            mounts.extend(self.cgroup_mounts(known, id, security.privileged)?);
+        }
         for mount in &config.mounts {
             if !spec::is_mount_target(&mount.container_path) {
                 let at = mount.container_path.display();
@@ -153,17 +159,38 @@ impl Engine {
             cgroups_path: None,
             resources: Some(config.resources.clone()),
             sysctls: known.record.config.sysctls.clone(),
-            annotations: config.annotations.clone(),
+            // None of the pod's reach the runtime: crun, for one, takes orders from them (`run.oci.*`).
+            annotations: BTreeMap::new(),
         })
     }
 
-    fn standard_mounts(&self, known: &Known, privileged: bool) -> Vec<SpecMount> {
-        let _ = privileged;
+    fn etc_mounts(known: &Known) -> Vec<SpecMount> {
         vec![
             SpecMount::bind(known.dirs.hosts(), "/etc/hosts", false),
             SpecMount::bind(known.dirs.hostname(), "/etc/hostname", false),
             SpecMount::bind(known.dirs.resolv_conf(), "/etc/resolv.conf", false),
         ]
+    }
+
+    /// The container's own cgroups under `/sys/fs/cgroup`, where runtimes of languages look for their
+    /// limits; bound by us, as the OCI runtime does not see them.
+    fn cgroup_mounts(&self, known: &Known, id: &ContainerId, privileged: bool) -> Result<Vec<SpecMount>> {
+        const AT: &str = "/sys/fs/cgroup";
+        let group = self.group_of(known, id)?;
+        let bind = |source: PathBuf, at: PathBuf| {
+            let mode = if privileged { "rw" } else { "ro" };
+            SpecMount { options: ["bind", "nosuid", "noexec", "nodev", mode].map(String::from).to_vec(), ..SpecMount::bind(source, at, false) }
+        };
+        let inner = self.inner_directories(&group);
+        if self.cgroups.mode() == Mode::V2 {
+            return Ok(inner.into_iter().map(|(_, dir)| bind(dir, AT.into())).collect());
+        }
+        let options = ["nosuid", "noexec", "nodev", "mode=755"].map(String::from).to_vec();
+        let mut mounts = vec![SpecMount { destination: AT.into(), kind: "tmpfs".into(), source: "tmpfs".into(), options }];
+        // Nobody looks for these, and each mount takes its time.
+        let wanted = |name: &Path| name != Path::new("devices") && name != Path::new("freezer");
+        mounts.extend(inner.into_iter().filter(|(name, _)| wanted(name)).map(|(name, dir)| bind(dir, Path::new(AT).join(name))));
+        Ok(mounts)
     }
 
     pub(crate) fn process(&self, config: &ContainerConfig, image: Option<&Image>) -> Result<Process> {

@@ -255,11 +255,18 @@ impl Engine {
     /// The files by which a process that a monitor spawns joins a group: as seen from there.
     pub(crate) fn inner_join_files(&self, group: &Group) -> Vec<PathBuf> {
         let moved = self.moved_cgroups();
-        let inner = |file: PathBuf| {
-            let seen = moved.iter().find_map(|(at, target)| Some(target.join(file.strip_prefix(at).ok()?)));
-            seen.unwrap_or(file)
+        group.join_files().into_iter().map(|file| seen_inside(&moved, file)).collect()
+    }
+
+    /// The directories of a group as seen from a monitor, each with the name of its hierarchy.
+    pub(crate) fn inner_directories(&self, group: &Group) -> Vec<(PathBuf, PathBuf)> {
+        let moved = self.moved_cgroups();
+        let named = |dir: PathBuf| {
+            // The hierarchy's mount point: what is left without the group's own path.
+            let point = dir.ancestors().nth(group.path().components().count()).unwrap_or(&dir);
+            (point.file_name().unwrap_or_default().into(), seen_inside(&moved, dir.clone()))
         };
-        group.join_files().into_iter().map(inner).collect()
+        group.directories().into_iter().map(named).collect()
     }
 
     /// Kills what runs in the sandbox and gives its network back; the record stays.
@@ -381,6 +388,12 @@ impl Engine {
     pub(crate) fn container_ids(&self, dirs: &PodDirs) -> Result<Vec<ContainerId>> {
         Ok(names_in(&dirs.containers())?.into_iter().filter_map(|name| ContainerId::new(name).ok()).collect())
     }
+}
+
+/// A path below a cgroup mount that a monitor has moved away, as seen from there.
+fn seen_inside(moved: &[(PathBuf, PathBuf)], path: PathBuf) -> PathBuf {
+    let seen = moved.iter().find_map(|(at, target)| Some(target.join(path.strip_prefix(at).ok()?)));
+    seen.unwrap_or(path)
 }
 
 /// A monitor is worth more than what it watches, but must not outlive the machine's own services.

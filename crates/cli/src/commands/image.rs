@@ -13,7 +13,7 @@ use std::path::Path;
 /// Loads a docker archive or an OCI layout.
 pub(crate) fn load(global: &Global, input: Option<&Path>, name: Option<&str>) -> Result<u8> {
     let engine = Settings::read(global).insist()?.open()?;
-    let options = LoadOptions { name: name.map(Reference::parse).transpose()?, ..LoadOptions::default() };
+    let options = LoadOptions { name: name.map(Reference::parse).transpose()? };
     let bar = Bar::new();
     let mut stdin = std::io::stdin().lock();
     let input = match input {
