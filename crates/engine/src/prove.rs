@@ -95,6 +95,13 @@ impl Engine {
         all
     }
 
+    /// An error unless the handler is there and proved.
+    pub fn handler_ready(&self, handler: &str) -> Result<()> {
+        let table = self.table();
+        let (name, definition) = table.resolve(handler)?;
+        require(self, name, definition).map(|_| ())
+    }
+
     /// Proves handlers before pods need them, side by side, so that no pod's start waits for a
     /// canary. What fails is told to the pod that asks for it.
     pub fn prove_ahead(&self, names: &std::collections::BTreeSet<String>) {

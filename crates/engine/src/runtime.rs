@@ -56,6 +56,9 @@ impl Runtime for Shared {
     fn handlers(&self) -> Result<Vec<HandlerStatus>> {
         Ok(self.0.handler_statuses())
     }
+    fn handler_ready(&self, handler: &str) -> Result<()> {
+        self.0.handler_ready(handler)
+    }
     fn image_status(&self, image: &str) -> Result<Option<String>> {
         match self.0.images().resolve(image) {
             Ok(found) => Ok(Some(found.id.to_string())),

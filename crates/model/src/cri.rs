@@ -378,6 +378,9 @@ pub trait Runtime: Send + Sync {
     fn pod_stats(&self, pod: &PodId) -> Result<PodStats>;
     /// The handlers, proved or not.
     fn handlers(&self) -> Result<Vec<HandlerStatus>>;
+    /// An error unless pods can be started under `handler` (`""` is the default handler) now. Asked
+    /// before anything is made for a pod; [`Runtime::run_pod_sandbox`] asks again.
+    fn handler_ready(&self, handler: &str) -> Result<()>;
     /// Whether `image` is there: its id (digest of its configuration).
     fn image_status(&self, image: &str) -> Result<Option<String>>;
     /// What happens from now on.

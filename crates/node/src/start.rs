@@ -36,10 +36,14 @@ fn not_started(why: &str) -> String {
 
 impl Worker {
     pub(crate) fn make_sandbox(&mut self) {
-        if self.volumes.is_none()
-            && let Err((reason, message)) = self.prepare()
-        {
-            return self.give_up(reason, message);
+        if self.volumes.is_none() {
+            // The first question: nothing else matters of a pod whose enclosure cannot be had.
+            if let Err(why) = self.shared.runtime.handler_ready(&self.setup.handler) {
+                return self.give_up(REASON_HANDLER, not_started(&why.to_string()));
+            }
+            if let Err((reason, message)) = self.prepare() {
+                return self.give_up(reason, message);
+            }
         }
         let dns = match dns::dns(&self.setup.pod.spec, dns::of_machine) {
             Ok(dns) => dns,

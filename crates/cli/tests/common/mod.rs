@@ -22,7 +22,7 @@ pub(crate) const ALL: [&str; 3] = ["runc", "crun", "runsc"];
 /// The handlers that share the machine's kernel.
 pub(crate) const SHARED: [&str; 2] = ["runc", "crun"];
 /// How long anything that is waited for may take; nothing that works takes as long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// A container that runs until it is told to end, and then ends well.
 pub(crate) const WAITS: &str = "trap 'exit 0' TERM; while :; do sleep 0.05; done";
 

@@ -317,6 +317,9 @@ impl Runtime for Fake {
     fn handlers(&self) -> Result<Vec<HandlerStatus>> {
         Ok(Vec::new())
     }
+    fn handler_ready(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
     fn image_status(&self, image: &str) -> Result<Option<String>> {
         Ok(self.with(|s| (!s.missing_images.contains(image)).then(|| "sha256:00".into())))
     }
