@@ -54,8 +54,9 @@ impl Engine {
     }
 
     pub(crate) fn make_container(&self, pod: &PodId, config: &ContainerConfig, root: Root) -> Result<ContainerId> {
-        let known = self.must_know(pod)?;
-        let _lock = files::Lock::exclusive(known.dirs.lock()).map_err(failed)?;
+        let Some((_lock, known)) = self.locked(pod)? else {
+            return Err(Error::NotFound(format!("pod sandbox {pod} does not exist")));
+        };
         if known.result.state != SandboxState::Ready {
             let why = known.result.reason.as_deref().unwrap_or("it is not ready");
             return Err(Error::Precondition(format!("pod sandbox {pod} takes no containers: {why}")));

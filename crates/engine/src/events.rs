@@ -125,11 +125,11 @@ impl Engine {
     /// Ends what is left of a sandbox that died, and keeps its record with the reason. Whether it
     /// was still thought to be ready.
     pub(crate) fn fail_sandbox(&self, pod: &PodId, reason: &str) -> Result<bool> {
-        let Some(mut known) = self.known(pod)? else { return Ok(false) };
+        let Some((_lock, mut known)) = self.locked(pod)? else { return Ok(false) };
         if known.result.state != SandboxState::Ready {
             return Ok(false);
         }
-        self.stop_sandbox(pod)?;
+        self.end(&known.dirs, pod)?;
         known.result.state = SandboxState::NotReady;
         known.result.reason = Some(reason.to_owned());
         record::write(&known.dirs.status(), &known.result, Durability::Cached)?;

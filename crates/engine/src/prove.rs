@@ -11,6 +11,7 @@ use crate::handlers::Definition;
 use crate::record;
 use crate::sandbox::{Purpose, failed};
 use cofferdam_host::files::{self, Durability};
+use cofferdam_host::process::Identity;
 use cofferdam_model::cri::{ContainerConfig, Error, HandlerStatus, NamespaceMode, Result, SandboxConfig};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -130,7 +131,7 @@ impl Engine {
             namespace: "cofferdam".into(),
             hostname: "canary".into(),
             pid: NamespaceMode::Container,
-            labels: BTreeMap::from([(CANARY_LABEL.to_owned(), String::new())]),
+            labels: BTreeMap::from([(CANARY_LABEL.to_owned(), prover().map_err(failed)?)]),
             ..SandboxConfig::default()
         };
         let pod = self.make_sandbox(&config, "canary", definition, Purpose::Canary)?;
@@ -177,5 +178,23 @@ impl Engine {
     }
 }
 
-/// Marks the canary's sandbox, so that lists for people leave it out.
+/// This process, as a canary's label names who waits for it.
+fn prover() -> std::result::Result<String, cofferdam_host::Error> {
+    let own = Identity::own()?;
+    Ok(format!("{} {}", own.pid, own.start_ticks))
+}
+
+/// Whether nobody waits for this canary any more.
+pub(crate) fn is_orphan(config: &SandboxConfig) -> bool {
+    let Some(label) = config.labels.get(CANARY_LABEL) else { return false };
+    let mut fields = label.split(' ');
+    let prover = (fields.next().and_then(|f| f.parse().ok()), fields.next().and_then(|f| f.parse().ok()));
+    match prover {
+        (Some(pid), Some(start_ticks)) => !(Identity { pid, start_ticks }).is_alive().unwrap_or(false),
+        _ => true,
+    }
+}
+
+/// Marks the canary's sandbox, so that lists for people leave it out; its value names the process
+/// that waits for it.
 pub const CANARY_LABEL: &str = "cofferdam.dev/canary";

@@ -27,8 +27,7 @@ impl Engine {
                 Err(e) => findings.push(format!("pod {}: it could not be put right and is tried again: {e}", id.short())),
             }
         }
-        let known: BTreeSet<String> = ids.iter().map(|id| id.as_str().to_owned()).collect();
-        if let Err(e) = self.wire.recover(&known) {
+        if let Err(e) = self.wire.recover(|| self.traces()) {
             findings.push(format!("addresses: {e}"));
         }
         findings
@@ -81,6 +80,7 @@ impl Engine {
         let same_boot = matches!(&record, Ok(Some(r)) if r.boot_id == self.boot_id);
         let monitor_alive = !locked && Client::connect(&dirs.socket()).is_ok();
         Found {
+            orphan: matches!(&record, Ok(Some(r)) if crate::prove::is_orphan(&r.config)),
             record: match (&record, &result) {
                 (Err(_), _) | (_, Err(_)) => Record::Unreadable,
                 (Ok(None), _) => Record::Absent,

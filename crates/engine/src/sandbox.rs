@@ -271,8 +271,7 @@ impl Engine {
 
     /// Kills what runs in the sandbox and gives its network back; the record stays.
     pub fn stop_sandbox(&self, id: &PodId) -> Result<()> {
-        let Some(mut known) = self.known(id)? else { return Ok(()) };
-        let _lock = files::Lock::exclusive(known.dirs.lock()).map_err(failed)?;
+        let Some((_lock, mut known)) = self.locked(id)? else { return Ok(()) };
         self.end(&known.dirs, id)?;
         if known.result.state == SandboxState::Ready {
             known.result.state = SandboxState::NotReady;
@@ -369,6 +368,16 @@ impl Engine {
         let Some(record) = record::read::<SandboxRecord>(&dirs.record())? else { return Ok(None) };
         let Some(result) = record::read::<SandboxResult>(&dirs.status())? else { return Ok(None) };
         Ok(Some(Known { dirs, record, result }))
+    }
+
+    /// The sandbox as it is now that its lock is ours; `None` where it is not there. What was read
+    /// before may have changed while the lock was waited for.
+    pub(crate) fn locked(&self, id: &PodId) -> Result<Option<(files::Lock, Known)>> {
+        let lock = match files::Lock::exclusive(self.layout.pod(id).lock()) {
+            Err(e) if e.is_absent() => return Ok(None),
+            taken => taken.map_err(failed)?,
+        };
+        Ok(self.known(id)?.map(|known| (lock, known)))
     }
 
     /// The sandbox, or an error that names it.

@@ -3,6 +3,7 @@
 
 use crate::sandbox::failed;
 use cofferdam_host::netns;
+use cofferdam_model::PodId;
 use cofferdam_model::cri::{Dns, Error, NamespaceMode, Result, SandboxConfig};
 use cofferdam_network::{Bridge, Config, Ipam, dns, hosts};
 use cofferdam_plan::layout::PodDirs;
@@ -40,9 +41,15 @@ impl Wire {
         self.ipam.release(pod).map_err(failed)
     }
 
-    /// Gives back the addresses of all pods but these.
-    pub(crate) fn recover(&self, known: &BTreeSet<String>) -> Result<usize> {
-        self.ipam.recover(known).map(|dropped| dropped.len()).map_err(failed)
+    /// Gives back the addresses of pods that are not among `known`, which is asked after the
+    /// addresses were read: a pod of another process that got one has been known since before.
+    pub(crate) fn recover(&self, known: impl FnOnce() -> Result<BTreeSet<PodId>>) -> Result<()> {
+        let held = self.ipam.held().map_err(failed)?;
+        let known = known()?;
+        for (address, pod) in held.iter().filter(|(_, pod)| !known.iter().any(|id| id.as_str() == pod)) {
+            self.ipam.release_address(pod, *address).map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Removes bridge, links and rules.

@@ -16,6 +16,8 @@ pub struct Found {
     pub same_boot: bool,
     /// Whether the monitor answers.
     pub monitor_alive: bool,
+    /// Whether it is a canary that nobody waits for.
+    pub orphan: bool,
 }
 
 /// State of a record.
@@ -62,6 +64,7 @@ pub fn decide(found: Found) -> Action {
     }
     match (found.record, found.result) {
         (Record::Unreadable, _) => Action::PutAside,
+        _ if found.orphan => Action::Undo,
         (Record::Absent, _) | (_, None) | (_, Some(ResultState::Removing)) => Action::Undo,
         (Record::Readable, Some(ResultState::NotReady)) => Action::Keep,
         (Record::Readable, Some(ResultState::Ready)) => {
@@ -88,6 +91,7 @@ mod tests {
             result: Some(ResultState::Ready),
             same_boot: true,
             monitor_alive: true,
+            orphan: false,
         };
         let rows = [
             (ok, Action::Keep),
@@ -95,6 +99,7 @@ mod tests {
             (Found { locked: true, record: Record::Unreadable, ..ok }, Action::Leave),
             (Found { record: Record::Absent, result: None, ..ok }, Action::Undo),
             (Found { result: None, ..ok }, Action::Undo),
+            (Found { orphan: true, ..ok }, Action::Undo),
             (Found { result: Some(ResultState::Removing), ..ok }, Action::Undo),
             (Found { record: Record::Unreadable, ..ok }, Action::PutAside),
             (Found { same_boot: false, monitor_alive: false, ..ok }, Action::Fail("the machine was restarted")),

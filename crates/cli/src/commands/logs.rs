@@ -76,8 +76,9 @@ fn print(engine: &Engine, path: &Path, container: Option<&ContainerId>, wanted: 
     }
     let mut line = Vec::new();
     loop {
-        // Asked before reading: what was written before the end is still read.
-        let ended = container.is_none_or(|id| engine.container_status(id).is_ok_and(|s| s.state == ContainerState::Exited));
+        // Asked before reading: what was written before the end is still read. A container that
+        // went with its pod has ended too.
+        let ended = container.is_none_or(|id| engine.container_status(id).map_or(true, |s| s.state == ContainerState::Exited));
         while file.read_until(b'\n', &mut line)? > 0 && line.last() == Some(&b'\n') {
             show(&line, wanted.timestamps)?;
             line.clear();

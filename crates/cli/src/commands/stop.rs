@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use cofferdam_engine::Engine;
 use cofferdam_host::remove;
 use cofferdam_model::cri::SandboxStatus;
+use std::path::Path;
 use std::time::Duration;
 
 /// Seconds between SIGTERM and SIGKILL for a pod that nobody keeps: Kubernetes' default.
@@ -50,9 +51,7 @@ pub(crate) fn stop(global: &Global, wanted: &[String], all: bool, grace: Option<
         engine.tear_down()?;
         let dirs = run::dirs(&settings.layout);
         for dir in [dirs.volumes, dirs.secrets, dirs.logs] {
-            if dir.exists() {
-                remove::remove_tree(&dir)?;
-            }
+            clear(&dir)?;
         }
     }
     Ok(0)
@@ -69,8 +68,16 @@ fn end(engine: &Engine, pod: &SandboxStatus, grace: Option<u64>) -> Result<()> {
         }
     });
     engine.remove_sandbox(&pod.id)?;
-    if pod.config.log_directory.starts_with(engine.layout().root.join("logs")) && pod.config.log_directory.exists() {
-        remove::remove_tree(&pod.config.log_directory)?;
+    if pod.config.log_directory.starts_with(engine.layout().root.join("logs")) {
+        clear(&pod.config.log_directory)?;
     }
     Ok(())
+}
+
+/// Removes a tree, which the process that kept the pod may be removing too.
+fn clear(dir: &Path) -> Result<()> {
+    match remove::remove_tree(dir) {
+        Err(e) if !e.is_absent() => Err(e.into()),
+        _ => Ok(()),
+    }
 }

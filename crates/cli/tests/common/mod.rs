@@ -24,7 +24,7 @@ pub(crate) const SHARED: [&str; 2] = ["runc", "crun"];
 /// How long anything that is waited for may take; nothing that works takes as long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// A container that runs until it is told to end, and then ends well.
-pub(crate) const WAITS: &str = "trap 'exit 0' TERM; while :; do sleep 0.05; done";
+pub(crate) const WAITS: &str = "trap 'exit 0' TERM; sleep 100000 & wait $!";
 
 /// What a command answered.
 #[derive(Debug)]
@@ -284,9 +284,13 @@ impl Drop for World {
 pub(crate) fn answer(mut command: Command, input: &[u8]) -> Answer {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-    // Whoever ends without reading its input breaks the pipe.
-    let _ = child.stdin.take().unwrap().write_all(input);
-    finish(child)
+    let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
+    // Beside the reading: a command may write more than a pipe holds before it has read all. Whoever
+    // ends without reading its input breaks the pipe.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let answer = finish(child);
+    writer.join().unwrap();
+    answer
 }
 
 /// Waits for a command.

@@ -74,14 +74,25 @@ fn pids() -> impl Iterator<Item = PathBuf> {
 }
 
 /// Processes in a cgroup of these pods, or whose command line names one of them.
-pub(crate) fn processes(world: &World, ids: &[String]) -> Vec<PathBuf> {
-    let _ = world;
+pub(crate) fn processes(_: &World, ids: &[String]) -> Vec<PathBuf> {
     let ours = |pid: &PathBuf| {
         let cgroup = fs::read_to_string(pid.join("cgroup")).unwrap_or_default();
         let line = command_line(pid);
         ids.iter().any(|id| cgroup.contains(id.as_str()) || line.contains(id.as_str()))
     };
     pids().filter(ours).collect()
+}
+
+/// The same, once all of them have started and none comes or goes.
+pub(crate) fn settled(world: &World, ids: &[String]) -> Vec<PathBuf> {
+    let mut last = Vec::new();
+    until("its processes stay the same", || {
+        std::thread::sleep(std::time::Duration::from_millis(60));
+        let now = processes(world, ids);
+        let same = now == last;
+        last = now;
+        same.then(|| last.clone())
+    })
 }
 
 fn command_line(pid: &Path) -> String {
