@@ -69,7 +69,7 @@ pub(crate) fn leave_hybrid_mode() -> Result<()> {
 
 /// The machine's static busybox.
 pub(crate) fn busybox() -> Result<PathBuf> {
-    ["/usr/bin/busybox", "/bin/busybox"].iter().map(PathBuf::from).find(|p| p.exists()).context("install busybox-static")
+    ["/usr/local/lib/cofferdam/busybox", "/usr/bin/busybox", "/bin/busybox"].iter().map(PathBuf::from).find(|p| p.exists()).context("install busybox-static")
 }
 
 /// Finds a program in `PATH`.

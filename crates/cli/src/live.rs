@@ -39,7 +39,7 @@ impl Live {
         for (view, said) in views.iter().zip(&mut self.said) {
             let line = sentence(view);
             if *said != line && !line.is_empty() {
-                eprintln!("{line}");
+                show::tell(&line);
                 *said = line;
             }
         }

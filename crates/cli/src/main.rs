@@ -19,11 +19,14 @@ pub(crate) const EXIT_ERROR: u8 = 120;
 pub(crate) const EXIT_DENIED: u8 = 121;
 
 fn main() -> ExitCode {
+    // Files that containers read (`/etc/hosts`, the pause root) must not depend on the caller's mask;
+    // what is private is made so by its own mode.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let cli = Cli::parse();
     match dispatch(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("cofferdam: {error:#}");
+            show::tell(format_args!("cofferdam: {error:#}"));
             ExitCode::from(EXIT_ERROR)
         }
     }

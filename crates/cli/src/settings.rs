@@ -1,6 +1,7 @@
 //! Reading the configuration: the files that the handlers' loader wants, until it wants no more.
 
 use crate::args::Global;
+use crate::show;
 use anyhow::{Result, bail};
 use cofferdam_engine::handlers::Table;
 use cofferdam_engine::{Engine, Options};
@@ -78,7 +79,7 @@ impl Settings {
         }
         let (engine, findings) = Engine::open(options)?;
         for finding in findings {
-            eprintln!("cofferdam: recovered: {finding}");
+            show::tell(format_args!("cofferdam: recovered: {finding}"));
         }
         Ok(engine)
     }
@@ -87,7 +88,7 @@ impl Settings {
     pub(crate) fn warn(&self) {
         for warning in &self.loaded.table.warnings {
             if warning.level == cofferdam_handlers::Level::Warning {
-                eprintln!("cofferdam: warning: {warning}");
+                show::tell(format_args!("cofferdam: warning: {warning}"));
             }
         }
     }
@@ -122,14 +123,14 @@ pub(crate) fn watch(global: &Global, engine: Arc<Engine>) -> Result<Watcher> {
                 let change = cofferdam_handlers::diff(&taken, &now.table);
                 for (what, names) in [("added", &change.added), ("removed", &change.removed), ("changed", &change.changed)] {
                     for name in names {
-                        eprintln!("cofferdam: handler {name} was {what}");
+                        show::tell(format_args!("cofferdam: handler {name} was {what}"));
                     }
                 }
                 engine.set_table(definitions(&now.table));
                 taken = now.table.clone();
             } else {
                 for error in &now.errors {
-                    eprintln!("cofferdam: configuration not taken: {error}");
+                    show::tell(format_args!("cofferdam: configuration not taken: {error}"));
                 }
             }
             last = now;

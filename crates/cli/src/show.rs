@@ -2,7 +2,8 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
 
 /// A table without lines, as kubectl prints them.
 pub(crate) fn table(header: &[&str]) -> Table {
@@ -19,9 +20,20 @@ pub(crate) fn table(header: &[&str]) -> Table {
     table
 }
 
+/// A line to standard output. Whether anybody reads it must not matter to pods, and `println!` panics
+/// where nobody does.
+pub(crate) fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// A line to standard error, likewise: a terminal may have gone away.
+pub(crate) fn tell(line: impl Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
 /// Prints a value as JSON.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+    say(serde_json::to_string_pretty(value)?);
     Ok(())
 }
 

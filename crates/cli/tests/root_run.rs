@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{ALL, World, app, container, end_of, manifest, merge, message, pod, pod_in, with_volume};
+use common::{ALL, World, app, container, manifest, merge, message, pod, pod_in, with_volume};
 use serde_json::{Value, json};
 
 fn writes(file: &str) -> String {
@@ -174,7 +174,6 @@ fn what_cannot_be_honoured_stops_the_run_and_nothing_runs() {
         ("colour", change("spec.colour", json!("red"))),
         ("affinity", change("spec.affinity", json!({"nodeAffinity": {}}))),
         ("livenessProbe", probing("livenessProbe")),
-        ("seccompProfile", change("spec.securityContext.seccompProfile", json!({"type": "RuntimeDefault"}))),
         ("persistentVolumeClaim", {
             let mut bad = marking(&world, "bad", "crun");
             bad["spec"]["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "x"}}]);
@@ -192,13 +191,17 @@ fn what_cannot_be_honoured_stops_the_run_and_nothing_runs() {
 }
 
 #[test]
-fn a_host_port_is_refused_and_the_pod_does_not_run() {
+fn host_ports_and_seccomp_profiles_are_refused_and_the_pod_does_not_run() {
     let world = World::new();
-    let mut bad = marking(&world, "bad", "crun");
-    bad["spec"]["containers"][0]["ports"] = json!([{"containerPort": 80, "hostPort": 80}]);
-    let answer = world.run(&[bad], &[]);
-    assert!(answer.code >= Some(120) && answer.err.contains("hostPort"), "{answer:?}");
-    assert!(common::names(&world.out()).is_empty());
+    let mut port = marking(&world, "bad", "crun");
+    port["spec"]["containers"][0]["ports"] = json!([{"containerPort": 80, "hostPort": 80}]);
+    let mut profile = marking(&world, "bad", "crun");
+    profile["spec"]["securityContext"] = json!({"seccompProfile": {"type": "RuntimeDefault"}});
+    for (bad, word) in [(port, "hostPort"), (profile, "seccompProfile")] {
+        let answer = world.run(&[bad], &[]);
+        assert!(answer.code >= Some(120) && answer.err.contains(word), "{answer:?}");
+        assert!(common::names(&world.out()).is_empty());
+    }
 }
 
 #[test]

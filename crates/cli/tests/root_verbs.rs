@@ -293,8 +293,7 @@ fn stop_of_an_unknown_pod_fails_and_names_those_there_are() {
 /// Starts a run in the foreground whose pods all run.
 fn foreground(world: &World, script: &str) -> Running {
     let pods = ALL.map(|handler| telling(world, handler, script));
-    let mut run = Running(world.spawn(&["run", "-f", "-"], manifest(&pods).as_bytes()));
-    let lines = Lines::of(run.0.stderr.take().unwrap());
+    let run = Running(world.spawn(&["run", "-f", "-"], manifest(&pods).as_bytes()));
     until("all run", || {
         let statuses = world.statuses();
         ALL.iter().all(|h| statuses.get(*h).is_some_and(|s| s == "Running")).then_some(())
@@ -324,6 +323,18 @@ fn a_second_ctrl_c_kills_at_once() {
     let began = std::time::Instant::now();
     until("it ends", || run.0.try_wait().unwrap());
     assert!(began.elapsed() < std::time::Duration::from_secs(4), "the pods' own grace is 5 s");
+    traces.assert_gone(&world);
+}
+
+#[test]
+fn a_run_whose_output_nobody_reads_any_more_still_ends_its_pods() {
+    let world = World::new();
+    let mut run = foreground(&world, WAITS);
+    let traces = world.traces();
+    // As when a terminal is closed, or the next command of a pipe has ended.
+    drop((run.0.stdout.take(), run.0.stderr.take()));
+    common::signal(run.0.id(), Signal::HUP);
+    until("it ends", || run.0.try_wait().unwrap());
     traces.assert_gone(&world);
 }
 

@@ -3,9 +3,9 @@
 
 use crate::failpoint::reach;
 use crate::record::{self, ContainerRecord, ContainerResult};
-use crate::sandbox::{KILL_DEADLINE, Known, Stopwatch, failed, limits, tmpfs};
+use crate::sandbox::{KILL_DEADLINE, Known, Stopwatch, failed, limits, tmpfs, MS_NOSUID_NODEV};
 use crate::handlers::Kind;
-use crate::{Engine, exec};
+use crate::{Engine, exec, prove};
 use cofferdam_host::cgroup::{DEFAULT_DEVICES, Group, Mode};
 use cofferdam_host::files::Durability;
 use cofferdam_host::{files, ids, privilege, remove};
@@ -50,6 +50,9 @@ impl Engine {
             cofferdam_images::Error::NotFound(_) => Error::NotFound(e.to_string()),
             other => failed(other),
         })?;
+        // The binary may have been replaced since the sandbox was made.
+        let known = self.must_know(pod)?;
+        prove::require(self, &known.record.handler, &known.record.definition)?;
         self.make_container(pod, config, Root::Image(Box::new(image)))
     }
 
@@ -264,7 +267,7 @@ impl Engine {
             if !at.exists() && !ops.iter().any(|op| matches!(op, MountOp::Mkdir(p) if *p == at)) {
                 let size = if limit > 0 { format!(",size={limit}") } else { String::new() };
                 ops.push(MountOp::Mkdir(at.clone()));
-                ops.push(tmpfs(at, &format!("mode=1777{size}")));
+                ops.push(tmpfs(at, &format!("mode=0777{size}"), MS_NOSUID_NODEV));
             }
         }
         if ops.is_empty() {
@@ -327,7 +330,7 @@ impl Engine {
         let Some((known, container)) = self.find_container(id)? else { return Ok(()) };
         let _lock = files::Lock::exclusive(known.dirs.lock()).map_err(failed)?;
         let ready = known.result.state == SandboxState::Ready;
-        if ready && container.result.pid.is_some() && self.exit(&known, id)?.is_none() {
+        if ready && (container.result.pid.is_some() || container.result.started_at != 0) && self.exit(&known, id)?.is_none() {
             self.kill_container(&known, id)?;
         }
         self.undo_container(&known, id)

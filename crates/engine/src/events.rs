@@ -4,15 +4,19 @@
 use crate::Engine;
 use crate::record;
 use cofferdam_host::files::Durability;
-use crate::sandbox::{ENCLOSURE_KEY, failed};
+use crate::recover::monitor_is_gone;
+use crate::sandbox::ENCLOSURE_KEY;
 use cofferdam_model::cri::{Event, Result, SandboxState};
 use cofferdam_model::{ContainerId, PodId};
 use cofferdam_monitor::client::Client;
 use std::collections::HashSet;
 use std::process::Child;
+use std::time::Duration;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+/// Pause before a broken connection is made anew.
+const RECONNECT: Duration = Duration::from_millis(100);
 /// Stack of a watching thread, bytes.
 const STACK: usize = 128 * 1024;
 
@@ -58,7 +62,7 @@ impl Hub {
             .stack_size(STACK)
             .spawn(move || engine.watch_pod(&pod));
         if let Err(e) = started {
-            eprintln!("cofferdam: a pod cannot be watched: {e}");
+            crate::tell(format_args!("a pod cannot be watched: {e}"));
         }
     }
 
@@ -108,18 +112,25 @@ impl Engine {
     fn follow(&self, pod: &PodId) -> Result<String> {
         let known = self.must_know(pod)?;
         let driver = known.driver()?;
-        let monitor = Client::connect(&known.dirs.socket()).map_err(|e| failed(format!("its monitor died: {e}")))?;
-        for exit in monitor.events().map_err(failed)? {
-            let Ok(exit) = exit else { break };
-            if exit.key == ENCLOSURE_KEY {
-                return Ok("its enclosure died".to_owned());
+        let socket = known.dirs.socket();
+        loop {
+            // A connection that breaks off is no death: a monitor drops who falls behind.
+            let events = Client::connect(&socket).and_then(Client::events);
+            for exit in events.into_iter().flatten() {
+                let Ok(exit) = exit else { break };
+                if exit.key == ENCLOSURE_KEY {
+                    return Ok("its enclosure died".to_owned());
+                }
+                if let Ok(container) = ContainerId::new(exit.key.clone()) {
+                    let exit_code = driver.exit_code(&exit);
+                    self.hub.tell(&Event::ContainerExited { pod: pod.clone(), container, exit_code });
+                }
             }
-            if let Ok(container) = ContainerId::new(exit.key.clone()) {
-                let exit_code = driver.exit_code(&exit);
-                self.hub.tell(&Event::ContainerExited { pod: pod.clone(), container, exit_code });
+            if monitor_is_gone(&socket) {
+                return Ok("its monitor died".to_owned());
             }
+            std::thread::sleep(RECONNECT);
         }
-        Ok("its monitor died".to_owned())
     }
 
     /// Ends what is left of a sandbox that died, and keeps its record with the reason. Whether it

@@ -92,6 +92,7 @@ impl Engine {
             return Err(Error::Invalid("no command was given".into()));
         }
         let (known, container) = self.running(id)?;
+        crate::prove::require(self, &known.record.handler, &known.record.definition)?;
         let driver = known.driver()?;
         let random: String = ids::random_bytes().map_err(failed)?[..6].iter().map(|b| format!("{b:02x}")).collect();
         let key = format!("x-{random}");

@@ -142,3 +142,9 @@ impl Engine {
         *self.table.write().unwrap_or_else(|e| e.into_inner()) = Arc::new(table);
     }
 }
+
+/// A line to standard error, where `eprintln!` would panic if nobody reads it.
+fn tell(line: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr().lock(), "cofferdam: {line}");
+}

@@ -7,7 +7,6 @@ use crate::sandbox::{failed, names_in};
 use cofferdam_host::{files, ids};
 use cofferdam_model::PodId;
 use cofferdam_model::cri::{Result, SandboxState};
-use cofferdam_monitor::client::Client;
 use cofferdam_plan::layout::PodDirs;
 use cofferdam_plan::recovery::{Action, Found, Record, ResultState, decide};
 use std::collections::BTreeSet;
@@ -78,7 +77,7 @@ impl Engine {
         let record = record::read::<SandboxRecord>(&dirs.record());
         let result = record::read::<SandboxResult>(&dirs.status());
         let same_boot = matches!(&record, Ok(Some(r)) if r.boot_id == self.boot_id);
-        let monitor_alive = !locked && Client::connect(&dirs.socket()).is_ok();
+        let monitor_alive = !locked && !monitor_is_gone(&dirs.socket());
         Found {
             orphan: matches!(&record, Ok(Some(r)) if crate::prove::is_orphan(&r.config)),
             record: match (&record, &result) {
@@ -96,4 +95,11 @@ impl Engine {
             monitor_alive,
         }
     }
+}
+
+/// Whether nobody listens at a monitor's socket. One that is slow, stopped or busy is not gone: its
+/// pod is well.
+pub(crate) fn monitor_is_gone(socket: &std::path::Path) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    std::os::unix::net::UnixStream::connect(socket).is_err_and(|e| matches!(e.kind(), ConnectionRefused | NotFound))
 }

@@ -21,7 +21,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// `mount(2)` flags that are used here.
-const MS_NOSUID_NODEV_NOEXEC: u64 = 2 | 4 | 8;
+pub(crate) const MS_NOSUID_NODEV: u64 = 2 | 4;
+const MS_NOEXEC: u64 = 8;
 const MS_MOVE: u64 = 8192;
 /// How long the processes of a killed pod may take to go.
 pub(crate) const KILL_DEADLINE: Duration = Duration::from_secs(10);
@@ -234,7 +235,7 @@ impl Engine {
         }
         if config.ipc != NamespaceMode::Node {
             ops.push(MountOp::Mkdir(dirs.shm()));
-            ops.push(tmpfs(dirs.shm(), "mode=1777,size=65536k"));
+            ops.push(tmpfs(dirs.shm(), "mode=1777,size=65536k", MS_NOSUID_NODEV | MS_NOEXEC));
         }
         ops
     }
@@ -418,12 +419,13 @@ pub(crate) fn limits(resources: &LinuxResources) -> Limits {
     }
 }
 
-pub(crate) fn tmpfs(target: PathBuf, data: &str) -> MountOp {
+/// A tmpfs; programs may be run from a volume, and not from `/dev/shm`.
+pub(crate) fn tmpfs(target: PathBuf, data: &str, flags: u64) -> MountOp {
     MountOp::Mount {
         source: "tmpfs".into(),
         target,
         fstype: "tmpfs".into(),
-        flags: MS_NOSUID_NODEV_NOEXEC,
+        flags,
         data: data.to_owned(),
     }
 }

@@ -67,7 +67,7 @@ impl Wire {
         }
         let made = Bridge::ensure(&self.config, &self.state).map_err(failed)?;
         for warning in made.warnings() {
-            eprintln!("cofferdam: warning: {warning}");
+            crate::tell(format_args!("warning: {warning}"));
         }
         Ok(bridge.insert(made).clone())
     }

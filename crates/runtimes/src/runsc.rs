@@ -169,6 +169,9 @@ impl Driver for Runsc {
         if let Some(name) = config.sysctls.keys().next() {
             return Some(format!("gVisor has no sysctl {name} that could be set; remove it from securityContext.sysctls"));
         }
+        if config.pid == NamespaceMode::Pod {
+            return Some("its containers cannot share a process id namespace under gVisor yet; remove shareProcessNamespace".into());
+        }
         let asked = [(config.network, "hostNetwork"), (config.pid, "hostPID"), (config.ipc, "hostIPC")];
         let host = asked.iter().find(|(mode, _)| *mode == NamespaceMode::Node)?;
         Some(format!("gVisor cannot give a pod the machine's namespaces; remove {}", host.1))

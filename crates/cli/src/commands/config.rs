@@ -10,14 +10,14 @@ use anyhow::Result;
 pub(crate) fn config(global: &Global, output: Output) -> Result<u8> {
     let settings = Settings::read(global);
     match output {
-        Output::Table => print!("{}", cofferdam_handlers::render(&settings.loaded.table)),
+        Output::Table => show::say(cofferdam_handlers::render(&settings.loaded.table).trim_end()),
         Output::Json => show::json(&settings.loaded.table)?,
     }
     for warning in &settings.loaded.table.warnings {
-        eprintln!("cofferdam: {warning}");
+        show::tell(format_args!("cofferdam: {warning}"));
     }
     for error in &settings.loaded.errors {
-        eprintln!("cofferdam: error: {error}");
+        show::tell(format_args!("cofferdam: error: {error}"));
     }
     Ok(if settings.loaded.errors.is_empty() { 0 } else { EXIT_ERROR })
 }

@@ -25,7 +25,7 @@ const REFUSED: &str = include_str!("../../../../examples/refused.yaml");
 /// The image that the examples name.
 pub(crate) const IMAGE: &str = "cofferdam/busybox:demo";
 /// Where a static busybox is looked for.
-const BUSYBOX: [&str; 3] = ["/usr/bin/busybox", "/bin/busybox", "/usr/lib/initcpio/busybox"];
+const BUSYBOX: [&str; 3] = ["/usr/local/lib/cofferdam/busybox", "/usr/bin/busybox", "/bin/busybox"];
 /// What runs in the pods; any other name in a pod's process list is not the pod's own.
 const OWN: [&str; 6] = ["sh", "sleep", "cat", "busybox", "app", "exe"];
 /// How long pods may take to start.
@@ -60,12 +60,12 @@ pub(crate) fn demo(global: &Global, pods: Option<&Path>, refused: Option<&Path>)
         Manifests::decode(&texts)
     };
     let running = read(pods, PODS, "examples/tiers.yaml")?;
-    println!("One image, one command; each pod in the enclosure that its class names:\n");
+    show::say("One image, one command; each pod in the enclosure that its class names:\n");
     let started = run::start(&settings, &engine, &running, 8)?;
     run::stop_on_signal(started.handle.clone())?;
     let good = watch(&engine, &running, &started)?;
 
-    println!("\nAnd what is refused:\n");
+    show::say("\nAnd what is refused:\n");
     let all_refused = refuse(&settings, &engine, &read(refused, REFUSED, "examples/refused.yaml")?)?;
 
     started.handle.stop_all(None);
@@ -78,7 +78,7 @@ pub(crate) fn demo(global: &Global, pods: Option<&Path>, refused: Option<&Path>)
     }
     drop(started);
     let left = before.left_now(&settings.layout, Duration::from_secs(5));
-    println!("\nLeft behind: {left}");
+    show::say(format_args!("\nLeft behind: {left}"));
     Ok(if good && all_refused && left.is_nothing() { 0 } else { 1 })
 }
 
@@ -145,10 +145,10 @@ fn watch(engine: &Engine, manifests: &Manifests, started: &Started) -> Result<bo
             let text = render(&views, &told, &declared);
             let mut out = std::io::stdout().lock();
             if lines > 0 {
-                write!(out, "\x1b[{lines}A\x1b[J")?;
+                let _ = write!(out, "\x1b[{lines}A\x1b[J");
             }
-            write!(out, "{text}")?;
-            out.flush()?;
+            // The pods are ended and removed whether anybody reads this or not.
+            let _ = write!(out, "{text}").and_then(|()| out.flush());
             lines = text.lines().count();
         }
         if over {
@@ -201,7 +201,7 @@ fn refuse(settings: &Settings, engine: &Arc<Engine>, manifests: &Manifests) -> R
     let (setups, denied, _) = manifests.admit(settings.untrusted().as_deref(), 0);
     let mut none_ran = true;
     for refused in &denied {
-        println!("  {} {}", paint("refused", Colour::Good), refused.reason);
+        show::say(format_args!("  {} {}", paint("refused", Colour::Good), refused.reason));
     }
     for setup in setups {
         let name = setup.pod.metadata.name.clone();
@@ -220,7 +220,7 @@ fn refuse(settings: &Settings, engine: &Arc<Engine>, manifests: &Manifests) -> R
         for view in handle.wait_all() {
             none_ran &= !view.began;
             let word = if view.began { paint("RAN", Colour::Bad) } else { paint("refused", Colour::Good) };
-            println!("  {word} pod \"{name}\": {}", view.message);
+            show::say(format_args!("  {word} pod \"{name}\": {}", view.message));
         }
         handle.remove_logs();
     }

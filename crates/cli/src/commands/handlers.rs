@@ -28,10 +28,10 @@ pub(crate) fn handlers(global: &Global, output: Output) -> Result<u8> {
             if features.is_empty() { "-".into() } else { features.join(",") },
         ]);
     }
-    println!("{table}");
+    show::say(table);
     for handler in &all {
         if let Some(reason) = &handler.unproved {
-            println!("{}: {reason}", handler.name);
+            show::say(format_args!("{}: {reason}", handler.name));
         }
     }
     Ok(0)

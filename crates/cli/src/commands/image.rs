@@ -24,9 +24,9 @@ pub(crate) fn load(global: &Global, input: Option<&Path>, name: Option<&str>) ->
     bar.0.finish_and_clear();
     for image in loaded? {
         let names = if image.image.names.is_empty() { image.image.id.to_string() } else { image.image.names.join(", ") };
-        println!("loaded {names} ({})", show::bytes(image.image.size));
+        show::say(format_args!("loaded {names} ({})", show::bytes(image.image.size)));
         for note in image.notes {
-            eprintln!("cofferdam: {note}");
+            show::tell(format_args!("cofferdam: {note}"));
         }
     }
     Ok(0)
@@ -45,7 +45,7 @@ pub(crate) fn list(global: &Global, output: Output) -> Result<u8> {
         return Ok(0);
     }
     if images.is_empty() {
-        println!("No images here; load one with: cofferdam image load -i FILE");
+        show::say("No images here; load one with: cofferdam image load -i FILE");
         return Ok(0);
     }
     let mut table = show::table(&["image", "id", "size", "layers", "platform"]);
@@ -62,7 +62,7 @@ pub(crate) fn list(global: &Global, output: Output) -> Result<u8> {
             ]);
         }
     }
-    println!("{table}");
+    show::say(table);
     Ok(0)
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn remove(global: &Global, wanted: &[String]) -> Result<u8> {
     for name in wanted {
         let removed = engine.remove_image(name)?;
         let what = if removed.image.is_some() { "name and image" } else { "name; the image has others" };
-        println!("removed {name} ({what})");
+        show::say(format_args!("removed {name} ({what})"));
     }
     Ok(0)
 }

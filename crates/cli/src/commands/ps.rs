@@ -100,7 +100,7 @@ fn row(pod: SandboxStatus) -> Row {
 
 fn print(rows: &[Row]) {
     if rows.is_empty() {
-        println!("No pods run here.");
+        show::say("No pods run here.");
         return;
     }
     let mut table = show::table(&["namespace", "pod", "class", "handler", "status", "ready", "ip", "memory", "age", "id"]);
@@ -124,10 +124,10 @@ fn print(rows: &[Row]) {
             row.id.clone(),
         ]);
     }
-    println!("{table}");
+    show::say(table);
     for row in rows {
         if let Some(reason) = &row.reason {
-            println!("{}/{}: {reason}", row.namespace, row.name);
+            show::say(format_args!("{}/{}: {reason}", row.namespace, row.name));
         }
     }
 }

@@ -29,7 +29,7 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
     let texts = Manifests::texts(&args.files)?;
     let manifests = Manifests::decode(&texts)?;
     for warning in &manifests.warnings {
-        eprintln!("cofferdam: warning: {warning}");
+        show::tell(format_args!("cofferdam: warning: {warning}"));
     }
     if manifests.is_empty() {
         bail!("the manifests hold no Pod and no Deployment: there is nothing to run");
@@ -45,7 +45,7 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
     let views = follow(&started.handle, args.output == Output::Table);
     drop(watcher);
     for left in started.handle.remove_logs() {
-        eprintln!("cofferdam: {left}");
+        show::tell(format_args!("cofferdam: {left}"));
     }
     if args.output == Output::Json {
         show::json(&report(&views, &started.refused))?;
@@ -70,10 +70,10 @@ pub(crate) fn start(settings: &Settings, engine: &Arc<Engine>, manifests: &Manif
     let memory = Machine::detect(&dirs).memory;
     let (setups, refused, warnings) = manifests.admit(settings.untrusted().as_deref(), memory);
     for warning in warnings {
-        eprintln!("cofferdam: warning: {warning}");
+        show::tell(format_args!("cofferdam: warning: {warning}"));
     }
     for refused in &refused {
-        eprintln!("cofferdam: not admitted: {}", refused.reason);
+        show::tell(format_args!("cofferdam: not admitted: {}", refused.reason));
     }
     unique(engine, &setups)?;
     engine.prove_ahead(&setups.iter().map(|s| s.handler.clone()).collect());
@@ -127,7 +127,7 @@ pub(crate) fn stop_on_signal(handle: Arc<Handle>) -> Result<()> {
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for (count, _) in signals.forever().enumerate() {
             if count == 0 {
-                eprintln!("cofferdam: ending all pods; once more to kill them at once");
+                show::tell("cofferdam: ending all pods; once more to kill them at once");
             }
             handle.stop_all((count > 0).then_some(Duration::ZERO));
         }
@@ -195,7 +195,7 @@ fn detach(global: &Global, texts: Vec<(String, String)>, args: &RunArgs) -> Resu
         bail!("{error}");
     }
     match args.output {
-        Output::Table => print!("{}", up.table),
+        Output::Table => show::say(up.table.trim_end()),
         Output::Json => show::json(&up.report)?,
     }
     Ok(up.code)

@@ -4,6 +4,7 @@ use crate::args::Global;
 use crate::commands::{pods, run};
 use crate::owner;
 use crate::settings::Settings;
+use crate::show;
 use anyhow::{Result, bail};
 use cofferdam_engine::Engine;
 use cofferdam_host::remove;
@@ -40,7 +41,7 @@ pub(crate) fn stop(global: &Global, wanted: &[String], all: bool, grace: Option<
     let mut failed = Vec::new();
     for pod in &chosen {
         match end(&engine, pod, grace) {
-            Ok(()) => println!("{}/{} stopped", pod.config.namespace, pod.config.name),
+            Ok(()) => show::say(format_args!("{}/{} stopped", pod.config.namespace, pod.config.name)),
             Err(e) => failed.push(format!("{}/{}: {e}", pod.config.namespace, pod.config.name)),
         }
     }
@@ -68,6 +69,12 @@ fn end(engine: &Engine, pod: &SandboxStatus, grace: Option<u64>) -> Result<()> {
         }
     });
     engine.remove_sandbox(&pod.id)?;
+    let dirs = run::dirs(engine.layout());
+    if !pod.config.uid.is_empty() && !pod.config.uid.contains('/') && !pod.config.uid.contains("..") {
+        for dir in [dirs.volumes, dirs.secrets] {
+            clear(&dir.join(&pod.config.uid))?;
+        }
+    }
     if pod.config.log_directory.starts_with(engine.layout().root.join("logs")) {
         clear(&pod.config.log_directory)?;
     }

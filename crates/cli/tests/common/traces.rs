@@ -51,7 +51,9 @@ impl Traces {
     fn left(&self, world: &World) -> Vec<String> {
         let mut left = Vec::new();
         left.extend(processes(world, &self.ids).iter().map(|p| format!("process {}: {}", p.display(), command_line(p))));
-        let seen: BTreeSet<String> = pids().flat_map(|pid| namespaces(&pid)).collect();
+        // The kernel gives a namespace's number again; other pods may have got those of ours.
+        let of_other = |pid: &PathBuf| fs::read_to_string(pid.join("cgroup")).is_ok_and(|g| g.contains(":/cofferdam/"));
+        let seen: BTreeSet<String> = pids().filter(|pid| !of_other(pid)).flat_map(|pid| namespaces(&pid)).collect();
         left.extend(self.namespaces.intersection(&seen).map(|ns| format!("namespace {ns}")));
         for id in &self.ids {
             left.extend(mounts_of(id).map(|m| format!("mount {m}")));
