@@ -235,7 +235,10 @@ impl Driver for Oci {
         self.fill_in(pod, &mut spec, &pod.dirs.sandbox_cgroup());
         spec.pid = Namespace::New;
         write(&bundle.join("config.json"), &spec::container_json(&spec))?;
-        let pid = self.create_as(pod, PAUSE, &bundle, vec![], pod.cgroup_files.clone(), Stdio::Null)?;
+        // In a mount namespace of its own, as every container's: runc takes the parent of the first
+        // cgroup mount that it finds for the root of all, and only in a copy is that the right one.
+        let own_namespace = vec![MountOp::Mkdir(bundle.clone())];
+        let pid = self.create_as(pod, PAUSE, &bundle, own_namespace, pod.cgroup_files.clone(), Stdio::Null)?;
         self.release(pod, PAUSE)?;
         Ok(pid)
     }

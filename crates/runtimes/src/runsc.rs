@@ -226,11 +226,15 @@ impl Driver for Runsc {
         let (pid_arg, internal_arg) = (pid_file.to_string_lossy(), internal.to_string_lossy());
         let console = console_of(&exec.stdio);
         let mut rest = vec!["exec", "--process", &process_arg, "--pid-file", &pid_arg, "--internal-pid-file", &internal_arg];
+        let mut keep = Keep::Command;
         if let Some(console) = &console {
-            rest.extend(["--console-socket", console]);
+            // Only a detached `runsc exec` sends a terminal; the process that it leaves behind ends as
+            // the one in the sandbox does.
+            rest.extend(["--detach", "--console-socket", console]);
+            keep = Keep::PidFile(pid_file.clone());
         }
         rest.push(exec.container.as_str());
-        self.spawn(pod, &exec.key, &exec.dir, &rest, vec![], exec.stdio.clone(), Keep::Command).map(|_| ())
+        self.spawn(pod, &exec.key, &exec.dir, &rest, vec![], exec.stdio.clone(), keep).map(|_| ())
     }
 
     fn exit_code(&self, exit: &Exit) -> i32 {
