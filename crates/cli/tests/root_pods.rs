@@ -235,7 +235,7 @@ fn containers_see_each_others_processes_only_where_the_pod_says_so() {
     let world = World::new();
     for handler in SHARED {
         for (shared, want) in [(true, "seen"), (false, "alone")] {
-            let script = format!("sleep 0.5; grep -lq 'sleep.12345' /proc/[0-9]*/cmdline && echo seen > {TELL} || echo alone > {TELL}");
+            let script = format!("sleep 0.5; grep -lq 'sleep.1234[5]' /proc/[0-9]*/cmdline && echo seen > {TELL} || echo alone > {TELL}");
             let mut pod = pod(handler, handler, &[app(&script), container("other", "sleep 12345 & sleep 1.5; kill $!")]);
             pod["spec"]["shareProcessNamespace"] = json!(shared);
             assert_eq!(message(&world.report(&[pod]).1, handler, "app").trim(), want, "{handler}, shared: {shared}");

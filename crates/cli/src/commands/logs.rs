@@ -32,16 +32,19 @@ pub(crate) struct Wanted {
 pub(crate) fn logs(global: &Global, pod: &str, wanted: &Wanted) -> Result<u8> {
     let settings = Settings::read(global).insist()?;
     let engine = settings.open()?;
-    let (path, container) = match pods::find(&engine, pod) {
-        Ok(found) => {
-            let container = pods::container(&engine, &found, wanted.container.as_deref(), false)?;
-            let path = found.config.log_directory.join(&container.config.log_path);
-            (path, Some(container.id))
+    let live = pods::find(&engine, pod).and_then(|found| Ok((engine.list_containers(Some(&found.id))?, found)));
+    let (path, container) = match live {
+        Ok((all, found)) if !all.is_empty() => {
+            let container = pods::choose(&found, all, wanted.container.as_deref(), false)?;
+            (found.config.log_directory.join(&container.config.log_path), Some(container.id))
         }
-        // A pod that is over has left its log.
-        Err(gone) => match old_log(&run::dirs(&settings.layout).logs, pod, wanted.container.as_deref())? {
+        // A pod that is over, or is being removed, has left its log.
+        other => match old_log(&run::dirs(&settings.layout).logs, pod, wanted.container.as_deref())? {
             Some(path) => (path, None),
-            None => return Err(gone),
+            None => match other {
+                Err(gone) => return Err(gone),
+                Ok(_) => bail!("pod \"{pod}\" has no container yet"),
+            },
         },
     };
     print(&engine, &path, container.as_ref(), wanted)?;

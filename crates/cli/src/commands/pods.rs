@@ -50,7 +50,12 @@ pub(crate) fn newest(all: Vec<ContainerStatus>) -> Vec<ContainerStatus> {
 
 /// The container of a name, or the only one, or (where `first` will do) the first.
 pub(crate) fn container(engine: &Engine, pod: &SandboxStatus, wanted: Option<&str>, first: bool) -> Result<ContainerStatus> {
-    let all = newest(engine.list_containers(Some(&pod.id))?);
+    choose(pod, engine.list_containers(Some(&pod.id))?, wanted, first)
+}
+
+/// The same among those that were listed.
+pub(crate) fn choose(pod: &SandboxStatus, all: Vec<ContainerStatus>, wanted: Option<&str>, first: bool) -> Result<ContainerStatus> {
+    let all = newest(all);
     let names: Vec<_> = all.iter().map(|c| c.config.name.clone()).collect();
     let chosen = match wanted {
         Some(name) => all.into_iter().find(|c| c.config.name == name),
