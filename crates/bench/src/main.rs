@@ -94,12 +94,15 @@ fn measure(
     bare.one()?;
     let mut stages = Vec::new();
     for _ in 0..args.rounds {
+        machine::rest();
         let up = ours.one(runtime)?;
         own.push(up.total);
         stages.push(up.stages);
         if let Some(peer) = peer {
+            machine::rest();
             other.push(peer.one(runtime)?);
         }
+        machine::rest();
         floor.push(bare.one()?);
     }
     results.stages.push((format!("cofferdam, {runtime}"), sample::medians(&stages)));
@@ -138,9 +141,11 @@ fn gvisor(args: &Args, ours: &ours::Ours, scratch: &machine::Scratch, results: &
     bare.one()?;
     let mut stages = Vec::new();
     for _ in 0..args.gvisor_rounds {
+        machine::rest();
         let up = ours.one("runsc")?;
         own.push(up.total);
         stages.push(up.stages);
+        machine::rest();
         floor.push(bare.one()?);
     }
     results.stages.push(("cofferdam, runsc".into(), sample::medians(&stages)));

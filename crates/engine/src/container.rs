@@ -99,7 +99,7 @@ impl Engine {
         record::write(&dirs.record(), &record, Durability::Cached)?;
         done(ContainerStep::Intent);
 
-        let spec = self.spec(known, id, config, image)?;
+        let (spec, before) = self.spec(known, id, config, image)?;
         let lower = match root {
             Root::Image(image) => self.store.lower_dirs(image).map_err(failed)?,
             Root::Directory(path) => vec![path.clone()],
@@ -114,7 +114,7 @@ impl Engine {
         done(ContainerStep::Cgroup);
 
         let container =
-            Container { id, dirs: dirs.clone(), spec, lower, cgroup_files: self.inner_join_files(&group), stdio: stdio(known, &dirs, config) };
+            Container { id, dirs: dirs.clone(), spec, before, lower, cgroup_files: self.inner_join_files(&group), stdio: stdio(known, &dirs, config) };
         let driver = known.driver()?;
         let fast = driver.moves_processes().then(|| self.cgroups.keep_moves_fast());
         let pid = driver.create(&known.pod(self)?, container).map_err(failed)?;
@@ -130,13 +130,16 @@ impl Engine {
         Ok(())
     }
 
-    fn spec(&self, known: &Known, id: &ContainerId, config: &ContainerConfig, image: Option<&Image>) -> Result<ContainerSpec> {
+    fn spec(&self, known: &Known, id: &ContainerId, config: &ContainerConfig, image: Option<&Image>) -> Result<(ContainerSpec, Vec<MountOp>)> {
         let dirs = known.dirs.container(id);
         let security = &config.security;
         let process = self.process(config, image)?;
         let mut mounts = Self::etc_mounts(known);
+        let mut before = Vec::new();
         if known.record.definition.kind != Kind::Runsc {
-            mounts.extend(self.cgroup_mounts(known, id, security.privileged)?);
+            let (ops, mount) = self.cgroup_view(known, id, security.privileged)?;
+            before = ops;
+            mounts.push(mount);
         }
         for mount in &config.mounts {
             if !spec::is_mount_target(&mount.container_path) {
@@ -148,7 +151,7 @@ impl Engine {
         }
         let node_ipc = known.record.config.ipc == cofferdam_model::cri::NamespaceMode::Node;
         let shm = if node_ipc { PathBuf::from("/dev/shm") } else { known.dirs.shm() };
-        Ok(ContainerSpec {
+        let spec = ContainerSpec {
             process,
             rootfs: dirs.rootfs(),
             readonly_rootfs: security.readonly_rootfs,
@@ -165,7 +168,8 @@ impl Engine {
             sysctls: known.record.config.sysctls.clone(),
             // None of the pod's reach the runtime: crun, for one, takes orders from them (`run.oci.*`).
             annotations: BTreeMap::new(),
-        })
+        };
+        Ok((spec, before))
     }
 
     fn etc_mounts(known: &Known) -> Vec<SpecMount> {
@@ -177,24 +181,29 @@ impl Engine {
     }
 
     /// The container's own cgroups under `/sys/fs/cgroup`, where runtimes of languages look for their
-    /// limits; bound by us, as the OCI runtime does not see them.
-    fn cgroup_mounts(&self, known: &Known, id: &ContainerId, privileged: bool) -> Result<Vec<SpecMount>> {
+    /// limits; put together by us, as the OCI runtime does not see them, in the runtime's own mount
+    /// namespace before it runs: there each mount costs a tenth of what it costs the runtime.
+    fn cgroup_view(&self, known: &Known, id: &ContainerId, privileged: bool) -> Result<(Vec<MountOp>, SpecMount)> {
         const AT: &str = "/sys/fs/cgroup";
-        let group = self.group_of(known, id)?;
-        let bind = |source: PathBuf, at: PathBuf| {
-            let mode = if privileged { "rw" } else { "ro" };
-            SpecMount { options: ["bind", "nosuid", "noexec", "nodev", mode].map(String::from).to_vec(), ..SpecMount::bind(source, at, false) }
-        };
-        let inner = self.inner_directories(&group);
+        let (bind, remount, readonly) = (4096, 32, 1);
+        let inner = self.inner_directories(&self.group_of(known, id)?);
         if self.cgroups.mode() == Mode::V2 {
-            return Ok(inner.into_iter().map(|(_, dir)| bind(dir, AT.into())).collect());
+            let dir = inner.into_iter().next().map(|(_, dir)| dir).unwrap_or_default();
+            return Ok((vec![], SpecMount::bind(dir, AT, !privileged)));
         }
-        let options = ["nosuid", "noexec", "nodev", "mode=755"].map(String::from).to_vec();
-        let mut mounts = vec![SpecMount { destination: AT.into(), kind: "tmpfs".into(), source: "tmpfs".into(), options }];
-        // Nobody looks for these, and each mount takes its time.
-        let wanted = |name: &Path| name != Path::new("devices") && name != Path::new("freezer");
-        mounts.extend(inner.into_iter().filter(|(name, _)| wanted(name)).map(|(name, dir)| bind(dir, Path::new(AT).join(name))));
-        Ok(mounts)
+        let view = known.dirs.container(id).dir.join("cgroup");
+        let mut ops = vec![MountOp::Mkdir(view.clone()), tmpfs(view.clone(), "mode=755", MS_NOSUID_NODEV)];
+        // Nobody looks for devices and freezer, and each mount takes its time.
+        for (name, dir) in inner.into_iter().filter(|(name, _)| name != Path::new("devices") && name != Path::new("freezer")) {
+            let target = view.join(name);
+            let mount = |source: PathBuf, flags| MountOp::Mount { source, target: target.clone(), fstype: String::new(), flags, data: String::new() };
+            ops.push(MountOp::Mkdir(target.clone()));
+            ops.push(mount(dir, bind));
+            if !privileged {
+                ops.push(mount(PathBuf::new(), bind | remount | readonly | MS_NOSUID_NODEV));
+            }
+        }
+        Ok((ops, SpecMount::bind(view, AT, !privileged)))
     }
 
     pub(crate) fn process(&self, config: &ContainerConfig, image: Option<&Image>) -> Result<Process> {

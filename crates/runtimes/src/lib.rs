@@ -10,7 +10,7 @@ mod state;
 
 use cofferdam_model::cri::SandboxConfig;
 use cofferdam_model::{ContainerId, PodId};
-use cofferdam_monitor::protocol::{Exit, Stdio};
+use cofferdam_monitor::protocol::{Exit, MountOp, Stdio};
 use cofferdam_plan::layout::{ContainerDirs, PodDirs};
 use cofferdam_plan::spec::{ContainerSpec, Process};
 use std::collections::BTreeMap;
@@ -81,6 +81,8 @@ pub struct Container<'a> {
     pub dirs: ContainerDirs,
     /// What it is to be; namespaces and cgroup path are the driver's to fill in.
     pub spec: ContainerSpec,
+    /// Done in the runtime's own mount namespace before its root is mounted there.
+    pub before: Vec<MountOp>,
     /// Read-only layers of the root, top first.
     pub lower: Vec<PathBuf>,
     /// Files by which a process joins the container's cgroup.

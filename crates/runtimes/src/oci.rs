@@ -246,7 +246,8 @@ impl Driver for Oci {
     fn create(&self, pod: &Pod<'_>, mut container: Container<'_>) -> Result<Option<i32>> {
         self.fill_in(pod, &mut container.spec, &pod.dirs.container_cgroup(container.id));
         write(&container.dirs.spec(), &spec::container_json(&container.spec))?;
-        let mounts = vec![root_mount(&container)];
+        let mut mounts = std::mem::take(&mut container.before);
+        mounts.push(root_mount(&container));
         self.create_as(pod, container.id.as_str(), &container.dirs.dir, mounts, container.cgroup_files, container.stdio)
     }
 

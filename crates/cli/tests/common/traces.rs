@@ -13,6 +13,8 @@ pub(crate) struct Traces {
     pub(crate) ids: Vec<String>,
     /// Network, IPC, UTS, mount and process id namespaces that are not the machine's.
     pub(crate) namespaces: BTreeSet<String>,
+    /// When that was, seconds since the machine's start.
+    at: f64,
 }
 
 impl Traces {
@@ -20,7 +22,9 @@ impl Traces {
     pub(crate) fn of(world: &World, ids: &[String]) -> Self {
         let own = namespaces(Path::new("/proc/self"));
         let of_pods = processes(world, ids).into_iter().flat_map(|pid| namespaces(&pid));
-        Self { ids: ids.to_vec(), namespaces: of_pods.filter(|ns| !own.contains(ns)).collect() }
+        let namespaces = of_pods.filter(|ns| !own.contains(ns)).collect();
+        let uptime = fs::read_to_string("/proc/uptime").unwrap();
+        Self { ids: ids.to_vec(), namespaces, at: uptime.split(' ').next().unwrap().parse().unwrap() }
     }
 
     /// Fails unless all of it goes, record and directories included.
@@ -51,14 +55,14 @@ impl Traces {
     fn left(&self, world: &World) -> Vec<String> {
         let mut left = Vec::new();
         left.extend(processes(world, &self.ids).iter().map(|p| format!("process {}: {}", p.display(), command_line(p))));
-        // The kernel gives a namespace's number again; other pods may have got those of ours.
-        let of_other = |pid: &PathBuf| fs::read_to_string(pid.join("cgroup")).is_ok_and(|g| g.contains(":/cofferdam/"));
-        let seen: BTreeSet<String> = pids().filter(|pid| !of_other(pid)).flat_map(|pid| namespaces(&pid)).collect();
+        // The kernel gives a namespace's number again: who began later is in another one.
+        let then = pids().filter(|pid| began(pid).is_some_and(|at| at <= self.at));
+        let seen: BTreeSet<String> = then.flat_map(|pid| namespaces(&pid)).collect();
         left.extend(self.namespaces.intersection(&seen).map(|ns| format!("namespace {ns}")));
         for id in &self.ids {
             left.extend(mounts_of(id).map(|m| format!("mount {m}")));
             left.extend(cgroups(id).map(|c| format!("cgroup {}", c.display())));
-            left.extend(links(world, id).map(|l| format!("link {l}")));
+            left.extend(links(id).map(|l| format!("link {l}")));
             left.extend(addresses(world, id).map(|a| format!("address {a}")));
         }
         left
@@ -73,6 +77,14 @@ impl Traces {
 fn pids() -> impl Iterator<Item = PathBuf> {
     let numbered = |name: &String| name.bytes().all(|b| b.is_ascii_digit());
     names(Path::new("/proc")).into_iter().filter(numbered).map(|name| Path::new("/proc").join(name))
+}
+
+/// When a process began, seconds since the machine's start (`proc(5)`: field 22 of `stat`, in
+/// hundredths).
+fn began(pid: &Path) -> Option<f64> {
+    let stat = fs::read_to_string(pid.join("stat")).ok()?;
+    let ticks: f64 = stat.rsplit(')').next()?.split_whitespace().nth(19)?.parse().ok()?;
+    Some(ticks / 100.0)
 }
 
 /// Processes in a cgroup of these pods, or whose command line names one of them.
@@ -123,17 +135,13 @@ pub(crate) fn cgroups(id: &str) -> impl Iterator<Item = PathBuf> {
     all.map(move |root| root.join("cofferdam").join(id)).filter(|p| p.is_dir())
 }
 
-/// Links of the world's bridge; which is whose is not told by their names alone.
-fn links(world: &World, id: &str) -> impl Iterator<Item = String> {
-    let own = names(Path::new("/sys/class/net")).into_iter().filter(move |name| {
-        let alias = fs::read_to_string(Path::new("/sys/class/net").join(name).join("ifalias")).unwrap_or_default();
-        alias.contains(id) || name.strip_prefix("cd").is_some_and(|part| part.len() == 12 && id.starts_with(part))
-    });
-    let _ = world;
-    own.collect::<Vec<_>>().into_iter()
+/// The machine's end of a pod's link, named after the pod.
+fn links(id: &str) -> impl Iterator<Item = String> {
+    let of_pod = move |name: &String| name.strip_prefix("cd").is_some_and(|part| part.len() == 12 && id.starts_with(part));
+    names(Path::new("/sys/class/net")).into_iter().filter(of_pod)
 }
 
-/// How many ports the world's bridge has.
+/// The ports of the world's bridge.
 pub(crate) fn bridge_ports(world: &World) -> Vec<String> {
     names(&Path::new("/sys/class/net").join(&world.bridge).join("brif"))
 }
