@@ -43,6 +43,9 @@ impl Engine {
 
     fn recover_pod(&self, id: &PodId) -> Result<Option<String>> {
         let dirs = self.layout.pod(id);
+        if !dirs.dir.exists() && !dirs.run.exists() {
+            return Ok(None); // it went since it was listed
+        }
         files::private_dir(&dirs.run).map_err(failed)?;
         let lock = files::Lock::try_exclusive(dirs.lock());
         let found = self.look_at(&dirs, lock.is_err());
@@ -50,7 +53,9 @@ impl Engine {
             Action::Leave | Action::Keep => Ok(None),
             Action::Undo => {
                 self.undo(id)?;
-                Ok(Some("it was half made or half removed; what there was of it is undone".to_owned()))
+                // Without a record there was a directory at most, and perhaps its maker makes it again.
+                let made = found.record != Record::Absent;
+                Ok(made.then(|| "it was half made or half removed; what there was of it is undone".to_owned()))
             }
             Action::Fail(reason) => {
                 drop(lock); // taken again by the verb

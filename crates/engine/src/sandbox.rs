@@ -109,8 +109,7 @@ impl Engine {
         let dirs = self.layout.pod(&id);
         // Held until the result is written: nobody takes this pod for a dead one.
         let mut watch = Stopwatch::new();
-        files::private_dir(&dirs.run).map_err(failed)?;
-        let lock = files::Lock::exclusive(dirs.lock()).map_err(failed)?;
+        let lock = claim(&dirs)?;
         let made = self.make_steps(&id, &dirs, config, handler, definition, driver.as_ref(), purpose, &mut watch);
         if let Err(error) = made {
             let undone = self.undo(&id);
@@ -404,6 +403,19 @@ impl Engine {
 fn seen_inside(moved: &[(PathBuf, PathBuf)], path: PathBuf) -> PathBuf {
     let seen = moved.iter().find_map(|(at, target)| Some(target.join(path.strip_prefix(at).ok()?)));
     seen.unwrap_or(path)
+}
+
+/// Makes a pod's run-time directory and takes the lock in it. Recovery, in another process, may find
+/// the directory before the lock is taken, and remove both: then they are made again.
+fn claim(dirs: &PodDirs) -> Result<files::Lock> {
+    loop {
+        files::private_dir(&dirs.run).map_err(failed)?;
+        match files::Lock::exclusive(dirs.lock()) {
+            Ok(lock) if lock.is_at(dirs.lock()) => return Ok(lock),
+            Err(e) if !e.is_absent() => return Err(failed(e)),
+            _ => {}
+        }
+    }
 }
 
 /// A monitor is worth more than what it watches, but must not outlive the machine's own services.

@@ -154,7 +154,7 @@ fn check_private(path: &Path) -> Result<()> {
 /// dropped, and with the process. The file stays: removing it would let two hold it.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -164,11 +164,17 @@ impl Lock {
         let file = open_lock(path)?;
         loop {
             match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
-                Ok(()) => return Ok(Self { _file: file }),
+                Ok(()) => return Ok(Self { file }),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(Error::path("lock", path)(e)),
             }
         }
+    }
+
+    /// Whether `path` still is the file that is locked, not gone and not made anew.
+    pub fn is_at(&self, path: impl AsRef<Path>) -> bool {
+        let same = |a: std::fs::Metadata, b: std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+        self.file.metadata().is_ok_and(|ours| std::fs::metadata(path).is_ok_and(|there| same(ours, there)))
     }
 
     /// Takes the lock, or says who holds it ([`Error::Locked`]), and writes our process id into it.
@@ -194,7 +200,7 @@ impl Lock {
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .map_err(Error::path("write", path))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 
