@@ -32,13 +32,13 @@ fn a_container_that_takes_more_memory_than_its_limit_is_killed_with_the_reason()
 }
 
 #[test]
-fn a_gvisor_pod_that_takes_more_memory_than_its_limit_does_not_succeed() {
+fn a_gvisor_pod_that_takes_more_memory_than_its_limit_is_killed_with_the_reason() {
     let world = World::new();
     let mut pod = pod("p", "runsc", &[app("")]);
     pod["spec"]["containers"][0]["command"] = json!(["tail", "-c", "400000000", "/dev/zero"]);
     limits(&mut pod, &json!({}), &json!({"memory": "64Mi"}));
     let (code, report) = world.report(&[pod]);
-    assert_ne!(code, 0, "{}", common::brief(&report));
+    assert_eq!((code, end_of(&report, "p", "app")["reason"].as_str()), (123, Some("OOMKilled")), "{}", common::brief(&report));
     assert_eq!(pod_in(&report, "p")["phase"], "Failed");
 }
 

@@ -6,16 +6,16 @@ use crate::record::{self, ContainerRecord, ContainerResult};
 use crate::sandbox::{KILL_DEADLINE, Known, Stopwatch, failed, limits, tmpfs, MS_NOSUID_NODEV};
 use crate::handlers::Kind;
 use crate::{Engine, exec, prove};
-use cofferdam_host::cgroup::{DEFAULT_DEVICES, Group, Mode};
+use cofferdam_host::cgroup::{DEFAULT_DEVICES, DeviceKind, Group, Mode};
 use cofferdam_host::files::Durability;
-use cofferdam_host::{files, ids, privilege, remove};
+use cofferdam_host::{devices, files, ids, privilege, remove};
 use cofferdam_images::Image;
 use cofferdam_model::cri::{ContainerConfig, ContainerState, ContainerStatus, Error, Result, SandboxState};
 use cofferdam_model::{ContainerId, PodId};
 use cofferdam_monitor::client::Client;
 use cofferdam_monitor::protocol::{Exit, MountOp, Stdio};
 use cofferdam_plan::layout::ContainerDirs;
-use cofferdam_plan::spec::{self, ContainerSpec, Namespace, Process, SpecMount, User};
+use cofferdam_plan::spec::{self, ContainerSpec, Namespace, Process, SpecDevice, SpecMount, User};
 use cofferdam_plan::steps::ContainerStep;
 use cofferdam_runtimes::Container;
 use std::collections::BTreeSet;
@@ -110,7 +110,8 @@ impl Engine {
 
         let group = self.group(known.dirs.container_cgroup(id))?;
         group.create().map_err(failed)?;
-        if config.security.privileged { group.allow_all_devices() } else { group.deny_devices_but(&DEFAULT_DEVICES) }.map_err(failed)?;
+        let free = config.security.privileged && gives_devices(known);
+        if free { group.allow_all_devices() } else { group.deny_devices_but(&DEFAULT_DEVICES) }.map_err(failed)?;
         done(ContainerStep::Cgroup);
 
         let container =
@@ -134,7 +135,8 @@ impl Engine {
         let dirs = known.dirs.container(id);
         let security = &config.security;
         let process = self.process(config, image)?;
-        let mut mounts = Self::etc_mounts(known);
+        let mut mounts = Self::etc_mounts(known, security.readonly_rootfs);
+        let all_devices = security.privileged && gives_devices(known);
         let mut before = Vec::new();
         if known.record.definition.kind != Kind::Runsc {
             let (ops, mount) = self.cgroup_view(known, id, security.privileged)?;
@@ -156,6 +158,8 @@ impl Engine {
             rootfs: dirs.rootfs(),
             readonly_rootfs: security.readonly_rootfs,
             privileged: security.privileged,
+            all_devices,
+            devices: if all_devices { machine_devices()? } else { vec![] },
             hostname: Some(known.record.config.hostname.clone()),
             mounts,
             shm: Some(shm),
@@ -172,12 +176,11 @@ impl Engine {
         Ok((spec, before))
     }
 
-    fn etc_mounts(known: &Known) -> Vec<SpecMount> {
-        vec![
-            SpecMount::bind(known.dirs.hosts(), "/etc/hosts", false),
-            SpecMount::bind(known.dirs.hostname(), "/etc/hostname", false),
-            SpecMount::bind(known.dirs.resolv_conf(), "/etc/resolv.conf", false),
-        ]
+    fn etc_mounts(known: &Known, readonly: bool) -> Vec<SpecMount> {
+        let dirs = &known.dirs;
+        [(dirs.hosts(), "/etc/hosts"), (dirs.hostname(), "/etc/hostname"), (dirs.resolv_conf(), "/etc/resolv.conf")]
+            .map(|(source, at)| SpecMount::bind(source, at, readonly))
+            .to_vec()
     }
 
     /// The container's own cgroups under `/sys/fs/cgroup`, where runtimes of languages look for their
@@ -282,13 +285,23 @@ impl Engine {
         if ops.is_empty() {
             return Ok(());
         }
-        self.monitor(known)?.mounts(&ops).map_err(failed)
+        self.monitor(known)?.mounts(&ops).map_err(|e| {
+            // A directory that stayed would be taken for the mounted volume by the next container.
+            for op in &ops {
+                if let MountOp::Mkdir(at) = op {
+                    let _ = std::fs::remove_dir(at);
+                }
+            }
+            failed(e)
+        })
     }
 
     /// Lets a made container's process go.
     pub fn start_container(&self, id: &ContainerId) -> Result<()> {
         let (known, container) = self.must_know_container(id)?;
-        let _lock = files::Lock::exclusive(known.dirs.lock()).map_err(failed)?;
+        let Some((_lock, known)) = self.locked(&known.record.id)? else {
+            return Err(Error::NotFound(format!("container {id} does not exist")));
+        };
         let mut result = self.container_result(&container.dirs)?;
         if result.started_at != 0 || self.exit(&known, id)?.is_some() {
             return Err(Error::Precondition(format!("container {id} was started before")));
@@ -313,7 +326,10 @@ impl Engine {
         let driver = known.driver()?;
         let pod = known.pod(self)?;
         if !grace.is_zero() && container.result.started_at != 0 {
-            driver.signal(&pod, id, container.record.stop_signal, false).map_err(failed)?;
+            if let Err(e) = driver.signal(&pod, id, container.record.stop_signal, false) {
+                // It may have ended just before.
+                return if self.exit(&known, id)?.is_some() { Ok(()) } else { Err(failed(e)) };
+            }
             if self.wait_exit(&known, id, grace)?.is_some() {
                 return Ok(());
             }
@@ -337,10 +353,17 @@ impl Engine {
     /// Removes a container, killing it where it runs. Repeatable.
     pub fn remove_container(&self, id: &ContainerId) -> Result<()> {
         let Some((known, container)) = self.find_container(id)? else { return Ok(()) };
-        let _lock = files::Lock::exclusive(known.dirs.lock()).map_err(failed)?;
+        let Some((_lock, known)) = self.locked(&known.record.id)? else { return Ok(()) };
         let ready = known.result.state == SandboxState::Ready;
-        if ready && (container.result.pid.is_some() || container.result.started_at != 0) && self.exit(&known, id)?.is_none() {
-            self.kill_container(&known, id)?;
+        let result = self.container_result(&container.dirs)?;
+        if ready && self.exit(&known, id)?.is_none() {
+            if result.pid.is_some() || result.started_at != 0 {
+                self.kill_container(&known, id)?;
+            } else {
+                // A start that failed half way may have left a process; where it did not, nothing takes
+                // the signal.
+                let _ = known.driver()?.signal(&known.pod(self)?, id, SIGKILL, true);
+            }
         }
         self.undo_container(&known, id)
     }
@@ -390,7 +413,7 @@ impl Engine {
         let (state, finished_at, exit_code, reason, message) = match &exit {
             Some(exit) => {
                 let code = known.driver()?.exit_code(exit);
-                let oom = group.stats().is_ok_and(|s| s.oom_kills > 0) && code != 0;
+                let oom = code != 0 && (group.stats().is_ok_and(|s| s.oom_kills > 0) || self.enclosure_oom(known));
                 let reason = if oom { "OOMKilled" } else if code == 0 { "Completed" } else { "Error" };
                 (ContainerState::Exited, exit.at, code, reason.to_owned(), String::new())
             }
@@ -470,6 +493,26 @@ impl Engine {
     pub(crate) fn must_know_container(&self, id: &ContainerId) -> Result<(Known, KnownContainer)> {
         self.find_container(id)?.ok_or_else(|| Error::NotFound(format!("container {id} does not exist")))
     }
+}
+
+/// Whether the handler gives a privileged container the machine's devices. gVisor has none of them.
+fn gives_devices(known: &Known) -> bool {
+    let definition = &known.record.definition;
+    !definition.privileged_without_host_devices && definition.kind != Kind::Runsc
+}
+
+/// The machine's devices, as a privileged container gets them.
+fn machine_devices() -> Result<Vec<SpecDevice>> {
+    let device = |d: devices::Device| SpecDevice {
+        path: d.path,
+        kind: if d.kind == DeviceKind::Block { 'b' } else { 'c' },
+        major: d.major,
+        minor: d.minor,
+        mode: d.mode,
+        uid: d.uid,
+        gid: d.gid,
+    };
+    Ok(devices::list("/dev").map_err(failed)?.into_iter().map(device).collect())
 }
 
 /// Makes mount point, writable layer and work directory. The merged root has owner and mode of the

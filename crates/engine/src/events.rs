@@ -5,7 +5,7 @@ use crate::Engine;
 use crate::record;
 use cofferdam_host::files::Durability;
 use crate::recover::monitor_is_gone;
-use crate::sandbox::ENCLOSURE_KEY;
+use crate::sandbox::{ENCLOSURE_KEY, Known, failed};
 use cofferdam_model::cri::{Event, Result, SandboxState};
 use cofferdam_model::{ContainerId, PodId};
 use cofferdam_monitor::client::Client;
@@ -102,8 +102,8 @@ impl Engine {
             return; // it is being removed
         }
         match self.fail_sandbox(pod, &reason) {
-            Ok(true) => self.hub.tell(&Event::SandboxDied { pod: pod.clone(), reason }),
-            Ok(false) => {}
+            Ok(Some(reason)) => self.hub.tell(&Event::SandboxDied { pod: pod.clone(), reason }),
+            Ok(None) => {}
             Err(e) => self.hub.tell(&Event::SandboxDied { pod: pod.clone(), reason: format!("{reason}; {e}") }),
         }
     }
@@ -133,17 +133,26 @@ impl Engine {
         }
     }
 
-    /// Ends what is left of a sandbox that died, and keeps its record with the reason. Whether it
-    /// was still thought to be ready.
-    pub(crate) fn fail_sandbox(&self, pod: &PodId, reason: &str) -> Result<bool> {
-        let Some((_lock, mut known)) = self.locked(pod)? else { return Ok(false) };
+    /// Whether a process of the enclosure was killed for want of memory: gVisor's containers live in
+    /// the sentry, so that their use counts there.
+    pub(crate) fn enclosure_oom(&self, known: &Known) -> bool {
+        let kills = |path| self.group(path).and_then(|g| g.stats().map_err(failed)).map_or(0, |s| s.oom_kills);
+        known.result.oom || kills(known.dirs.sandbox_cgroup()) > 0
+    }
+
+    /// Ends what is left of a sandbox that died, and keeps its record with the reason, which it
+    /// returns; `None` where it was not thought to be ready any more.
+    pub(crate) fn fail_sandbox(&self, pod: &PodId, reason: &str) -> Result<Option<String>> {
+        let Some((_lock, mut known)) = self.locked(pod)? else { return Ok(None) };
         if known.result.state != SandboxState::Ready {
-            return Ok(false);
+            return Ok(None);
         }
+        known.result.oom = self.enclosure_oom(&known);
         self.end(&known.dirs, pod)?;
         known.result.state = SandboxState::NotReady;
-        known.result.reason = Some(reason.to_owned());
+        let why = if known.result.oom { ": the pod used more memory than its limit" } else { "" };
+        known.result.reason = Some(format!("{reason}{why}"));
         record::write(&known.dirs.status(), &known.result, Durability::Cached)?;
-        Ok(true)
+        Ok(known.result.reason)
     }
 }

@@ -34,7 +34,7 @@ impl Engine {
         let waited = self.monitor(&session.known)?.wait_timeout(&session.key, limit).map_err(failed);
         if matches!(waited, Ok(None)) {
             // An error here is a process that ended just now.
-            let _ = self.monitor(&session.known).map(|mut m| m.signal(&session.key, 9));
+            let _ = driver.kill_exec(&session.known.pod(self)?, &session.key, &session.dir, id);
         }
         self.finish(&session);
         match waited? {

@@ -49,7 +49,7 @@ impl Definition {
             Kind::Runc => Box::new(oci(oci::Flavor::Runc)),
             Kind::Crun => Box::new(oci(oci::Flavor::Crun)),
             Kind::Youki => Box::new(oci(oci::Flavor::Youki)),
-            Kind::Runsc => Box::new(Runsc { binary: self.binary.clone(), flags: self.flags.clone() }),
+            Kind::Runsc => Box::new(Runsc { binary: self.binary.clone(), root: self.root.clone(), flags: self.flags.clone() }),
         })
     }
 }

@@ -8,7 +8,7 @@
 use crate::Engine;
 use crate::container::Root;
 use crate::handlers::Definition;
-use crate::record;
+use crate::record::{self, SandboxRecord};
 use crate::sandbox::{Purpose, failed};
 use cofferdam_host::files::{self, Durability};
 use cofferdam_host::process::Identity;
@@ -96,11 +96,11 @@ impl Engine {
         all
     }
 
-    /// An error unless the handler is there and proved.
-    pub fn handler_ready(&self, handler: &str) -> Result<()> {
+    /// An error unless the handler is there and proved; else its features.
+    pub fn handler_ready(&self, handler: &str) -> Result<BTreeMap<String, bool>> {
         let table = self.table();
         let (name, definition) = table.resolve(handler)?;
-        require(self, name, definition).map(|_| ())
+        require(self, name, definition).map(|proof| proof.features)
     }
 
     /// Proves handlers before pods need them, side by side, so that no pod's start waits for a
@@ -131,10 +131,9 @@ impl Engine {
             namespace: "cofferdam".into(),
             hostname: "canary".into(),
             pid: NamespaceMode::Container,
-            labels: BTreeMap::from([(CANARY_LABEL.to_owned(), prover().map_err(failed)?)]),
             ..SandboxConfig::default()
         };
-        let pod = self.make_sandbox(&config, "canary", definition, Purpose::Canary)?;
+        let pod = self.make_sandbox(&config, "canary", definition, Purpose::Canary(Identity::own().map_err(failed)?))?;
         let outcome = self.canary_in(&pod);
         let removed = self.remove_sandbox(&pod);
         outcome.and(removed)
@@ -178,23 +177,7 @@ impl Engine {
     }
 }
 
-/// This process, as a canary's label names who waits for it.
-fn prover() -> std::result::Result<String, cofferdam_host::Error> {
-    let own = Identity::own()?;
-    Ok(format!("{} {}", own.pid, own.start_ticks))
+/// Whether this is a canary that nobody waits for any more.
+pub(crate) fn is_orphan(record: &SandboxRecord) -> bool {
+    record.prover.is_some_and(|prover| !prover.is_alive().unwrap_or(false))
 }
-
-/// Whether nobody waits for this canary any more.
-pub(crate) fn is_orphan(config: &SandboxConfig) -> bool {
-    let Some(label) = config.labels.get(CANARY_LABEL) else { return false };
-    let mut fields = label.split(' ');
-    let prover = (fields.next().and_then(|f| f.parse().ok()), fields.next().and_then(|f| f.parse().ok()));
-    match prover {
-        (Some(pid), Some(start_ticks)) => !(Identity { pid, start_ticks }).is_alive().unwrap_or(false),
-        _ => true,
-    }
-}
-
-/// Marks the canary's sandbox, so that lists for people leave it out; its value names the process
-/// that waits for it.
-pub const CANARY_LABEL: &str = "cofferdam.dev/canary";

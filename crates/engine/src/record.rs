@@ -2,6 +2,7 @@
 //! read is an error that names it; nothing here deletes one.
 
 use cofferdam_host::files::{self, Durability};
+use cofferdam_host::process::Identity;
 use cofferdam_model::cri::{ContainerConfig, Error, Result, SandboxConfig, SandboxState, Stage};
 use cofferdam_model::{ContainerId, PodId};
 use serde::de::DeserializeOwned;
@@ -25,6 +26,9 @@ pub(crate) struct SandboxRecord {
     /// The handler's definition as it was: an edit later does no harm to a running pod.
     pub(crate) definition: crate::handlers::Definition,
     pub(crate) config: SandboxConfig,
+    /// Of a canary: the process that waits for it.
+    #[serde(default)]
+    pub(crate) prover: Option<Identity>,
 }
 
 /// The result of a sandbox.
@@ -34,6 +38,9 @@ pub(crate) struct SandboxResult {
     pub(crate) state: SandboxState,
     pub(crate) removing: bool,
     pub(crate) reason: Option<String>,
+    /// Whether the machine killed a process of the enclosure for want of memory.
+    #[serde(default)]
+    pub(crate) oom: bool,
     pub(crate) ip: Option<Ipv4Addr>,
     pub(crate) monitor_pid: i32,
     pub(crate) enclosure_pid: Option<i32>,

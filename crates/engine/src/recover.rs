@@ -47,10 +47,14 @@ impl Engine {
             return Ok(None); // it went since it was listed
         }
         files::private_dir(&dirs.run).map_err(failed)?;
-        let lock = files::Lock::try_exclusive(dirs.lock());
-        let found = self.look_at(&dirs, lock.is_err());
+        let lock = match files::Lock::try_exclusive(dirs.lock()) {
+            Err(cofferdam_host::Error::Locked { .. }) => return Ok(None), // somebody works on it
+            Err(e) if e.is_absent() => return Ok(None),                   // it went just now
+            taken => taken.map_err(failed)?,
+        };
+        let found = self.look_at(&dirs);
         match decide(found) {
-            Action::Leave | Action::Keep => Ok(None),
+            Action::Keep => Ok(None),
             Action::Undo => {
                 self.undo(id)?;
                 // Without a record there was a directory at most, and perhaps its maker makes it again.
@@ -78,19 +82,18 @@ impl Engine {
         cofferdam_host::remove::remove_tree(&dirs.run).map_err(failed)
     }
 
-    fn look_at(&self, dirs: &PodDirs, locked: bool) -> Found {
+    fn look_at(&self, dirs: &PodDirs) -> Found {
         let record = record::read::<SandboxRecord>(&dirs.record());
         let result = record::read::<SandboxResult>(&dirs.status());
         let same_boot = matches!(&record, Ok(Some(r)) if r.boot_id == self.boot_id);
-        let monitor_alive = !locked && !monitor_is_gone(&dirs.socket());
+        let monitor_alive = !monitor_is_gone(&dirs.socket());
         Found {
-            orphan: matches!(&record, Ok(Some(r)) if crate::prove::is_orphan(&r.config)),
+            orphan: matches!(&record, Ok(Some(r)) if crate::prove::is_orphan(r)),
             record: match (&record, &result) {
                 (Err(_), _) | (_, Err(_)) => Record::Unreadable,
                 (Ok(None), _) => Record::Absent,
                 (Ok(Some(_)), _) => Record::Readable,
             },
-            locked,
             result: result.ok().flatten().map(|r| match (r.removing, r.state) {
                 (true, _) => ResultState::Removing,
                 (_, SandboxState::Ready) => ResultState::Ready,

@@ -5,6 +5,7 @@ use cofferdam_model::cri::{
     ContainerConfig, ContainerStatus, Event, ExecOutput, HandlerStatus, PodStats, Result, Runtime, SandboxConfig, SandboxStatus,
 };
 use cofferdam_model::{ContainerId, PodId};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -56,7 +57,7 @@ impl Runtime for Shared {
     fn handlers(&self) -> Result<Vec<HandlerStatus>> {
         Ok(self.0.handler_statuses())
     }
-    fn handler_ready(&self, handler: &str) -> Result<()> {
+    fn handler_ready(&self, handler: &str) -> Result<BTreeMap<String, bool>> {
         self.0.handler_ready(handler)
     }
     fn image_status(&self, image: &str) -> Result<Option<String>> {

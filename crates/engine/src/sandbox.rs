@@ -7,6 +7,7 @@ use crate::wire::write_etc;
 use crate::{Engine, prove};
 use cofferdam_host::cgroup::{Group, Limits, Mode};
 use cofferdam_host::files::Durability;
+use cofferdam_host::process::Identity;
 use cofferdam_host::{files, ids, privilege, remove};
 use cofferdam_model::cri::{Error, LinuxResources, NamespaceMode, Result, SandboxConfig, SandboxState, SandboxStatus, Stage};
 use cofferdam_model::{ContainerId, PodId};
@@ -53,8 +54,8 @@ impl Stopwatch {
 pub(crate) enum Purpose {
     /// A pod of a user: the handler must be proved.
     Pod,
-    /// The canary that proves a handler: no network.
-    Canary,
+    /// The canary that proves a handler, and the process that waits for it: no network.
+    Canary(Identity),
 }
 
 /// A sandbox as its record and result show it.
@@ -153,6 +154,10 @@ impl Engine {
             handler: handler.to_owned(),
             definition: definition.clone(),
             config: config.clone(),
+            prover: match purpose {
+                Purpose::Canary(prover) => Some(prover),
+                Purpose::Pod => None,
+            },
         };
         files::private_dir(&dirs.dir).map_err(failed)?;
         // Not synced: all that the record names is gone with the power too, but for this directory.
@@ -170,7 +175,7 @@ impl Engine {
         done(SandboxStep::Monitor);
 
         let ip = match (config.network, purpose) {
-            (NamespaceMode::Node, _) | (_, Purpose::Canary) => None,
+            (NamespaceMode::Node, _) | (_, Purpose::Canary(_)) => None,
             _ => Some(self.wire.attach(id.as_str(), monitor_pid)?),
         };
         write_etc(dirs, config, ip)?;
@@ -194,6 +199,7 @@ impl Engine {
             state: SandboxState::Ready,
             removing: false,
             reason: None,
+            oom: false,
             ip,
             monitor_pid,
             enclosure_pid,
@@ -321,7 +327,7 @@ impl Engine {
             for container in self.container_ids(dirs)? {
                 driver.forget(dirs, container.as_str()).map_err(failed)?;
             }
-            driver.forget(dirs, ENCLOSURE_KEY).map_err(failed)?;
+            driver.forget(dirs, id.as_str()).map_err(failed)?;
         }
         reach("undo.forgot");
         remove::remove_tree(&dirs.dir).or_else(absent_is_fine).map_err(failed)?;
@@ -353,11 +359,11 @@ impl Engine {
         self.known(id)?.map(status).ok_or_else(|| Error::NotFound(format!("pod sandbox {id} does not exist")))
     }
 
-    /// All sandboxes, oldest first. One whose record cannot be read is left out here; recovery
-    /// reports it.
+    /// All sandboxes, oldest first. A canary is none of the user's and is left out; so is one whose
+    /// record cannot be read, which recovery reports.
     pub fn list_sandboxes(&self) -> Result<Vec<SandboxStatus>> {
-        let mut all: Vec<_> =
-            self.pod_ids()?.iter().filter_map(|id| self.known(id).ok().flatten()).map(status).collect();
+        let known = self.pod_ids()?.into_iter().filter_map(|id| self.known(&id).ok().flatten());
+        let mut all: Vec<_> = known.filter(|k| k.record.prover.is_none()).map(status).collect();
         all.sort_by(|a, b| (a.created_at, a.id.as_str()).cmp(&(b.created_at, b.id.as_str())));
         Ok(all)
     }
@@ -411,9 +417,8 @@ fn claim(dirs: &PodDirs) -> Result<files::Lock> {
     loop {
         files::private_dir(&dirs.run).map_err(failed)?;
         match files::Lock::exclusive(dirs.lock()) {
-            Ok(lock) if lock.is_at(dirs.lock()) => return Ok(lock),
-            Err(e) if !e.is_absent() => return Err(failed(e)),
-            _ => {}
+            Err(e) if e.is_absent() => {}
+            taken => return taken.map_err(failed),
         }
     }
 }

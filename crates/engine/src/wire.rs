@@ -78,8 +78,10 @@ pub(crate) fn write_etc(dirs: &PodDirs, config: &SandboxConfig, ip: Option<Ipv4A
     let write = |path: PathBuf, text: String| {
         std::fs::write(&path, text).map_err(|e| Error::Failed(format!("{} cannot be written: {e}", path.display())))
     };
-    write(dirs.hostname(), format!("{}\n", config.hostname))?;
     let on_machine = config.network == NamespaceMode::Node;
+    let own = || config.hostname.clone();
+    let hostname = if on_machine { rustix::system::uname().nodename().to_string_lossy().into_owned() } else { own() };
+    write(dirs.hostname(), format!("{hostname}\n"))?;
     let hosts = if on_machine {
         let machine = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
         hosts::host_network_hosts(&machine, &[])

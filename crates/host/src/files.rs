@@ -151,57 +151,59 @@ fn check_private(path: &Path) -> Result<()> {
 }
 
 /// A lock of one file, exclusive among processes and among holders in one process; it ends when
-/// dropped, and with the process. The file stays: removing it would let two hold it.
+/// dropped, and with the process. The file may be removed by who holds it.
 #[derive(Debug)]
 pub struct Lock {
-    file: File,
+    _file: File,
 }
 
 impl Lock {
-    /// Waits for the lock.
+    /// Waits for the lock. Where the file was removed meanwhile, the one that took its place is
+    /// locked in its stead: a lock on a file that nobody can find excludes nobody.
     pub fn exclusive(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let file = open_lock(path)?;
         loop {
+            let file = open_lock(path)?;
             match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
-                Ok(()) => return Ok(Self { file }),
-                Err(rustix::io::Errno::INTR) => {}
+                Ok(()) if is_at(&file, path) => return Ok(Self { _file: file }),
+                Ok(()) | Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(Error::path("lock", path)(e)),
             }
         }
     }
 
-    /// Whether `path` still is the file that is locked, not gone and not made anew.
-    pub fn is_at(&self, path: impl AsRef<Path>) -> bool {
-        let same = |a: std::fs::Metadata, b: std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-        self.file.metadata().is_ok_and(|ours| std::fs::metadata(path).is_ok_and(|there| same(ours, there)))
-    }
-
     /// Takes the lock, or says who holds it ([`Error::Locked`]), and writes our process id into it.
     pub fn try_exclusive(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let mut file = open_lock(path)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut text = [0u8; 16];
-                let read = file.read_at(&mut text, 0).unwrap_or(0);
-                let pid = std::str::from_utf8(&text[..read])
-                    .ok()
-                    .and_then(|t| t.trim().parse().ok());
-                return Err(Error::Locked {
-                    path: path.to_owned(),
-                    pid: pid.unwrap_or(0),
-                });
+        let mut file = loop {
+            let file = open_lock(path)?;
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) if is_at(&file, path) => break file,
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => return Err(held(&file, path)),
+                Err(e) => return Err(Error::path("lock", path)(e)),
             }
-            Err(e) => return Err(Error::path("lock", path)(e)),
-        }
+        };
         file.set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .map_err(Error::path("write", path))?;
-        Ok(Self { file })
+        Ok(Self { _file: file })
     }
+}
+
+/// Whether `path` still is the file that was opened: not gone, and not made anew.
+fn is_at(file: &File, path: &Path) -> bool {
+    let same = |a: std::fs::Metadata, b: std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    file.metadata().is_ok_and(|ours| std::fs::symlink_metadata(path).is_ok_and(|there| same(ours, there)))
+}
+
+/// The error that names who holds a lock.
+fn held(file: &File, path: &Path) -> Error {
+    let mut text = [0u8; 16];
+    let read = file.read_at(&mut text, 0).unwrap_or(0);
+    let pid = std::str::from_utf8(&text[..read]).ok().and_then(|t| t.trim().parse().ok());
+    Error::Locked { path: path.to_owned(), pid: pid.unwrap_or(0) }
 }
 
 fn open_lock(path: &Path) -> Result<File> {
@@ -312,5 +314,26 @@ mod tests {
         ));
         drop(held);
         Lock::try_exclusive(&path).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_was_waited_for_is_one_that_others_find() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = Lock::exclusive(&path).unwrap();
+        let waiting = {
+            let path = path.clone();
+            std::thread::spawn(move || Lock::exclusive(&path).unwrap())
+        };
+        // Whether the other waits already cannot be seen; either way it must end with the new file.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::fs::remove_file(&path).unwrap();
+        drop(first);
+        let second = waiting.join().unwrap();
+        assert!(path.exists());
+        assert!(matches!(Lock::try_exclusive(&path), Err(Error::Locked { .. })));
+        drop(second);
+        std::fs::remove_dir_all(dir.path()).unwrap();
+        assert!(Lock::exclusive(&path).unwrap_err().is_absent(), "its directory is gone: nothing is made");
     }
 }

@@ -17,6 +17,7 @@
 
 pub mod cgroup;
 mod error;
+pub mod devices;
 pub mod files;
 pub mod ids;
 pub mod inotify;

@@ -327,6 +327,9 @@ pub struct PodStats {
     pub pids: u64,
 }
 
+/// Feature: the limits of each container hold for it alone; where not, only the pod's hold.
+pub const FEATURE_CONTAINER_LIMITS: &str = "container_limits";
+
 /// A handler as the runtime offers it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HandlerStatus {
@@ -378,9 +381,9 @@ pub trait Runtime: Send + Sync {
     fn pod_stats(&self, pod: &PodId) -> Result<PodStats>;
     /// The handlers, proved or not.
     fn handlers(&self) -> Result<Vec<HandlerStatus>>;
-    /// An error unless pods can be started under `handler` (`""` is the default handler) now. Asked
-    /// before anything is made for a pod; [`Runtime::run_pod_sandbox`] asks again.
-    fn handler_ready(&self, handler: &str) -> Result<()>;
+    /// An error unless pods can be started under `handler` (`""` is the default handler) now; else its
+    /// features. Asked before anything is made for a pod; [`Runtime::run_pod_sandbox`] asks again.
+    fn handler_ready(&self, handler: &str) -> Result<BTreeMap<String, bool>>;
     /// Whether `image` is there: its id (digest of its configuration).
     fn image_status(&self, image: &str) -> Result<Option<String>>;
     /// What happens from now on.

@@ -1,6 +1,7 @@
 //! The canary: proves from inside a sandbox that processes can fork, pipe and wait there, which a
 //! runtime that only survives `sleep` cannot do.
 
+use crate::sys;
 use rustix::process::{Pid, WaitOptions, waitpid};
 use std::process::ExitCode;
 
@@ -26,18 +27,12 @@ fn all_at_once() -> bool {
 
 fn child(number: u8) -> Option<(Pid, std::os::fd::OwnedFd)> {
     let (reader, writer) = rustix::pipe::pipe().ok()?;
-    // SAFETY: this process has one thread; the child only writes to a pipe and ends.
-    #[allow(unsafe_code)]
-    match unsafe { libc::fork() } {
-        0 => {
+    match sys::fork().ok()? {
+        None => {
             let written = rustix::io::write(&writer, &[number]) == Ok(1);
-            // SAFETY: ends the child at once, running nothing of the parent's.
-            #[allow(unsafe_code)]
-            unsafe {
-                libc::_exit(if written { i32::from(number) } else { 100 })
-            }
+            sys::exit_now(if written { i32::from(number) } else { 100 })
         }
-        pid => Pid::from_raw(pid).filter(|_| pid > 0).map(|pid| (pid, reader)),
+        Some(pid) => Pid::from_raw(pid).map(|pid| (pid, reader)),
     }
 }
 

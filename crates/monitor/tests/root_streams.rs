@@ -336,7 +336,10 @@ fn bundle(dir: &Path, terminal: bool, args: &[&str]) {
     }
     for name in ["busybox", "sh", "stty", "cat", "echo", "sleep"] {
         if name == "busybox" {
-            std::fs::copy("/usr/bin/busybox", root.join("bin/busybox")).unwrap();
+            // A static one: where the machine's own is not, the preflight unpacks one.
+            let unpacked = Path::new("/usr/local/lib/cofferdam/busybox");
+            let busybox = if unpacked.exists() { unpacked } else { Path::new("/usr/bin/busybox") };
+            std::fs::copy(busybox, root.join("bin/busybox")).unwrap();
         } else {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
         }

@@ -53,6 +53,21 @@ pub(crate) fn refusal(pod: &Pod) -> Option<String> {
     })
 }
 
+/// Of a pod whose handler holds only the pod to its limits: the first container whose own limit
+/// holds for nobody, because another container has none and so neither has the pod.
+pub(crate) fn limits_without_hold(setup: &PodSetup) -> Option<String> {
+    let pod = &setup.pod_resources;
+    setup.containers.iter().find_map(|(name, limits)| {
+        let memory = (limits.memory_limit > 0 && pod.memory_limit <= 0).then_some("memory");
+        let cpu = (limits.cpu_quota > 0 && pod.cpu_quota <= 0).then_some("cpu");
+        let what = memory.or(cpu)?;
+        Some(format!(
+            "the {what} limit of container {name:?} is not enforced: this handler holds the pod as a whole to its limits, \
+             and the pod has none while a container has none; give every container a {what} limit"
+        ))
+    })
+}
+
 /// The request for a pod's sandbox. `dns` comes from [`crate::dns::dns`].
 pub(crate) fn sandbox(
     setup: &PodSetup,

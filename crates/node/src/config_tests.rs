@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
+use cofferdam_model::cri::LinuxResources;
 use serde_json::{Value, json};
 
 fn setup(spec: Value) -> PodSetup {
@@ -229,6 +230,25 @@ fn what_cannot_be_honoured_is_refused() {
                 found.as_ref().is_some_and(|f| f.starts_with(part)),
                 "{spec}: {found:?}"
             ),
+        }
+    }
+}
+
+#[test]
+fn a_limit_that_only_the_pod_could_hold_and_does_not_is_told() {
+    let limited = |memory, cpu| LinuxResources { memory_limit: memory, cpu_quota: cpu, ..LinuxResources::default() };
+    let rows = [
+        ("every container has limits", limited(300, 200), [limited(100, 100), limited(200, 100)], None),
+        ("one has no memory limit", limited(0, 200), [limited(100, 100), limited(0, 100)], Some("the memory limit of container \"a\" is not enforced")),
+        ("one has no cpu limit", limited(300, 0), [limited(100, 0), limited(200, 100)], Some("the cpu limit of container \"b\" is not enforced")),
+        ("none has limits", limited(0, 0), [limited(0, 0), limited(0, 0)], None),
+    ];
+    for (name, pod, [a, b], wanted) in rows {
+        let containers = BTreeMap::from([("a".to_owned(), a), ("b".to_owned(), b)]);
+        let told = limits_without_hold(&PodSetup { pod_resources: pod, containers, ..setup(json!({"containers": []})) });
+        match wanted {
+            None => assert_eq!(told, None, "{name}"),
+            Some(text) => assert!(told.clone().unwrap_or_default().contains(text), "{name}: {told:?}"),
         }
     }
 }

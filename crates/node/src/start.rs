@@ -11,7 +11,7 @@ use crate::volumes::{PodVolumes, component, make_dirs};
 use crate::worker::Worker;
 use crate::{dns, image};
 use cofferdam_model::ContainerId;
-use cofferdam_model::cri::{ContainerConfig, Error, SandboxState};
+use cofferdam_model::cri::{ContainerConfig, Error, FEATURE_CONTAINER_LIMITS, SandboxState};
 use cofferdam_model::pod::LifecycleHandler;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -38,11 +38,17 @@ impl Worker {
     pub(crate) fn make_sandbox(&mut self) {
         if self.volumes.is_none() {
             // The first question: nothing else matters of a pod whose enclosure cannot be had.
-            if let Err(why) = self.shared.runtime.handler_ready(&self.setup.handler) {
-                return self.give_up(REASON_HANDLER, not_started(&why.to_string()));
-            }
+            let features = match self.shared.runtime.handler_ready(&self.setup.handler) {
+                Ok(features) => features,
+                Err(why) => return self.give_up(REASON_HANDLER, not_started(&why.to_string())),
+            };
             if let Err((reason, message)) = self.prepare() {
                 return self.give_up(reason, message);
+            }
+            if features.get(FEATURE_CONTAINER_LIMITS) == Some(&false)
+                && let Some(note) = config::limits_without_hold(&self.setup)
+            {
+                self.event(true, "Weaker", note);
             }
         }
         let dns = match dns::dns(&self.setup.pod.spec, dns::of_machine) {

@@ -69,6 +69,10 @@ pub struct PodDirs {
 }
 
 impl PodDirs {
+    /// The pod's id.
+    pub fn id(&self) -> &str {
+        self.id.as_str()
+    }
     /// Immutable metadata of the sandbox: the intent.
     pub fn record(&self) -> PathBuf {
         self.dir.join("pod.json")

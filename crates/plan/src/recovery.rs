@@ -8,8 +8,6 @@
 pub struct Found {
     /// The record can be read.
     pub record: Record,
-    /// Whether a live process holds the pod's lock.
-    pub locked: bool,
     /// Whether the result was written, and what it says.
     pub result: Option<ResultState>,
     /// Whether the record is of this boot.
@@ -45,8 +43,6 @@ pub enum ResultState {
 /// What to do with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Somebody works on it.
-    Leave,
     /// It runs.
     Keep,
     /// Undo all steps and remove the record.
@@ -57,11 +53,8 @@ pub enum Action {
     PutAside,
 }
 
-/// Decides for one pod.
+/// Decides for one pod whose lock nobody else holds.
 pub fn decide(found: Found) -> Action {
-    if found.locked {
-        return Action::Leave;
-    }
     match (found.record, found.result) {
         (Record::Unreadable, _) => Action::PutAside,
         _ if found.orphan => Action::Undo,
@@ -87,7 +80,6 @@ mod tests {
     fn each_case_has_one_answer() {
         let ok = Found {
             record: Record::Readable,
-            locked: false,
             result: Some(ResultState::Ready),
             same_boot: true,
             monitor_alive: true,
@@ -95,8 +87,6 @@ mod tests {
         };
         let rows = [
             (ok, Action::Keep),
-            (Found { locked: true, result: None, ..ok }, Action::Leave),
-            (Found { locked: true, record: Record::Unreadable, ..ok }, Action::Leave),
             (Found { record: Record::Absent, result: None, ..ok }, Action::Undo),
             (Found { result: None, ..ok }, Action::Undo),
             (Found { orphan: true, ..ok }, Action::Undo),

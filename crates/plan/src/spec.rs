@@ -121,6 +121,25 @@ impl SpecMount {
     }
 }
 
+/// A device file that is made in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecDevice {
+    /// Path in the container.
+    pub path: PathBuf,
+    /// `c` or `b`.
+    pub kind: char,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Permissions.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
 /// A namespace of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Namespace {
@@ -173,8 +192,12 @@ pub struct ContainerSpec {
     pub rootfs: PathBuf,
     /// The root file system cannot be written.
     pub readonly_rootfs: bool,
-    /// All devices, nothing masked.
+    /// Nothing masked, `/sys` writable.
     pub privileged: bool,
+    /// The process may use every device; else the standard ones.
+    pub all_devices: bool,
+    /// Devices made beside the standard ones.
+    pub devices: Vec<SpecDevice>,
     /// Host name; only where the runtime makes the UTS namespace (gVisor).
     pub hostname: Option<String>,
     /// Mounts beside the standard ones.
@@ -283,6 +306,9 @@ pub fn container_json(spec: &ContainerSpec) -> Value {
         linux.insert("cgroupsPath".into(), json!(path));
     }
     linux.insert("resources".into(), resources(spec));
+    if !spec.devices.is_empty() {
+        linux.insert("devices".into(), spec.devices.iter().map(device).collect());
+    }
     if !spec.sysctls.is_empty() {
         linux.insert("sysctl".into(), json!(spec.sysctls));
     }
@@ -318,10 +344,17 @@ fn namespaces(spec: &ContainerSpec) -> Value {
     Value::Array(list)
 }
 
+fn device(device: &SpecDevice) -> Value {
+    json!({
+        "path": device.path, "type": device.kind.to_string(), "major": device.major, "minor": device.minor,
+        "fileMode": device.mode, "uid": device.uid, "gid": device.gid,
+    })
+}
+
 /// Devices are ruled here for runtimes that keep the devices cgroup (runc); limits only where the
 /// runtime itself must know them.
 fn resources(spec: &ContainerSpec) -> Value {
-    let devices = if spec.privileged {
+    let devices = if spec.all_devices {
         json!([{"allow": true, "access": "rwm"}])
     } else {
         json!([{"allow": false, "access": "rwm"}])
@@ -392,6 +425,8 @@ mod tests {
             rootfs: "rootfs".into(),
             readonly_rootfs: false,
             privileged: false,
+            all_devices: false,
+            devices: vec![],
             hostname: None,
             mounts: vec![],
             shm: None,
@@ -424,7 +459,13 @@ mod tests {
         assert!(plain["linux"]["maskedPaths"].as_array().unwrap().contains(&json!("/proc/kcore")));
         let privileged = container_json(&ContainerSpec { privileged: true, ..spec() });
         assert!(privileged["linux"].get("maskedPaths").is_none());
-        assert_eq!(privileged["linux"]["resources"]["devices"][0]["allow"], true);
+        // Devices are asked for apart: a handler may give a privileged container none.
+        assert_eq!(privileged["linux"]["resources"]["devices"][0]["allow"], false);
+        let kvm = SpecDevice { path: "/dev/kvm".into(), kind: 'c', major: 10, minor: 232, mode: 0o660, uid: 0, gid: 104 };
+        let all = container_json(&ContainerSpec { all_devices: true, devices: vec![kvm], ..spec() });
+        assert_eq!(all["linux"]["resources"]["devices"][0]["allow"], true);
+        let wanted = json!({"path": "/dev/kvm", "type": "c", "major": 10, "minor": 232, "fileMode": 432, "uid": 0, "gid": 104});
+        assert_eq!(all["linux"]["devices"][0], wanted);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! A driver never decides whether a pod may run; it is given one binary and runs that one.
 
 pub mod oci;
+mod probe;
 pub mod runsc;
 mod state;
 
@@ -14,7 +15,7 @@ use cofferdam_monitor::protocol::{Exit, MountOp, Stdio};
 use cofferdam_plan::layout::{ContainerDirs, PodDirs};
 use cofferdam_plan::spec::{ContainerSpec, Process};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a driver could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -140,7 +141,10 @@ pub trait Driver: Send + Sync {
     fn exec(&self, pod: &Pod<'_>, exec: Exec<'_>) -> Result<()>;
     /// The exit code in what the monitor kept.
     fn exit_code(&self, exit: &Exit) -> i32;
-    /// Removes what the runtime kept of a container whose processes are gone. Repeatable.
+    /// Ends a further process that [`Driver::exec`] began, with all that it started where it can.
+    fn kill_exec(&self, pod: &Pod<'_>, key: &str, dir: &Path, container: &ContainerId) -> Result<()>;
+    /// Removes what the runtime kept of a container whose processes are gone; the enclosure's own has
+    /// the pod's id. Repeatable.
     fn forget(&self, dirs: &PodDirs, container: &str) -> Result<()>;
 }
 

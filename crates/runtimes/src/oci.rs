@@ -6,17 +6,17 @@
 //! none, but manages only controllers whose mounts it finds, and in a monitor's mount namespace it
 //! finds devices alone.
 
-use crate::state::{clip, last_error, release_by_reading, release_by_writing};
+use crate::probe;
+use crate::state::{clip, last_error, release_by_notifying, release_by_reading, release_by_writing};
 use crate::{Container, Driver, Error, Exec, Pod, Probe, Result};
 use cofferdam_model::ContainerId;
-use cofferdam_model::cri::{NamespaceMode, SandboxConfig};
+use cofferdam_model::cri::{FEATURE_CONTAINER_LIMITS, NamespaceMode, SandboxConfig};
 use cofferdam_monitor::client::Client;
 use cofferdam_monitor::protocol::{Exit, Keep, MountOp, Response, Spawn, Stdio};
 use cofferdam_plan::layout::PodDirs;
 use cofferdam_plan::spec::{self, ContainerSpec, Namespace};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Which runtime's command line and habits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,8 @@ pub struct Oci {
     pub flags: Vec<String>,
 }
 
-/// Key and name of the pause container.
+/// Key of the pause container at the monitor, and name of its program. The runtime knows it by the
+/// pod's id, as handlers may share a state directory.
 const PAUSE: &str = "pause";
 /// How long a container may take to notice that it is started, seconds.
 const START_TIMEOUT_S: i64 = 10;
@@ -56,10 +57,11 @@ impl Oci {
 
     /// Lets a created container's process go, as the runtime's own `start` would.
     fn release(&self, pod: &Pod<'_>, container: &str) -> Result<()> {
-        let fifo = self.root(&pod.dirs).join(container).join("exec.fifo");
+        let dir = self.root(&pod.dirs).join(container);
         match self.flavor {
-            Flavor::Crun => release_by_writing(&fifo),
-            Flavor::Runc | Flavor::Youki => release_by_reading(&fifo, START_TIMEOUT_S),
+            Flavor::Crun => release_by_writing(&dir.join("exec.fifo")),
+            Flavor::Runc => release_by_reading(&dir.join("exec.fifo"), START_TIMEOUT_S),
+            Flavor::Youki => release_by_notifying(&dir),
         }
     }
 
@@ -101,6 +103,7 @@ impl Oci {
         &self,
         pod: &Pod<'_>,
         key: &str,
+        id: &str,
         bundle: &Path,
         mounts: Vec<MountOp>,
         cgroup_files: Vec<PathBuf>,
@@ -116,7 +119,7 @@ impl Oci {
         if !console.is_empty() {
             rest.extend(["--console-socket", &console]);
         }
-        rest.push(key);
+        rest.push(id);
         let argv = self.argv(&pod.dirs, &log, &rest);
         let spawn = Spawn {
             key: key.to_owned(),
@@ -192,28 +195,14 @@ pub(crate) fn overlay(target: PathBuf, data: String) -> MountOp {
     MountOp::Mount { source: "overlay".into(), target, fstype: "overlay".into(), flags: 0, data }
 }
 
-/// Runs `binary --version` and returns its first line.
-pub(crate) fn version_of(binary: &Path) -> std::result::Result<String, String> {
-    let output = Command::new(binary)
-        .arg("--version")
-        .env_clear()
-        .output()
-        .map_err(|e| format!("{} cannot be run: {e}", binary.display()))?;
-    if !output.status.success() {
-        return Err(format!("{} --version ended with {}", binary.display(), output.status));
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().next().map(str::trim).unwrap_or_default();
-    if line.is_empty() { Err(format!("{} --version printed nothing", binary.display())) } else { Ok(clip(line)) }
-}
-
 impl Driver for Oci {
     fn probe(&self) -> std::result::Result<Probe, String> {
-        let version = version_of(&self.binary)?;
+        let version = probe::version_of(&self.binary)?;
         let features = BTreeMap::from([
             ("recursive_read_only_mounts".to_owned(), false),
             ("user_namespaces".to_owned(), false),
             ("host_namespaces".to_owned(), true),
+            (FEATURE_CONTAINER_LIMITS.to_owned(), true),
         ]);
         Ok(Probe { version, features })
     }
@@ -238,8 +227,8 @@ impl Driver for Oci {
         // In a mount namespace of its own, as every container's: runc takes the parent of the first
         // cgroup mount that it finds for the root of all, and only in a copy is that the right one.
         let own_namespace = vec![MountOp::Mkdir(bundle.clone())];
-        let pid = self.create_as(pod, PAUSE, &bundle, own_namespace, pod.cgroup_files.clone(), Stdio::Null)?;
-        self.release(pod, PAUSE)?;
+        let pid = self.create_as(pod, PAUSE, pod.id.as_str(), &bundle, own_namespace, pod.cgroup_files.clone(), Stdio::Null)?;
+        self.release(pod, pod.id.as_str())?;
         Ok(pid)
     }
 
@@ -248,7 +237,8 @@ impl Driver for Oci {
         write(&container.dirs.spec(), &spec::container_json(&container.spec))?;
         let mut mounts = std::mem::take(&mut container.before);
         mounts.push(root_mount(&container));
-        self.create_as(pod, container.id.as_str(), &container.dirs.dir, mounts, container.cgroup_files, container.stdio)
+        let id = container.id.as_str();
+        self.create_as(pod, id, id, &container.dirs.dir, mounts, container.cgroup_files, container.stdio)
     }
 
     fn start(&self, pod: &Pod<'_>, container: &ContainerId, _stdio: &Stdio) -> Result<()> {
@@ -288,6 +278,10 @@ impl Driver for Oci {
             timeout_ms: COMMAND_TIMEOUT_MS,
         };
         run(pod, &spawn, &format!("{} exec", self.name()), &log).map(|_| ())
+    }
+
+    fn kill_exec(&self, pod: &Pod<'_>, key: &str, _dir: &Path, _container: &ContainerId) -> Result<()> {
+        connect(pod)?.signal(key, 9).map_err(|e| monitor_error(pod, &e))
     }
 
     fn exit_code(&self, exit: &Exit) -> i32 {
@@ -331,6 +325,8 @@ pub(crate) fn pause_spec(pod: &Pod<'_>, bundle: &Path) -> Result<ContainerSpec> 
         rootfs: root,
         readonly_rootfs: true,
         privileged: false,
+        all_devices: false,
+        devices: vec![],
         hostname: None,
         mounts: vec![],
         shm: None,

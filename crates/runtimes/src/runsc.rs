@@ -5,10 +5,11 @@
 //! process would cost tens of milliseconds and a waiting one megabytes.
 
 use crate::oci::{self, overlay, pause_spec, root_mount, run, write};
+use crate::probe;
 use crate::state::clip;
 use crate::{Container, Driver, Error, Exec, Pod, Probe, Result};
 use cofferdam_model::ContainerId;
-use cofferdam_model::cri::{NamespaceMode, SandboxConfig};
+use cofferdam_model::cri::{FEATURE_CONTAINER_LIMITS, NamespaceMode, SandboxConfig};
 use cofferdam_monitor::protocol::{Exit, FilterOp, Keep, MountOp, Spawn, Stdio};
 use cofferdam_plan::layout::PodDirs;
 use cofferdam_plan::spec::{self, ContainerSpec, Namespace};
@@ -24,6 +25,8 @@ use std::time::Duration;
 pub struct Runsc {
     /// Absolute path of the binary. No other is ever run.
     pub binary: PathBuf,
+    /// State directory; the pod's own where `None`.
+    pub root: Option<PathBuf>,
     /// Global flags of the handler's configuration (`--platform=…`, `--directfs=…`).
     pub flags: Vec<String>,
 }
@@ -32,13 +35,48 @@ pub struct Runsc {
 const COMMAND_TIMEOUT_MS: u32 = 60_000;
 /// How long the sentry may take to answer a call that does not wait for a process.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// File with the id of a further process in its sandbox.
+const INTERNAL_PID: &str = "internal-pid";
 /// Key of the sandbox at the monitor.
 const SANDBOX_KEY: &str = "pause";
 
 impl Runsc {
+    fn root(&self, dirs: &PodDirs) -> PathBuf {
+        self.root.clone().unwrap_or_else(|| dirs.runtime_root())
+    }
+
+    /// The sentry's control socket.
+    fn control_socket(&self, pod: &Pod<'_>) -> PathBuf {
+        self.root(&pod.dirs).join(format!("runsc-{}.sock", pod.id))
+    }
+
+    fn wait_for(&self, pod: &Pod<'_>, method: &str, arg: &Value) -> Keep {
+        Keep::Await { socket: self.control_socket(pod).to_string_lossy().into_owned(), payload: request(method, arg) }
+    }
+
+    /// One call of the sentry that answers at once.
+    fn call(&self, pod: &Pod<'_>, method: &str, arg: &Value) -> Result<Value> {
+        let failed = |reason: String| Error::Runtime { command: format!("gVisor's {method}"), reason };
+        let mut stream = UnixStream::connect(self.control_socket(pod)).map_err(|e| failed(e.to_string()))?;
+        stream.set_read_timeout(Some(CALL_TIMEOUT)).map_err(|e| failed(e.to_string()))?;
+        stream.write_all(&request(method, arg)).map_err(|e| failed(e.to_string()))?;
+        let reply = serde_json::Deserializer::from_reader(stream.take(1 << 20)).into_iter::<Value>().next();
+        let reply = reply.ok_or_else(|| failed("it closed the connection".into()))?.map_err(|e| failed(e.to_string()))?;
+        if reply["success"] == json!(true) {
+            return Ok(reply["result"].clone());
+        }
+        Err(failed(clip(reply["err"].as_str().unwrap_or("it refused and said nothing"))))
+    }
+
+    fn signal_process(&self, pod: &Pod<'_>, container: &ContainerId, signal: i32, pid: i32, all: bool) -> Result<()> {
+        // DeliverToAllProcesses is 1, DeliverToProcess 0 (runsc/boot/controller.go, SignalDeliveryMode).
+        let arg = json!({"CID": container.as_str(), "Signo": signal, "PID": pid, "Mode": i32::from(all)});
+        self.call(pod, "Signal", &arg).map(|_| ())
+    }
+
     fn argv(&self, dirs: &PodDirs, log: &Path, rest: &[&str]) -> Vec<String> {
         let mut argv = vec![self.binary.to_string_lossy().into_owned()];
-        argv.extend([format!("--root={}", dirs.runtime_root().display()), format!("--log={}", log.display())]);
+        argv.extend([format!("--root={}", self.root(dirs).display()), format!("--log={}", log.display())]);
         argv.push("--log-format=json".into());
         // Cgroups are ours: the process that becomes the sentry is born in the pod's.
         argv.push("--ignore-cgroups".into());
@@ -127,40 +165,18 @@ fn no_private_membarrier() -> Vec<FilterOp> {
     ]
 }
 
-/// The sentry's control socket.
-fn control_socket(pod: &Pod<'_>) -> PathBuf {
-    pod.dirs.runtime_root().join(format!("runsc-{}.sock", pod.id))
-}
-
 fn request(method: &str, arg: &Value) -> Vec<u8> {
     json!({"method": format!("containerManager.{method}"), "arg": arg}).to_string().into_bytes()
 }
 
-fn wait_for(pod: &Pod<'_>, method: &str, arg: &Value) -> Keep {
-    Keep::Await { socket: control_socket(pod).to_string_lossy().into_owned(), payload: request(method, arg) }
-}
-
-/// One call of the sentry that answers at once.
-fn call(pod: &Pod<'_>, method: &str, arg: &Value) -> Result<Value> {
-    let failed = |reason: String| Error::Runtime { command: format!("gVisor's {method}"), reason };
-    let mut stream = UnixStream::connect(control_socket(pod)).map_err(|e| failed(e.to_string()))?;
-    stream.set_read_timeout(Some(CALL_TIMEOUT)).map_err(|e| failed(e.to_string()))?;
-    stream.write_all(&request(method, arg)).map_err(|e| failed(e.to_string()))?;
-    let reply = serde_json::Deserializer::from_reader(stream.take(1 << 20)).into_iter::<Value>().next();
-    let reply = reply.ok_or_else(|| failed("it closed the connection".into()))?.map_err(|e| failed(e.to_string()))?;
-    if reply["success"] == json!(true) {
-        return Ok(reply["result"].clone());
-    }
-    Err(failed(clip(reply["err"].as_str().unwrap_or("it refused and said nothing"))))
-}
-
 impl Driver for Runsc {
     fn probe(&self) -> std::result::Result<Probe, String> {
-        let version = oci::version_of(&self.binary)?;
+        let version = probe::version_of(&self.binary)?;
         let features = BTreeMap::from([
             ("recursive_read_only_mounts".to_owned(), false),
             ("user_namespaces".to_owned(), false),
             ("host_namespaces".to_owned(), false),
+            (FEATURE_CONTAINER_LIMITS.to_owned(), false),
         ]);
         Ok(Probe { version, features })
     }
@@ -208,21 +224,19 @@ impl Driver for Runsc {
             rest.extend(["--console-socket", console]);
         }
         rest.push(id);
-        let keep = wait_for(pod, "Wait", &json!(id));
+        let keep = self.wait_for(pod, "Wait", &json!(id));
         self.spawn(pod, id, &dir, &rest, vec![read_mount(&dir)?], stdio.clone(), keep).map(|_| ())
     }
 
     fn signal(&self, pod: &Pod<'_>, container: &ContainerId, signal: i32, all: bool) -> Result<()> {
-        // DeliverToAllProcesses is 1, DeliverToProcess 0 (runsc/boot/controller.go, SignalDeliveryMode).
-        let arg = json!({"CID": container.as_str(), "Signo": signal, "PID": 0, "Mode": i32::from(all)});
-        call(pod, "Signal", &arg).map(|_| ())
+        self.signal_process(pod, container, signal, 0, all)
     }
 
     fn exec(&self, pod: &Pod<'_>, exec: Exec<'_>) -> Result<()> {
         let process = exec.dir.join("process.json");
         write(&process, &spec::process_json(&exec.process))?;
         let (process_arg, pid_file) = (process.to_string_lossy(), exec.dir.join("pid"));
-        let internal = exec.dir.join("internal-pid");
+        let internal = exec.dir.join(INTERNAL_PID);
         let (pid_arg, internal_arg) = (pid_file.to_string_lossy(), internal.to_string_lossy());
         let console = console_of(&exec.stdio);
         let mut rest = vec!["exec", "--process", &process_arg, "--pid-file", &pid_arg, "--internal-pid-file", &internal_arg];
@@ -235,6 +249,18 @@ impl Driver for Runsc {
         }
         rest.push(exec.container.as_str());
         self.spawn(pod, &exec.key, &exec.dir, &rest, vec![], exec.stdio.clone(), keep).map(|_| ())
+    }
+
+    /// The process in the sandbox, not the `runsc exec` that waits for it.
+    fn kill_exec(&self, pod: &Pod<'_>, key: &str, dir: &Path, container: &ContainerId) -> Result<()> {
+        let path = dir.join(INTERNAL_PID);
+        let fail = |reason: String| Error::File { path: path.clone(), reason };
+        let text = std::fs::read_to_string(&path).map_err(|e| fail(e.to_string()))?;
+        let pid = text.trim().parse().ok().filter(|pid| *pid > 0).ok_or_else(|| fail("it holds no process id".into()))?;
+        self.signal_process(pod, container, 9, pid, false)?;
+        // Its helper ends with it; where it does not, nothing waits for it.
+        let _ = oci::connect(pod).map(|mut monitor| monitor.signal(key, 9));
+        Ok(())
     }
 
     fn exit_code(&self, exit: &Exit) -> i32 {
@@ -250,8 +276,26 @@ impl Driver for Runsc {
         }
     }
 
-    fn forget(&self, _dirs: &PodDirs, _container: &str) -> Result<()> {
-        Ok(()) // its state is in the pod's run-time directory and goes with it
+    /// In a pod's own directory the state goes with that; in one that handlers share, each file of a
+    /// container begins with its id (`runsc/container/state_file.go`).
+    fn forget(&self, dirs: &PodDirs, container: &str) -> Result<()> {
+        let Some(root) = &self.root else { return Ok(()) };
+        let fail = |path: &Path| {
+            let path = path.to_owned();
+            move |e: std::io::Error| Error::File { path, reason: e.to_string() }
+        };
+        let entries = match std::fs::read_dir(root) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(fail(root))?,
+        };
+        let (of_container, of_sandbox) = (format!("{container}_sandbox:"), format!("runsc-{}.sock", dirs.id()));
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(&of_container) || (container == dirs.id() && name == of_sandbox) {
+                std::fs::remove_file(entry.path()).map_err(fail(&entry.path()))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -286,7 +330,7 @@ mod tests {
 
     #[test]
     fn an_exit_is_read_from_the_sentrys_reply() {
-        let runsc = Runsc { binary: "/runsc".into(), flags: vec![] };
+        let runsc = Runsc { binary: "/runsc".into(), root: None, flags: vec![] };
         let exit = |reply: &str, code| Exit {
             key: "k".into(),
             code,

@@ -3,18 +3,28 @@
 use crate::{Error, MAX_REASON, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+
+/// Most that is read of a runtime's log, bytes.
+const MAX_LOG: u64 = 256 * 1024;
 
 /// The last error in a runtime's JSON log, or its plain tail.
 pub(crate) fn last_error(log: &Path) -> Option<String> {
-    let mut text = String::new();
-    let file = std::fs::File::open(log).ok()?;
-    file.take(256 * 1024).read_to_string(&mut text).ok()?;
+    let mut file = std::fs::File::open(log).ok()?;
+    // The end is where the last error is; a line cut in two is none that can be read.
+    let from = file.metadata().ok()?.len().saturating_sub(MAX_LOG);
+    file.seek(SeekFrom::Start(from)).ok()?;
+    let mut bytes = Vec::new();
+    file.take(MAX_LOG).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
     let of_line = |line: &str| {
         let value: serde_json::Value = serde_json::from_str(line).ok()?;
-        let message = value.get("msg")?.as_str()?.trim().to_owned();
-        let grave = value.get("level").and_then(|l| l.as_str()).is_none_or(|l| l == "error" || l == "fatal");
+        // runc, crun and runsc write `msg`, youki writes `message` and its level in capitals.
+        let message = value.get("msg").or_else(|| value.get("message"))?.as_str()?.trim().to_owned();
+        let level = value.get("level").and_then(|l| l.as_str()).map(str::to_ascii_lowercase);
+        let grave = level.is_none_or(|l| l == "error" || l == "fatal");
         (grave && !message.is_empty()).then_some(message)
     };
     text.lines().rev().find_map(of_line).map(|m| clip(&m))
@@ -59,4 +69,45 @@ pub(crate) fn release_by_reading(fifo: &Path, timeout_secs: i64) -> Result<()> {
         Err(e) => return Err(fail(format!("the container did not take its start within {timeout_secs} s: {e}"))),
     }
     std::fs::remove_file(fifo).map_err(|e| fail(e.to_string()))
+}
+
+/// Starts a container that youki created, as `youki start` does: the container waits for one
+/// connection to `notify.sock` to be written and closed (libcontainer, `notify_socket.rs`), and the
+/// state must say `running`, or later commands refuse it.
+pub(crate) fn release_by_notifying(dir: &Path) -> Result<()> {
+    let (socket, state) = (dir.join("notify.sock"), dir.join("state.json"));
+    let fail = |path: &Path, reason: String| Error::File { path: path.to_owned(), reason };
+    let mut stream = UnixStream::connect(&socket).map_err(|e| fail(&socket, format!("the container cannot be started: {e}")))?;
+    stream.write_all(b"start container").map_err(|e| fail(&socket, format!("the container did not take its start: {e}")))?;
+    drop(stream);
+    let text = std::fs::read(&state).map_err(|e| fail(&state, e.to_string()))?;
+    let mut value: serde_json::Value = serde_json::from_slice(&text).map_err(|e| fail(&state, e.to_string()))?;
+    value["status"] = "running".into();
+    std::fs::write(&state, value.to_string()).map_err(|e| fail(&state, e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_last_error_of_a_log_is_told_in_one_line() {
+        let long = "{\"level\":\"info\",\"msg\":\"x\"}\n".repeat(20_000);
+        let rows = [
+            ("{\"level\":\"error\",\"msg\":\"first\"}\n{\"level\":\"error\",\"msg\":\"the  last\\nof all\"}\n", Some("the last of all")),
+            ("{\"level\":\"error\",\"msg\":\"bad\"}\n{\"level\":\"warning\",\"msg\":\"note\"}\n", Some("bad")),
+            ("{\"timestamp\":\"t\",\"level\":\"ERROR\",\"message\":\"youki's\",\"target\":\"youki\"}\n", Some("youki's")),
+            ("{\"msg\":\"crun has no level\"}\n", Some("crun has no level")),
+            ("no json\n{\"level\":\"info\",\"msg\":\"x\"}\n", None),
+            (&(long + "{\"level\":\"error\",\"msg\":\"at the end of a long log\"}\n"), Some("at the end of a long log")),
+        ];
+        let dir = tempfile::tempdir().unwrap();
+        for (text, wanted) in rows {
+            let path = dir.path().join("log");
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(last_error(&path).as_deref(), wanted, "{}", clip(text));
+        }
+        assert_eq!(last_error(&dir.path().join("none")), None);
+    }
 }

@@ -2,13 +2,11 @@
 
 use anyhow::{Result, bail};
 use cofferdam_engine::Engine;
-use cofferdam_engine::prove::CANARY_LABEL;
 use cofferdam_model::cri::{ContainerStatus, SandboxStatus};
 
-/// All pods of users; canaries are not theirs.
+/// All pods of users.
 pub(crate) fn all(engine: &Engine) -> Result<Vec<SandboxStatus>> {
-    let pods = engine.list_sandboxes()?;
-    Ok(pods.into_iter().filter(|p| !p.config.labels.contains_key(CANARY_LABEL)).collect())
+    Ok(engine.list_sandboxes()?)
 }
 
 /// The pod of `NAME`, `NAMESPACE/NAME` or the beginning of its id.

@@ -317,8 +317,8 @@ impl Runtime for Fake {
     fn handlers(&self) -> Result<Vec<HandlerStatus>> {
         Ok(Vec::new())
     }
-    fn handler_ready(&self, _: &str) -> Result<()> {
-        Ok(())
+    fn handler_ready(&self, handler: &str) -> Result<BTreeMap<String, bool>> {
+        Ok(BTreeMap::from([(FEATURE_CONTAINER_LIMITS.to_owned(), handler != "user-space")]))
     }
     fn image_status(&self, image: &str) -> Result<Option<String>> {
         Ok(self.with(|s| (!s.missing_images.contains(image)).then(|| "sha256:00".into())))
