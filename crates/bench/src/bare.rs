@@ -69,6 +69,8 @@ fn plain(rootfs: &Path) -> ContainerSpec {
         rootfs: rootfs.to_owned(),
         readonly_rootfs: false,
         privileged: false,
+        all_devices: false,
+        devices: vec![],
         hostname: Some("bare".into()),
         mounts: vec![],
         shm: None,

@@ -1,11 +1,12 @@
 //! The command line.
 
+use crate::help;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// Runs every Kubernetes pod in the enclosure that its RuntimeClass names, and never in a weaker one.
 #[derive(Debug, Parser)]
-#[command(name = "cofferdam", version, about, arg_required_else_help = true)]
+#[command(name = "cofferdam", version, about, arg_required_else_help = true, after_help = help::ALL)]
 pub(crate) struct Cli {
     /// Options of every command.
     #[command(flatten)]
@@ -15,11 +16,14 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// Default of `--config`.
+pub(crate) const CONFIG: &str = "/etc/cofferdam/config.toml";
+
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// Configuration file; its drop-ins are in conf.d beside it
-    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/cofferdam/config.toml")]
+    #[arg(long, global = true, value_name = "FILE", default_value = CONFIG)]
     pub(crate) config: PathBuf,
     /// What outlives a reboot [default: /var/lib/cofferdam]
     #[arg(long, global = true, value_name = "DIR")]
@@ -39,20 +43,54 @@ pub(crate) enum Output {
     Json,
 }
 
+/// A shell that can complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the pods of manifests
-    #[command(after_help = "Examples:\n  cofferdam run -f pods.yaml\n  cofferdam run -f manifests/ -f extra.yaml --detach\n  kubectl create deployment web --image=web --dry-run=client -o yaml | cofferdam run -f -")]
+    #[command(after_help = help::RUN)]
     Run(RunArgs),
     /// List the pods of this machine
+    #[command(after_help = help::PS)]
     Ps {
+        /// Those too that are over, with their exit codes, until `stop` removes them
+        #[arg(short, long)]
+        all: bool,
+        /// Format
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Show one pod: how long each stage of its start took, what happened, and why
+    #[command(after_help = "Examples:\n  cofferdam describe web\n  cofferdam describe default/web -o json")]
+    Describe {
+        /// Pods: NAME, NAMESPACE/NAME or the beginning of the id; those too that are over
+        #[arg(required = true)]
+        pods: Vec<String>,
+        /// Format
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// List what happened to pods
+    #[command(after_help = "Examples:\n  cofferdam events\n  cofferdam events web --warnings")]
+    Events {
+        /// Pod: NAME, NAMESPACE/NAME or the beginning of its id; all where absent
+        pod: Option<String>,
+        /// Only warnings
+        #[arg(long)]
+        warnings: bool,
         /// Format
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
     /// Print what a container wrote
-    #[command(after_help = "Examples:\n  cofferdam logs web\n  cofferdam logs -f default/web -c app")]
+    #[command(after_help = help::LOGS)]
     Logs {
         /// Pod: NAME, NAMESPACE/NAME or the beginning of its id
         pod: String,
@@ -70,7 +108,7 @@ pub(crate) enum Command {
         timestamps: bool,
     },
     /// Run a command in a container
-    #[command(after_help = "Examples:\n  cofferdam exec web -- ls /\n  cofferdam exec -it web -- sh")]
+    #[command(after_help = help::EXEC)]
     Exec {
         /// Pod: NAME, NAMESPACE/NAME or the beginning of its id
         pod: String,
@@ -88,6 +126,7 @@ pub(crate) enum Command {
         command: Vec<String>,
     },
     /// Stop pods and remove all that is theirs
+    #[command(after_help = help::STOP)]
     Stop {
         /// Pods: NAME, NAMESPACE/NAME or the beginning of the id
         #[arg(required_unless_present = "all")]
@@ -100,24 +139,28 @@ pub(crate) enum Command {
         grace: Option<u64>,
     },
     /// Load, list and remove images
+    #[command(after_help = help::IMAGE)]
     Image {
         /// What to do
         #[command(subcommand)]
         command: ImageCommand,
     },
     /// Print the merged configuration, and where each value came from
+    #[command(after_help = help::CONFIG)]
     Config {
         /// Format
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
     /// List the handlers, each proved or with the reason why not
+    #[command(after_help = help::HANDLERS)]
     Handlers {
         /// Format
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
     /// Show every handler of this machine side by side, then what is refused
+    #[command(after_help = help::DEMO)]
     Demo {
         /// Manifest of the pods that run
         #[arg(long, value_name = "FILE")]
@@ -125,6 +168,19 @@ pub(crate) enum Command {
         /// Manifest of the pods that are refused
         #[arg(long, value_name = "FILE")]
         refused: Option<PathBuf>,
+    },
+    /// Print a script that completes commands and options in a shell
+    #[command(after_help = help::COMPLETION)]
+    Completion {
+        /// Shell
+        shell: Shell,
+    },
+    /// Write manual pages into a folder
+    #[command(after_help = help::MAN)]
+    Man {
+        /// Folder, made where it is not there
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
     },
     /// Keep pods that `run --detach` started
     #[command(hide = true)]
@@ -152,7 +208,7 @@ pub(crate) struct RunArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
     /// Load images from a docker archive or an OCI layout
-    #[command(after_help = "Examples:\n  docker save web | cofferdam image load\n  cofferdam image load -i web.tar\n  cofferdam image load -i oci-layout-dir/")]
+    #[command(after_help = help::IMAGE_LOAD)]
     Load {
         /// Archive or layout folder; standard input where absent
         #[arg(short, long, value_name = "FILE")]
@@ -162,12 +218,14 @@ pub(crate) enum ImageCommand {
         name: Option<String>,
     },
     /// List images
+    #[command(after_help = help::IMAGE_LS)]
     Ls {
         /// Format
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
     /// Remove images
+    #[command(after_help = help::IMAGE_RM)]
     Rm {
         /// Names or ids
         #[arg(required = true)]

@@ -1,12 +1,16 @@
 //! The `cofferdam` command: arguments, wiring, and what a person sees.
 
+mod account;
 mod args;
 mod commands;
+mod ended;
+mod help;
 mod leftovers;
 mod live;
 mod owner;
 mod settings;
 mod show;
+mod sweep;
 mod world;
 
 use args::{Cli, Command, ImageCommand};
@@ -22,7 +26,10 @@ fn main() -> ExitCode {
     // Files that containers read (`/etc/hosts`, the pause root) must not depend on the caller's mask;
     // what is private is made so by its own mode.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(asked_or_wrong) => return usage(&asked_or_wrong),
+    };
     match dispatch(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -32,12 +39,22 @@ fn main() -> ExitCode {
     }
 }
 
+/// Help and version where they were asked for; else an error of ours, whose code no container's is
+/// taken for.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody may read it.
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { EXIT_ERROR } else { 0 })
+}
+
 fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     let global = &cli.global;
     match cli.command {
         Command::Run(run) => commands::run::run(global, &run),
-        Command::Supervise => commands::run::supervise(global),
-        Command::Ps { output } => commands::ps::ps(global, output),
+        Command::Supervise => commands::detach::supervise(global),
+        Command::Ps { all, output } => commands::ps::ps(global, all, output),
+        Command::Describe { pods, output } => commands::describe::describe(global, &pods, output),
+        Command::Events { pod, warnings, output } => commands::events::events(global, pod.as_deref(), warnings, output),
         Command::Logs { pod, container, follow, tail, timestamps } => {
             commands::logs::logs(global, &pod, &commands::logs::Wanted { container, follow, tail, timestamps })
         }
@@ -52,6 +69,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         },
         Command::Config { output } => commands::config::config(global, output),
         Command::Handlers { output } => commands::handlers::handlers(global, output),
+        Command::Completion { shell } => commands::shell::completion(shell),
+        Command::Man { dir } => commands::shell::man(&dir),
         Command::Demo { pods, refused } => commands::demo::demo(global, pods.as_deref(), refused.as_deref()),
     }
 }

@@ -8,6 +8,7 @@ use cofferdam_decide::{resources, runtime_class};
 use cofferdam_manifest::{MAX_TEXT, ObjectKind, decode, pods_of};
 use cofferdam_model::objects::{ConfigMap, LimitRange, Namespace, ResourceQuota, RuntimeClass, Secret};
 use cofferdam_model::pod::Pod;
+use cofferdam_model::{Quantity, quantity::Format};
 use cofferdam_node::{Objects, PodSetup};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -122,12 +123,25 @@ impl Manifests {
                     let name = &admitted.pod.metadata.name;
                     warnings.extend(admitted.warnings.iter().map(|w| format!("Pod \"{name}\": {w}")));
                     warnings.extend(placement(&admitted.pod));
-                    setups.push(setup(admitted.pod, &admitted.selection, memory));
+                    let as_class = admitted.pod.spec.runtime_class_name.as_deref().and_then(|c| self.class_text(c));
+                    setups.push(PodSetup { admitted_as: as_class, ..setup(admitted.pod, &admitted.selection, memory) });
                 }
                 Err(denied) => refused.push(Refused { pod: Box::new(pod.clone()), reason: denied.to_string() }),
             }
         }
         (setups, refused, warnings)
+    }
+
+    /// Handler and overhead of a class as text that can be compared with what it says later:
+    /// `runsc, cpu=100m, memory=64Mi`. `None` where there is no such class.
+    pub(crate) fn class_text(&self, name: &str) -> Option<String> {
+        let class = self.classes.iter().find(|c| c.metadata.name == name)?;
+        let fixed = class.overhead.as_ref().and_then(|o| o.pod_fixed.as_ref());
+        // Written in one way: `1024Mi` and `1Gi` are no difference.
+        let form = |resource: &str| if resource == "cpu" { Format::DecimalSi } else { Format::BinarySi };
+        let written = |(resource, amount): (&String, &Quantity)| format!(", {resource}={}", Quantity::from_nano(amount.nano(), form(resource)));
+        let amounts = fixed.into_iter().flatten().map(written);
+        Some(amounts.fold(class.handler.clone(), |text, amount| text + &amount))
     }
 
     /// The objects that pods may name.
@@ -160,6 +174,7 @@ fn setup(pod: Pod, selection: &Selection, memory: i64) -> PodSetup {
     PodSetup {
         handler,
         class,
+        admitted_as: None,
         pod_resources: resources::pod_cgroup(&pod),
         overhead: resources::sandbox_overhead(&pod),
         containers,

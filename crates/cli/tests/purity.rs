@@ -23,7 +23,7 @@ enum Floor {
 
 /// Every room, its floor, and the rooms that it may know, tests included. Arrows go down, or along
 /// one floor to a room that stands earlier here.
-const ROOMS: [(&str, Floor, &[&str]); 14] = [
+const ROOMS: [(&str, Floor, &[&str]); 16] = [
     ("model", Floor::Pure, &[]),
     ("decide", Floor::Pure, &["model"]),
     ("manifest", Floor::Pure, &["model"]),
@@ -34,12 +34,14 @@ const ROOMS: [(&str, Floor, &[&str]); 14] = [
     ("network", Floor::Edge, &["host"]),
     ("monitor", Floor::Edge, &[]),
     ("runtimes", Floor::Edge, &["model", "handlers", "plan", "host", "monitor"]),
+    ("cluster", Floor::Edge, &[]),
     ("engine", Floor::Service, &["model", "handlers", "plan", "host", "images", "network", "monitor", "runtimes"]),
     ("node", Floor::Service, &["model"]),
+    ("doctor", Floor::Service, &["model", "handlers", "host", "network"]),
     (
         "cli",
         Floor::Door,
-        &["model", "decide", "manifest", "handlers", "plan", "host", "images", "network", "monitor", "engine", "node"],
+        &["model", "decide", "manifest", "handlers", "plan", "host", "images", "network", "monitor", "cluster", "engine", "node", "doctor"],
     ),
     ("bench", Floor::Door, &["model", "handlers", "plan", "host", "images", "network", "engine"]),
 ];
@@ -175,8 +177,9 @@ fn pure_rooms_are_built_with_nothing_that_touches_the_world() {
 }
 
 #[test]
-fn only_the_bench_brings_an_async_runtime() {
-    for (room, ..) in ROOMS.iter().filter(|r| r.0 != "bench") {
+fn what_runs_pods_brings_no_async_runtime() {
+    // The client of a cluster's API, and the door that opens to it, are told apart from what runs pods.
+    for (room, ..) in ROOMS.iter().filter(|r| !["bench", "cluster", "cli"].contains(&r.0)) {
         assert!(!tree(room).contains("tokio"), "{room} is built with tokio");
     }
 }

@@ -1,105 +1,149 @@
-//! What the definition of a handler changes for its pods, and what a handler cannot do.
+//! Keys of containerd's, CRI-O's and gVisor's files: each reaches what runs the pods.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
-use common::{ALL, World, app, container, message, pod};
+use common::traces::cgroups;
+use common::{WAITS, World, app, pod};
 use serde_json::{Value, json};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
 
-/// A class of a handler of the same name.
+/// A binary that writes its arguments down, one call a line, and is then the real one.
+fn logged(world: &World, real: &str) -> PathBuf {
+    let script = format!("#!/bin/sh\necho \"$@\" >> {}\nexec {real} \"$@\"\n", world.dir.join(format!("{real}.calls")).display());
+    world.script(&format!("{real}-logged"), &script)
+}
+
+/// The calls of a logged binary that made something.
+#[track_caller]
+fn calls(world: &World, real: &str) -> Vec<String> {
+    let text = fs::read_to_string(world.dir.join(format!("{real}.calls"))).unwrap_or_else(|e| panic!("{real} was never run: {e}"));
+    let made = |line: &&str| ["create", "run", "boot"].iter().any(|verb| line.split(' ').any(|word| word == *verb));
+    let calls: Vec<String> = text.lines().filter(made).map(str::to_owned).collect();
+    assert!(!calls.is_empty(), "{real} made nothing: {text}");
+    calls
+}
+
+/// Has the world read another's file, and nothing else.
+fn import(world: &World, name: &str, text: &str) {
+    let path = world.dir.join(name);
+    fs::write(&path, text).unwrap();
+    let World { bridge, net, .. } = world;
+    let own = format!("import = [{path:?}]\n[network]\nbridge = \"{bridge}\"\nsubnet = \"{net}.0/24\"\n");
+    fs::write(world.dir.join("etc/config.toml"), own).unwrap();
+}
+
 fn class(name: &str) -> Value {
     json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": name})
 }
 
-const TELL: &str = "/dev/termination-log";
-
-#[test]
-fn a_privileged_container_gets_the_machines_devices_unless_its_handler_says_no() {
-    let world = World::new();
-    world.drop_in("x.toml", "[handlers.bare]\nbinary = \"crun\"\nprivileged_without_host_devices = true\n");
-    let disks = common::names(std::path::Path::new("/sys/block"));
-    let disk = disks.iter().find(|d| std::path::Path::new("/dev").join(d).exists()).expect("a machine without any disk in /dev");
-    let script = format!("[ -b /dev/{disk} ] && echo there > {TELL} || echo absent > {TELL}");
-    let privileged = |pod: &mut Value| common::merge(&mut pod["spec"]["containers"][0]["securityContext"], &json!({"privileged": true}));
-    world.asserts(&["runc", "crun"], &script, "there", privileged);
-    let mut bare = pod("bare", "bare", &[app(&script)]);
-    privileged(&mut bare);
-    let (code, report) = world.report(&[class("bare"), bare]);
-    assert_eq!((code, message(&report, "bare", "app").trim()), (0, "absent"));
-    world.asserts(&["runc", "crun"], &script, "absent", |_| {});
-}
-
-#[test]
-fn pods_of_handlers_with_one_state_directory_do_not_meet() {
-    let world = World::new();
-    let shared = world.dir.join("rt");
-    for (name, binary) in [("a", "crun"), ("b", "runc"), ("c", "runsc")] {
-        // One directory for each kind of runtime, as people have it: two pods in each.
-        world.drop_in(&format!("{name}.toml"), &format!("[handlers.{name}]\nbinary = {binary:?}\nroot = {:?}\n", shared.join(binary)));
-    }
-    let script = format!("sleep 1; echo well > {TELL}");
-    let mut pods = Vec::from(["a", "b", "c"].map(class));
-    for handler in ["a", "b", "c"] {
-        for number in 0..2 {
-            let mut pod = pod(&format!("{handler}{number}"), handler, &[app(&script), container("other", "sleep 1")]);
-            // A process id namespace of the pod's needs a pause process, which is a container too.
-            pod["spec"]["shareProcessNamespace"] = json!(handler != "c");
-            pods.push(pod);
-        }
-    }
-    let (code, report) = world.report(&pods);
+/// Runs one pod of a class and fails unless it ends well.
+#[track_caller]
+fn runs(world: &World, name: &str, change: impl Fn(&mut Value)) -> Value {
+    let mut pod = pod("p", name, &[app("ls /dev | wc -l > /dev/termination-log")]);
+    change(&mut pod);
+    let (code, report) = world.report(&[class(name), pod]);
     assert_eq!(code, 0, "{}", common::brief(&report));
-    for handler in ["a", "b", "c"] {
-        for number in 0..2 {
-            assert_eq!(message(&report, &format!("{handler}{number}"), "app").trim(), "well");
+    report
+}
+
+#[test]
+fn containerds_binary_and_root_are_what_runs() {
+    let world = World::new();
+    let (binary, root) = (logged(&world, "runc"), world.dir.join("theirs"));
+    let text = format!(
+        "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndefault_runtime_name = \"mine\"\n\
+         [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.mine]\nruntime_type = \"io.containerd.runc.v2\"\n\
+         [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.mine.options]\n\
+         BinaryName = {binary:?}\nRoot = {root:?}\nSystemdCgroup = true\n"
+    );
+    import(&world, "containerd.toml", &text);
+    // The default handler, as the pod names no class.
+    let report = runs(&world, "mine", |pod| drop(pod["spec"].as_object_mut().unwrap().remove("runtimeClassName")));
+    assert_eq!(report["pods"][0]["handler"], "mine");
+    for call in calls(&world, "runc") {
+        assert!(call.contains(&format!("--root {}", root.display())) || call.contains(&format!("--root={}", root.display())), "{call}");
+        assert!(!call.contains("--systemd-cgroup"), "cgroups are ours: {call}");
+    }
+}
+
+#[test]
+fn systemds_cgroup_driver_is_honoured_in_our_own_way() {
+    let world = World::new();
+    let text = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.mine]\nruntime_type = \"io.containerd.runc.v2\"\n\
+                [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.mine.options]\nSystemdCgroup = true\n";
+    import(&world, "containerd.toml", text);
+    world.detach(&[class("mine"), pod("p", "mine", &[app(WAITS)])]);
+    assert!(cgroups(&world.id_of("p")).count() > 0);
+    assert!(world.call(&["config"]).good().err.contains("SystemdCgroup is honoured in our own way"));
+}
+
+#[test]
+fn gvisors_own_file_names_binary_root_and_flags() {
+    let world = World::new();
+    let (binary, root) = (logged(&world, "runsc"), world.dir.join("g"));
+    let own = world.dir.join("runsc.toml");
+    fs::write(&own, format!("binary_name = {binary:?}\nroot = {root:?}\n[runsc_config]\ndirectfs = \"false\"\n")).unwrap();
+    let text = format!(
+        "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.gvisor]\nruntime_type = \"io.containerd.runsc.v1\"\n\
+         [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.gvisor.options]\n\
+         TypeUrl = \"io.containerd.runsc.v1.options\"\nConfigPath = {own:?}\n"
+    );
+    import(&world, "containerd.toml", &text);
+    runs(&world, "gvisor", |_| {});
+    for call in calls(&world, "runsc") {
+        assert!(call.contains("--directfs=false"), "{call}");
+        assert!(call.contains(root.to_str().unwrap()), "{call}");
+    }
+}
+
+#[test]
+fn crios_path_and_root_are_what_runs() {
+    for (real, handler) in [("runc", "standard"), ("crun", "fast"), ("runsc", "gvisor")] {
+        let world = World::new();
+        let (binary, root) = (logged(&world, real), world.dir.join("t"));
+        let text = format!(
+            "[crio.runtime]\ndefault_runtime = {handler:?}\n[crio.runtime.runtimes.{handler}]\n\
+             runtime_path = {binary:?}\nruntime_type = \"oci\"\nruntime_root = {root:?}\n"
+        );
+        import(&world, "crio.conf", &text);
+        runs(&world, handler, |_| {});
+        for call in calls(&world, real) {
+            assert!(call.contains(root.to_str().unwrap()), "{real}: {call}");
         }
     }
-    for binary in ["crun", "runc", "runsc"] {
-        assert_eq!(common::names(&shared.join(binary)), Vec::<String>::new(), "left in the state directory of {binary}");
-    }
 }
 
 #[test]
-fn a_label_of_ours_on_a_users_pod_does_not_hide_it() {
+fn a_handler_without_host_devices_gives_a_privileged_container_none() {
     let world = World::new();
-    let mut hidden = pod("p", "crun", &[app(common::WAITS)]);
-    hidden["metadata"]["labels"] = json!({"cofferdam.dev/canary": "1-1"});
-    world.detach(&[hidden]);
-    assert_eq!(world.statuses().keys().collect::<Vec<_>>(), ["p"]);
-}
-
-#[test]
-fn a_read_only_root_covers_the_files_of_etc_too() {
-    let world = World::new();
-    let script = format!("for f in hosts hostname resolv.conf; do (echo x >> /etc/$f) 2> /dev/null && echo $f written > {TELL}; done; [ -s {TELL} ] || echo none > {TELL}");
-    world.asserts(&ALL, &script, "none", |pod| {
-        common::merge(&mut pod["spec"]["containers"][0]["securityContext"], &json!({"readOnlyRootFilesystem": true}));
-    });
-}
-
-#[test]
-fn a_pod_in_the_machines_network_has_the_machines_name() {
-    let world = World::new();
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_owned();
-    for at in ["cat /etc/hostname", "hostname"] {
-        world.asserts(&common::SHARED, &format!("{at} > {TELL}"), &name, |pod| pod["spec"]["hostNetwork"] = json!(true));
-    }
-}
-
-#[test]
-fn a_limit_that_a_handler_does_not_enforce_is_told() {
-    let world = World::new();
-    let limited = |handler: &str| {
-        let mut pod = pod(handler, handler, &[app("true"), container("other", "true")]);
-        pod["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "64Mi"}});
-        pod
+    let with = |without: bool| {
+        format!(
+            "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.mine]\nruntime_type = \"io.containerd.runc.v2\"\n\
+             privileged_without_host_devices = {without}\n"
+        )
     };
-    let told = |handler: &str| {
-        let (code, report) = world.report(&[limited(handler)]);
-        assert_eq!(code, 0, "{handler}");
-        common::pod_in(&report, handler)["events"].to_string()
+    let devices = |without: bool| -> usize {
+        import(&world, "containerd.toml", &with(without));
+        let report = runs(&world, "mine", |pod| pod["spec"]["containers"][0]["securityContext"] = json!({"privileged": true}));
+        common::message(&report, "p", "app").trim().parse().unwrap()
     };
-    let gvisor = told("runsc");
-    assert!(gvisor.contains("the memory limit of container \\\"app\\\" is not enforced"), "{gvisor}");
-    assert!(!told("crun").contains("is not enforced"));
+    let (all, few) = (devices(false), devices(true));
+    assert!(few < all, "{few} devices without the machine's, {all} with them");
+    let machine = Command::new("ls").arg("/dev").output().unwrap();
+    assert!(all > 20 || all >= String::from_utf8_lossy(&machine.stdout).lines().count() / 2, "{all}");
+}
+
+#[test]
+fn what_means_a_virtual_machine_is_listed_with_the_reason_and_never_run() {
+    let world = World::new();
+    let text = format!("[crio.runtime.runtimes.kata]\nruntime_path = {:?}\nruntime_type = \"oci\"\nruntime_root = \"/run/kata\"\n", world.script("kata-runtime", "#!/bin/sh\ntouch ran\n"));
+    import(&world, "crio.conf", &text);
+    let handlers = world.call(&["handlers", "-o", "json"]).good().json();
+    let kata = handlers.as_array().unwrap().iter().find(|h| h["name"] == "kata").unwrap().clone();
+    assert!(kata["unproved"].as_str().unwrap().contains("needs the VM driver, which is not built yet"), "{kata}");
+    let (code, report) = world.report(&[class("kata"), pod("p", "kata", &[app("exit 0")])]);
+    assert_eq!((code, &report["pods"][0]["reason"]), (125, &json!("HandlerUnavailable")));
 }

@@ -223,7 +223,7 @@ fn pods_are_found_by_namespace_and_by_id() {
     let id = world.ps()[0]["id"].as_str().unwrap().to_owned();
     world.call(&["exec", "elsewhere/p", "--", "true"]).good();
     world.call(&["exec", &id, "--", "true"]).good();
-    world.call(&["exec", "p", "--", "true"]).fails(120, "pod \"p\" is not here; there are: elsewhere/p");
+    world.call(&["exec", "p", "--", "true"]).fails(120, "pod \"p\" is not here; did you mean elsewhere/p?");
 }
 
 /// A pod that tells how it was ended.

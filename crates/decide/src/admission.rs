@@ -1,8 +1,9 @@
 //! The RuntimeClass admission plugin (`plugin/pkg/admission/runtimeclass`), and what precedes it
 //! here: default classes and the selection annotations from before RuntimeClass.
 
-use crate::field::go_quote;
-use crate::selection::{Choice, choose};
+use crate::denied::Reason;
+use crate::field::{Path, Warning, go_quote};
+use crate::selection::{CLASS_NAME, Choice, annotation_path, choose};
 use crate::{Denied, tolerations};
 use cofferdam_model::HandlerName;
 use cofferdam_model::objects::{Namespace, RuntimeClass};
@@ -69,7 +70,7 @@ pub struct Admitted {
     /// Its handler.
     pub selection: Selection,
     /// What to tell the user: deprecated forms, with today's.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 /// Admits a pod with regard to its RuntimeClass: finds the class, sets overhead, merges node
@@ -81,32 +82,28 @@ pub fn admit(mut pod: Pod, context: &Context<'_>) -> Result<Admitted, Denied> {
             if let Selection::Class { name, .. } = &selection {
                 pod.spec.runtime_class_name = Some(name.clone());
             }
-            apply(&mut pod, class).map_err(|reason| Denied::pod(&pod, reason))?;
-            Ok(Admitted {
-                pod,
-                selection,
-                warnings,
-            })
+            apply(&mut pod, class).map_err(|reason| Denied::pod(&pod, vec![reason]))?;
+            Ok(Admitted { pod, selection, warnings })
         }
-        Err(reason) => Err(Denied::pod(&pod, reason)),
+        Err(reason) => Err(Denied::pod(&pod, vec![reason])),
     }
 }
 
-type Selected<'a> = (Option<&'a RuntimeClass>, Selection, Vec<String>);
+type Selected<'a> = (Option<&'a RuntimeClass>, Selection, Vec<Warning>);
 
-fn select<'a>(pod: &Pod, context: &Context<'a>) -> Result<Selected<'a>, String> {
+fn select<'a>(pod: &Pod, context: &Context<'a>) -> Result<Selected<'a>, Reason> {
     let (choice, warnings) = choose(pod, context)?;
     match choice {
         Choice::Default => Ok((None, Selection::Default, warnings)),
         Choice::Untrusted { annotation } => {
+            let refuse = |why: String| Reason::new(annotation_path(annotation), format!("pod rejected: annotation {annotation} {why}"));
             let handler = context.untrusted_handler.ok_or_else(|| {
-                format!("pod rejected: annotation {annotation} asks for the handler of untrusted pods, and none is configured; name a RuntimeClass in spec.runtimeClassName instead")
-            })?;
-            let handler = HandlerName::new(handler).map_err(|e| {
-                format!(
-                    "pod rejected: annotation {annotation} means no handler that can be run: {e}"
+                refuse(
+                    "asks for the handler of untrusted pods, and none is configured; name a RuntimeClass in spec.runtimeClassName instead"
+                        .into(),
                 )
             })?;
+            let handler = HandlerName::new(handler).map_err(|e| refuse(format!("means no handler that can be run: {e}")))?;
             Ok((
                 None,
                 Selection::Annotation {
@@ -117,13 +114,10 @@ fn select<'a>(pod: &Pod, context: &Context<'a>) -> Result<Selected<'a>, String> 
             ))
         }
         Choice::Class { name, origin } => {
-            let quoted = go_quote(name);
+            let refuse = |why: String| Reason::new(CLASS_NAME, format!("pod rejected: RuntimeClass {} {why}", go_quote(name)));
             let class = context.classes.iter().find(|c| c.metadata.name == name);
-            let class = class
-                .ok_or_else(|| format!("pod rejected: RuntimeClass {quoted} not found{origin}"))?;
-            let handler = HandlerName::new(&class.handler).map_err(|e| {
-                format!("pod rejected: RuntimeClass {quoted} names no handler that can be run: {e}")
-            })?;
+            let class = class.ok_or_else(|| refuse(format!("not found{origin}")))?;
+            let handler = HandlerName::new(&class.handler).map_err(|e| refuse(format!("names no handler that can be run: {e}")))?;
             Ok((
                 Some(class),
                 Selection::Class {
@@ -136,15 +130,16 @@ fn select<'a>(pod: &Pod, context: &Context<'a>) -> Result<Selected<'a>, String> 
     }
 }
 
-fn apply(pod: &mut Pod, class: Option<&RuntimeClass>) -> Result<(), String> {
+fn apply(pod: &mut Pod, class: Option<&RuntimeClass>) -> Result<(), Reason> {
     set_overhead(pod, class)?;
     if let Some(scheduling) = class.and_then(|c| c.scheduling.as_ref()) {
         let selector = &mut pod.spec.node_selector;
         for (key, value) in &scheduling.node_selector {
             let own = selector.entry(key.clone()).or_insert_with(|| value.clone());
             if own != value {
-                return Err(format!(
-                    "conflict: runtimeClass.scheduling.nodeSelector[{key}] = {value}; pod.spec.nodeSelector[{key}] = {own}"
+                return Err(Reason::new(
+                    Path::new("spec").child("nodeSelector").key(key),
+                    format!("conflict: runtimeClass.scheduling.nodeSelector[{key}] = {value}; pod.spec.nodeSelector[{key}] = {own}"),
                 ));
             }
         }
@@ -153,20 +148,20 @@ fn apply(pod: &mut Pod, class: Option<&RuntimeClass>) -> Result<(), String> {
     Ok(())
 }
 
-fn set_overhead(pod: &mut Pod, class: Option<&RuntimeClass>) -> Result<(), String> {
+fn set_overhead(pod: &mut Pod, class: Option<&RuntimeClass>) -> Result<(), Reason> {
+    let refuse = |why: &str| Err(Reason::new("spec.overhead", format!("pod rejected: {why}")));
     let Some(overhead) = class.and_then(|c| c.overhead.as_ref()) else {
         // Even an empty one counts as set.
         return match pod.spec.overhead {
             None => Ok(()),
-            Some(_) => Err("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead".to_string()),
+            Some(_) => refuse("Pod Overhead set without corresponding RuntimeClass defined Overhead"),
         };
     };
     let fixed = overhead.pod_fixed.clone();
     match &pod.spec.overhead {
-        Some(own) if !own.is_empty() && *own != fixed.clone().unwrap_or_default() => Err(
-            "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead"
-                .to_string(),
-        ),
+        Some(own) if !own.is_empty() && *own != fixed.clone().unwrap_or_default() => {
+            refuse("Pod's Overhead doesn't match RuntimeClass's defined Overhead")
+        }
         _ => {
             pod.spec.overhead = fixed;
             Ok(())

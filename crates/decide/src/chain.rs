@@ -1,10 +1,10 @@
 //! The whole way of a pod through the API server, in its order: defaults, then what plugins change
-//! (LimitRanger before RuntimeClass), then the rules of pods, then what plugins check (LimitRanger,
+//! (LimitRanger and DefaultTolerationSeconds before RuntimeClass), then the rules of pods, then what plugins check (LimitRanger,
 //! and ResourceQuota last, which so sees overhead).
 
 use crate::admission::{self, Admitted, Context};
 use crate::quota::Used;
-use crate::{Denied, defaults, limit_range, quota, validate};
+use crate::{Denied, defaults, limit_range, quota, tolerations, validate};
 use cofferdam_model::objects::{LimitRange, Namespace, ResourceQuota, RuntimeClass};
 use cofferdam_model::pod::Pod;
 
@@ -27,6 +27,7 @@ pub struct World<'a> {
 pub fn admit_pod(mut pod: Pod, world: &World<'_>, used: &Used) -> Result<Admitted, Denied> {
     defaults::apply(&mut pod);
     limit_range::apply_defaults(&mut pod, world.limit_ranges);
+    tolerations::add_defaults(&mut pod.spec.tolerations);
     let context = Context {
         classes: world.classes,
         namespaces: world.namespaces,

@@ -47,13 +47,8 @@ fn fill_pod_level(pod: &mut Pod) {
     if own.limits.is_empty() && own.requests.is_empty() {
         return;
     }
-    let pages =
-        |(name, _): &(&String, &_)| is_huge_pages(name) && !own.requests.contains_key(*name);
-    let pages: ResourceList = held
-        .iter()
-        .filter(pages)
-        .map(|(n, q)| (n.clone(), q.clone()))
-        .collect();
+    let pages = |(name, _): &(&String, &_)| is_huge_pages(name) && !own.requests.contains_key(*name);
+    let pages: ResourceList = held.iter().filter(pages).map(|(n, q)| (n.clone(), q.clone())).collect();
     fill(&mut own.limits, &pages);
     if own.limits.is_empty() {
         return;

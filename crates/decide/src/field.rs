@@ -1,5 +1,6 @@
 //! Field errors, worded as `k8s.io/apimachinery/pkg/util/validation/field` words them.
 
+use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -83,9 +84,55 @@ impl fmt::Display for Value {
     }
 }
 
+/// One thing that is wrong, at the field that it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldError {
+    field: String,
+    body: String,
+}
+
+impl FieldError {
+    /// Path of the field as messages show it: `spec.containers[0].resources.limits[cpu]`. Some of
+    /// upstream's paths name no field of the object as it is written (`overhead.limits[cpu]`).
+    pub fn field(&self) -> &str {
+        &self.field
+    }
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.body)
+    }
+}
+
+/// What an author should know of, at the field that it is about. Shown as `field: text`, as an API
+/// server's warnings are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// Path of the field.
+    pub field: String,
+    /// The sentence, without the path.
+    pub text: String,
+}
+
+impl Warning {
+    pub(crate) fn new(field: impl fmt::Display, text: impl Into<String>) -> Self {
+        Self {
+            field: field.to_string(),
+            text: text.into(),
+        }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.text)
+    }
+}
+
 /// What is wrong with an object, in the order found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Errors(Vec<String>);
+pub struct Errors(Vec<FieldError>);
 
 impl Errors {
     /// Whether nothing is wrong.
@@ -93,22 +140,23 @@ impl Errors {
         self.0.is_empty()
     }
 
-    /// The sentences, one a field.
-    pub fn messages(&self) -> &[String] {
-        &self.0
+    /// The errors, each with its field; the same one can stand twice.
+    pub fn iter(&self) -> std::slice::Iter<'_, FieldError> {
+        self.0.iter()
     }
 
     pub(crate) fn append(&mut self, mut other: Errors) {
         self.0.append(&mut other.0);
     }
 
-    fn add(&mut self, path: &Path, body: String, detail: &str) {
-        let detail = if detail.is_empty() {
-            String::new()
-        } else {
-            format!(": {detail}")
-        };
-        self.0.push(format!("{path}: {body}{detail}"));
+    fn add(&mut self, path: &Path, mut body: String, detail: &str) {
+        if !detail.is_empty() {
+            body = format!("{body}: {detail}");
+        }
+        self.0.push(FieldError {
+            field: path.to_string(),
+            body,
+        });
     }
 
     pub(crate) fn required(&mut self, path: &Path, detail: &str) {
@@ -120,11 +168,7 @@ impl Errors {
     }
 
     pub(crate) fn too_long(&mut self, path: &Path, most: usize) {
-        self.add(
-            path,
-            "Too long".into(),
-            &format!("may not be more than {most} bytes"),
-        );
+        self.add(path, "Too long".into(), &format!("may not be more than {most} bytes"));
     }
 
     pub(crate) fn invalid(&mut self, path: &Path, value: impl Into<Value>, detail: &str) {
@@ -156,9 +200,19 @@ impl Errors {
     }
 }
 
+impl<'a> IntoIterator for &'a Errors {
+    type Item = &'a FieldError;
+    type IntoIter = std::slice::Iter<'a, FieldError>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
 impl fmt::Display for Errors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&aggregate(&self.0))
+        let messages: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&aggregate(&messages))
     }
 }
 
@@ -166,11 +220,7 @@ impl fmt::Display for Errors {
 /// (`k8s.io/apimachinery/pkg/util/errors`).
 pub(crate) fn aggregate(messages: &[String]) -> String {
     let mut seen = BTreeSet::new();
-    let once: Vec<&str> = messages
-        .iter()
-        .map(String::as_str)
-        .filter(|m| seen.insert(*m))
-        .collect();
+    let once: Vec<&str> = messages.iter().map(String::as_str).filter(|m| seen.insert(*m)).collect();
     match once.as_slice() {
         [one] => (*one).to_string(),
         many => format!("[{}]", many.join(", ")),
@@ -206,26 +256,18 @@ mod tests {
     #[test]
     fn several_errors_stand_in_brackets_and_each_once() {
         let mut errors = Errors::default();
-        let path = Path::new("spec")
-            .child("containers")
-            .index(0)
-            .child("limits")
-            .key("cpu");
+        let path = Path::new("spec").child("containers").index(0).child("limits").key("cpu");
         errors.required(&path, "");
-        assert_eq!(
-            errors.to_string(),
-            "spec.containers[0].limits[cpu]: Required value"
-        );
+        assert_eq!(errors.to_string(), "spec.containers[0].limits[cpu]: Required value");
         errors.required(&path, "");
-        assert_eq!(
-            errors.to_string(),
-            "spec.containers[0].limits[cpu]: Required value"
-        );
+        assert_eq!(errors.to_string(), "spec.containers[0].limits[cpu]: Required value");
         errors.invalid(&Path::new("x"), 7_i64, "why");
         assert_eq!(
             errors.to_string(),
             "[spec.containers[0].limits[cpu]: Required value, x: Invalid value: 7: why]"
         );
+        let fields: Vec<&str> = errors.iter().map(FieldError::field).collect();
+        assert_eq!(fields, ["spec.containers[0].limits[cpu]", "spec.containers[0].limits[cpu]", "x"]);
     }
 
     #[test]

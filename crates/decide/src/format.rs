@@ -7,10 +7,7 @@ const NAME: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
 
 fn pattern(rule: &str, examples: &[&str], regex: &str) -> String {
     let examples: Vec<String> = examples.iter().map(|e| format!("'{e}', ")).collect();
-    format!(
-        "{rule} (e.g. {}regex used for validation is '{regex}')",
-        examples.join(" or ")
-    )
+    format!("{rule} (e.g. {}regex used for validation is '{regex}')", examples.join(" or "))
 }
 
 fn too_long(text: &str, most: usize) -> Option<String> {
@@ -20,10 +17,7 @@ fn too_long(text: &str, most: usize) -> Option<String> {
 /// Whether `text` begins and ends with one of `outer` and has `outer` or `inner` between.
 fn framed(text: &str, outer: fn(u8) -> bool, inner: &[u8]) -> bool {
     let bytes = text.as_bytes();
-    let ends = bytes
-        .first()
-        .zip(bytes.last())
-        .is_some_and(|(a, b)| outer(*a) && outer(*b));
+    let ends = bytes.first().zip(bytes.last()).is_some_and(|(a, b)| outer(*a) && outer(*b));
     ends && bytes.iter().all(|b| outer(*b) || inner.contains(b))
 }
 
@@ -108,11 +102,7 @@ pub fn qualified_name(text: &str) -> Vec<String> {
             name
         }
         [prefix, name] => {
-            errors.extend(
-                dns_subdomain(prefix)
-                    .into_iter()
-                    .map(|e| format!("prefix part {e}")),
-            );
+            errors.extend(dns_subdomain(prefix).into_iter().map(|e| format!("prefix part {e}")));
             name
         }
         _ => {
@@ -155,19 +145,13 @@ pub fn port_name(text: &str) -> Vec<String> {
         }
     };
     let charset = !text.is_empty() && text.bytes().all(|b| lower(b) || b == b'-');
-    check(
-        !charset,
-        "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)",
-    );
+    check(!charset, "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)");
     check(
         !text.bytes().any(|b| b.is_ascii_lowercase()),
         "must contain at least one letter (a-z)",
     );
     check(text.contains("--"), "must not contain consecutive hyphens");
-    check(
-        text.starts_with('-') || text.ends_with('-'),
-        "must not begin or end with a hyphen",
-    );
+    check(text.starts_with('-') || text.ends_with('-'), "must not begin or end with a hyphen");
     errors
 }
 
@@ -176,10 +160,7 @@ pub fn env_name(text: &str) -> Vec<String> {
     if text.is_empty() {
         return vec!["environment variable name must be non-empty".to_string()];
     }
-    if text
-        .bytes()
-        .all(|b| (b' '..=b'~').contains(&b) && b != b'=')
-    {
+    if text.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=') {
         return Vec::new();
     }
     vec!["a valid environment variable name must consist only of printable ASCII characters other than '='".to_string()]
@@ -188,11 +169,7 @@ pub fn env_name(text: &str) -> Vec<String> {
 /// A key of a ConfigMap or Secret.
 pub fn config_key(text: &str) -> Vec<String> {
     let mut errors: Vec<String> = too_long(text, 253).into_iter().collect();
-    if text.is_empty()
-        || !text
-            .bytes()
-            .all(|b| letter_or_digit(b) || b"-._".contains(&b))
-    {
+    if text.is_empty() || !text.bytes().all(|b| letter_or_digit(b) || b"-._".contains(&b)) {
         errors.push(pattern(
             "a valid config key must consist of alphanumeric characters, '-', '_' or '.'",
             &["key.name", "KEY_NAME", "key-name"],
@@ -218,10 +195,7 @@ pub fn in_range(value: i64, low: i64, high: i64) -> Vec<String> {
 
 /// Whether `name` is one that a kernel setting can have.
 pub(crate) fn is_sysctl_name(name: &str) -> bool {
-    name.len() <= 253
-        && name
-            .split(['.', '/'])
-            .all(|segment| framed(segment, lower, b"-_"))
+    name.len() <= 253 && name.split(['.', '/']).all(|segment| framed(segment, lower, b"-_"))
 }
 
 #[cfg(test)]
@@ -247,25 +221,13 @@ mod tests {
             (dns_label, &long, &["must be no more than 63 characters"]),
             (dns_subdomain, "a.b-c", &[]),
             (dns_subdomain, "a..b", &[RFC_SUBDOMAIN]),
-            (
-                dns_subdomain,
-                &longest,
-                &["must be no more than 253 characters"],
-            ),
+            (dns_subdomain, &longest, &["must be no more than 253 characters"]),
             (dns_subdomain_with_underscore, "_a.b_c", &[]),
             (qualified_name, "example.com/MyName", &[]),
             (qualified_name, "/x", &["prefix part must be non-empty"]),
-            (
-                qualified_name,
-                "",
-                &["name part must be non-empty", NAME_PART],
-            ),
+            (qualified_name, "", &["name part must be non-empty", NAME_PART]),
             (qualified_name, "a b", &[NAME_PART]),
-            (
-                qualified_name,
-                &long,
-                &["name part must be no more than 63 characters"],
-            ),
+            (qualified_name, &long, &["name part must be no more than 63 characters"]),
             (label_value, "", &[]),
             (label_value, "a b", &[LABEL_VALUE]),
             (port_name, "http-1", &[]),
@@ -273,28 +235,15 @@ mod tests {
             (
                 port_name,
                 "-a--b",
-                &[
-                    "must not contain consecutive hyphens",
-                    "must not begin or end with a hyphen",
-                ],
+                &["must not contain consecutive hyphens", "must not begin or end with a hyphen"],
             ),
-            (
-                port_name,
-                "abcdefghijklmnop",
-                &["must be no more than 15 characters"],
-            ),
+            (port_name, "abcdefghijklmnop", &["must be no more than 15 characters"]),
             (env_name, "1 x", &[]),
-            (
-                env_name,
-                "",
-                &["environment variable name must be non-empty"],
-            ),
+            (env_name, "", &["environment variable name must be non-empty"]),
             (
                 env_name,
                 "a=b",
-                &[
-                    "a valid environment variable name must consist only of printable ASCII characters other than '='",
-                ],
+                &["a valid environment variable name must consist only of printable ASCII characters other than '='"],
             ),
             (config_key, "key.name", &[]),
             (config_key, "..", &["must not be '..'"]),
@@ -303,14 +252,7 @@ mod tests {
         for (check, text, expected) in rows {
             assert_eq!(check(text), *expected, "{text:?}");
         }
-        assert_eq!(
-            in_range(0, 1, 65535),
-            ["must be between 1 and 65535, inclusive"]
-        );
-        assert!(
-            is_sysctl_name("net.ipv4.ip_forward")
-                && !is_sysctl_name("net..x")
-                && !is_sysctl_name("Net.x")
-        );
+        assert_eq!(in_range(0, 1, 65535), ["must be between 1 and 65535, inclusive"]);
+        assert!(is_sysctl_name("net.ipv4.ip_forward") && !is_sysctl_name("net..x") && !is_sysctl_name("Net.x"));
     }
 }

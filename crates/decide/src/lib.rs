@@ -6,7 +6,10 @@
 //! - [`resources`]: requests, limits, QoS class and cgroup values of pods
 //! - [`defaults`], [`validate`]: what the API server fills in and what it refuses in a pod
 //! - [`limit_range`], [`quota`]: the admission plugins of these names
+//! - [`pod_update`]: what an update of a pod may change
 //! - [`chain`]: all of it in the API server's order
+//! - [`check`]: what becomes of many pods, told without running any
+//! - [`schedule`]: which node a pod goes to
 //! - [`field`], [`mod@format`], [`Denied`]: how errors are built and worded
 //!
 //! Rules and messages are those of Kubernetes 1.34; each module names its upstream source. Where
@@ -14,16 +17,19 @@
 
 pub mod admission;
 pub mod chain;
+pub mod check;
 pub mod defaults;
 mod denied;
 pub mod field;
 pub mod format;
 pub mod limit_range;
 mod meta;
+pub mod pod_update;
 pub mod quota;
 mod requirements;
 pub mod resources;
 pub mod runtime_class;
+pub mod schedule;
 mod selection;
 pub mod tolerations;
 pub mod validate;
@@ -31,4 +37,5 @@ pub mod validate;
 #[cfg(test)]
 mod testing;
 
-pub use denied::Denied;
+pub use denied::{Denied, Reason, Reasons};
+pub use field::Warning;

@@ -15,24 +15,13 @@ pub(crate) fn validate(meta: &ObjectMeta, namespaced: bool, errors: &mut Errors)
     if !generate.is_empty() {
         // A prefix may end in a dash, as something follows it.
         let masked = match generate.strip_suffix('-') {
-            Some(stem) if !stem.is_empty() => format!(
-                "{}a",
-                &stem[..stem.len() - stem.chars().next_back().map_or(0, char::len_utf8)]
-            ),
+            Some(stem) if !stem.is_empty() => format!("{}a", &stem[..stem.len() - stem.chars().next_back().map_or(0, char::len_utf8)]),
             _ => generate.to_string(),
         };
-        errors.invalid_each(
-            &path.child("generateName"),
-            generate,
-            format::dns_subdomain(&masked),
-        );
+        errors.invalid_each(&path.child("generateName"), generate, format::dns_subdomain(&masked));
     }
     if !meta.name.is_empty() {
-        errors.invalid_each(
-            &path.child("name"),
-            &meta.name,
-            format::dns_subdomain(&meta.name),
-        );
+        errors.invalid_each(&path.child("name"), &meta.name, format::dns_subdomain(&meta.name));
     } else if generate.is_empty() {
         errors.required(&path.child("name"), "name or generateName is required");
     }
@@ -66,12 +55,7 @@ fn annotations(annotations: &BTreeMap<String, String>, path: &Path, errors: &mut
     for key in annotations.keys() {
         errors.invalid_each(path, key, format::qualified_name(&key.to_lowercase()));
     }
-    if annotations
-        .iter()
-        .map(|(k, v)| k.len() + v.len())
-        .sum::<usize>()
-        > ANNOTATIONS_MOST
-    {
+    if annotations.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>() > ANNOTATIONS_MOST {
         errors.too_long(path, ANNOTATIONS_MOST);
     }
 }

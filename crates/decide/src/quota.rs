@@ -1,14 +1,23 @@
 //! ResourceQuota for pods (`pkg/quota/v1/evaluator/core/pods.go`,
 //! `k8s.io/apiserver/pkg/admission/plugin/resourcequota`). Overhead counts, in usage alone.
 
+mod scopes;
+mod used;
+mod validate;
+
+pub use used::Used;
+pub use validate::validate;
+
 use crate::Denied;
-use crate::field::{Errors, Path};
-use crate::requirements::{is_extended, is_huge_pages, is_native, is_standard_quota};
-use crate::resources::{Qos, add, limits, pod_level, pod_limits, pod_requests, qos, requests};
+use crate::denied::Reason;
+use crate::field::Path;
+use crate::requirements::{is_extended, is_huge_pages, is_native};
+use crate::resources::{limits, pod_level, pod_limits, pod_requests, requests};
 use cofferdam_model::objects::ResourceQuota;
 use cofferdam_model::pod::{Container, Pod};
 use cofferdam_model::{Quantity, ResourceList};
-use std::collections::{BTreeMap, BTreeSet};
+use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// What a quota can limit of pods, beside huge pages and `requests.` of vendors' resources.
 const COUNTED: [&str; 11] = [
@@ -25,158 +34,70 @@ const COUNTED: [&str; 11] = [
     "pods",
 ];
 /// What each container must declare where a quota limits it.
-const MUST_SPECIFY: [&str; 6] = [
-    "cpu",
-    "memory",
-    "requests.cpu",
-    "requests.memory",
-    "limits.cpu",
-    "limits.memory",
-];
-const SCOPES: [&str; 4] = [
-    "BestEffort",
-    "NotBestEffort",
-    "NotTerminating",
-    "Terminating",
-];
-/// Scopes that upstream knows, and that need fields which pods do not have here.
-const SCOPES_ELSEWHERE: [&str; 3] = [
-    "CrossNamespacePodAffinity",
-    "PriorityClass",
-    "VolumeAttributesClass",
-];
-
-/// How much of each quota is used, by namespace and name.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Used(BTreeMap<(String, String), ResourceList>);
-
-impl Used {
-    /// The usage of these pods. Leave out those that have ended: they hold nothing.
-    pub fn of(quotas: &[ResourceQuota], pods: &[Pod]) -> Self {
-        let mut used = Self::default();
-        for pod in pods {
-            used.charge(quotas, pod);
-        }
-        used
-    }
-
-    /// Adds the usage of a pod that was admitted.
-    pub fn charge(&mut self, quotas: &[ResourceQuota], pod: &Pod) {
-        let usage = usage(pod);
-        for quota in quotas.iter().filter(|q| matches(q, pod)) {
-            let hard = &quota.spec.hard;
-            let counted = usage.iter().filter(|(name, _)| hard.contains_key(*name));
-            let counted = counted.map(|(n, q)| (n.clone(), q.clone())).collect();
-            add(self.0.entry(key(quota)).or_default(), &counted);
-        }
-    }
-
-    /// What is used of one resource of a quota.
-    pub fn get(&self, quota: &ResourceQuota, resource: &str) -> Quantity {
-        self.0
-            .get(&key(quota))
-            .and_then(|used| used.get(resource))
-            .cloned()
-            .unwrap_or_default()
-    }
-}
-
-fn key(quota: &ResourceQuota) -> (String, String) {
-    (
-        quota.metadata.namespace_or_default().to_string(),
-        quota.metadata.name.clone(),
-    )
-}
-
-/// Checks the scopes of a quota.
-pub fn validate(quota: &ResourceQuota) -> Result<(), Denied> {
-    let path = Path::new("spec").child("scopes");
-    let scopes = &quota.spec.scopes;
-    let all = serde_json::json!(scopes);
-    let mut errors = Errors::default();
-    for scope in scopes {
-        if SCOPES_ELSEWHERE.contains(&scope.as_str()) {
-            errors.not_supported(&path, scope, &SCOPES);
-        } else if !SCOPES.contains(&scope.as_str()) {
-            errors.invalid(&path, all.clone(), "unsupported scope");
-        }
-        let misapplied = |name: &&String| is_standard_quota(name) && !applies_to(scope, name);
-        for _ in quota.spec.hard.keys().filter(misapplied) {
-            errors.invalid(&path, all.clone(), "unsupported scope applied to resource");
-        }
-    }
-    for pair in [
-        ["BestEffort", "NotBestEffort"],
-        ["Terminating", "NotTerminating"],
-    ] {
-        if pair.iter().all(|scope| scopes.iter().any(|s| s == scope)) {
-            errors.invalid(&path, all.clone(), "conflicting scopes");
-        }
-    }
-    Denied::unless_valid("ResourceQuota", &quota.metadata.name, errors)
-}
-
-fn applies_to(scope: &str, resource: &str) -> bool {
-    match scope {
-        "BestEffort" => resource == "pods",
-        "NotBestEffort" | "Terminating" | "NotTerminating" => {
-            resource == "pods" || MUST_SPECIFY.contains(&resource)
-        }
-        _ => true,
-    }
-}
+const MUST_SPECIFY: [&str; 6] = ["cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"];
 
 /// Refuses a pod that a quota of its namespace has no room for, or that leaves open what a quota
-/// must know.
+/// must know. A quota that is wrong itself lets no pod in.
 pub fn check(pod: &Pod, quotas: &[ResourceQuota], used: &Used) -> Result<(), Denied> {
-    let usage = usage(pod);
-    for quota in quotas
-        .iter()
-        .filter(|q| q.metadata.namespace_or_default() == pod.metadata.namespace_or_default())
-    {
+    let mut matching = Vec::new();
+    for quota in of_namespace(pod, quotas) {
         validate(quota)?;
-        if !matches(quota, pod) {
-            continue;
-        }
-        let name = &quota.metadata.name;
-        if let Some(missing) = unspecified(quota, pod) {
-            return Err(Denied::pod(
-                pod,
-                format!("failed quota: {name}: must specify {missing}"),
-            ));
-        }
-        let over = quota.spec.hard.iter().filter_map(|(resource, hard)| {
-            let requested = usage.get(resource).filter(|q| !q.is_zero())?;
-            let used = used.get(quota, resource);
-            (used.saturating_add(requested) > *hard).then(|| Over {
-                resource,
-                requested,
-                used,
-                hard,
-            })
-        });
-        let over: Vec<Over<'_>> = over.collect();
-        if !over.is_empty() {
-            let list =
-                |show: fn(&Over<'_>) -> String| over.iter().map(show).collect::<Vec<_>>().join(",");
-            let requested = list(|o| format!("{}={}", o.resource, o.requested));
-            let used = list(|o| format!("{}={}", o.resource, o.used));
-            let hard = list(|o| format!("{}={}", o.resource, o.hard));
-            let reason = format!(
-                "exceeded quota: {name}, requested: {requested}, used: {used}, limited: {hard}"
-            );
-            return Err(Denied::pod(pod, reason));
+        if matches(quota, pod) {
+            matching.push(quota);
         }
     }
-    Ok(())
+    if matching.is_empty() {
+        return Ok(());
+    }
+    // Upstream asks every quota what it must know before it asks any for room.
+    for quota in &matching {
+        let reason = unspecified(quota, pod).or_else(|| unknown(quota, used));
+        if let Some(reason) = reason {
+            return Err(Denied::pod(pod, vec![reason]));
+        }
+    }
+    let usage = usage(pod);
+    let negative: Vec<&str> = usage.iter().filter(|(_, q)| q.sign() < 0).map(|(n, _)| n.as_str()).collect();
+    if !negative.is_empty() {
+        let text = format!("quota usage is negative for resource(s): {}", negative.join(","));
+        return Err(Denied::pod(pod, vec![Reason::new("spec.containers", text)]));
+    }
+    match matching.into_iter().find_map(|quota| exceeded(quota, pod, &usage, used)) {
+        Some(reason) => Err(Denied::pod(pod, vec![reason])),
+        None => Ok(()),
+    }
 }
 
-/// A resource of which a quota has not enough left.
-struct Over<'a> {
-    resource: &'a str,
-    requested: &'a Quantity,
-    used: Quantity,
-    hard: &'a Quantity,
+/// What each quota that a pod counts for has left, in the quotas' order: the hard limit less what is
+/// used, of every resource that pods take. Below zero where more is used than there is.
+pub fn left(pod: &Pod, quotas: &[ResourceQuota], used: &Used) -> Vec<QuotaLeft> {
+    let one = |quota: &ResourceQuota| {
+        let hard = quota.spec.hard.iter().filter(|(name, _)| counts_pods(name));
+        let left = hard.map(|(name, hard)| {
+            let left = hard.checked_sub(&used.get(quota, name));
+            // Beyond 128 bits only where more is used than any quota has.
+            (name.clone(), left.unwrap_or_default())
+        });
+        QuotaLeft {
+            name: quota.metadata.name.clone(),
+            left: left.collect(),
+        }
+    };
+    of_namespace(pod, quotas).filter(|q| matches(q, pod)).map(one).collect()
+}
+
+/// What a quota has left.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct QuotaLeft {
+    /// The quota's name.
+    pub name: String,
+    /// By the names of resources that the quota has.
+    pub left: ResourceList,
+}
+
+fn of_namespace<'a>(pod: &'a Pod, quotas: &'a [ResourceQuota]) -> impl Iterator<Item = &'a ResourceQuota> {
+    let namespace = pod.metadata.namespace_or_default();
+    quotas.iter().filter(move |q| q.metadata.namespace_or_default() == namespace)
 }
 
 /// What a pod takes of every quota, overhead included.
@@ -192,8 +113,7 @@ pub fn usage(pod: &Pod) -> ResourceList {
 fn declared(requests: &ResourceList, limits: &ResourceList) -> ResourceList {
     let mut list = ResourceList::new();
     for (name, quantity) in requests {
-        let plain =
-            ["cpu", "memory", "ephemeral-storage"].contains(&name.as_str()) || is_huge_pages(name);
+        let plain = ["cpu", "memory", "ephemeral-storage"].contains(&name.as_str()) || is_huge_pages(name);
         if plain {
             list.insert(name.clone(), quantity.clone());
         }
@@ -214,7 +134,7 @@ fn declared(requests: &ResourceList, limits: &ResourceList) -> ResourceList {
 fn matches(quota: &ResourceQuota, pod: &Pod) -> bool {
     quota.metadata.namespace_or_default() == pod.metadata.namespace_or_default()
         && quota.spec.hard.keys().any(|name| counts_pods(name))
-        && quota.spec.scopes.iter().all(|scope| in_scope(scope, pod))
+        && scopes::hold(&quota.spec, pod)
 }
 
 fn counts_pods(name: &str) -> bool {
@@ -222,44 +142,113 @@ fn counts_pods(name: &str) -> bool {
     COUNTED.contains(&name) || pages || (!is_native(name) && name.starts_with("requests."))
 }
 
-fn in_scope(scope: &str, pod: &Pod) -> bool {
-    let terminating = pod.spec.active_deadline_seconds.is_some_and(|s| s >= 0);
-    match scope {
-        "Terminating" => terminating,
-        "NotTerminating" => !terminating,
-        "BestEffort" => qos(pod) == Qos::BestEffort,
-        "NotBestEffort" => qos(pod) != Qos::BestEffort,
-        _ => false,
-    }
-}
-
 /// What containers leave open of what the quota limits: `limits.cpu for: a,b; …`. Not asked of pods
 /// with pod-level resources.
-fn unspecified(quota: &ResourceQuota, pod: &Pod) -> Option<String> {
+fn unspecified(quota: &ResourceQuota, pod: &Pod) -> Option<Reason> {
     if pod_level(pod).is_some() {
         return None;
     }
-    let containers: Vec<&Container> = pod
-        .spec
-        .containers
-        .iter()
-        .chain(&pod.spec.init_containers)
-        .collect();
-    let required = quota
+    let required: Vec<&String> = quota
         .spec
         .hard
         .keys()
-        .filter(|name| MUST_SPECIFY.contains(&name.as_str()));
-    let missing = required.filter_map(|name| {
-        let open = containers
-            .iter()
-            .filter(|c| !declared(requests(c), limits(c)).contains_key(name));
-        let open: BTreeSet<&str> = open.map(|c| c.name.as_str()).collect();
-        let names: Vec<&str> = open.into_iter().collect();
-        (!names.is_empty()).then(|| format!("{name} for: {}", names.join(",")))
+        .filter(|name| MUST_SPECIFY.contains(&name.as_str()))
+        .collect();
+    let mut field = None;
+    let mut missing = Vec::new();
+    for name in required {
+        let leaves_open = |c: &Container| !declared(requests(c), limits(c)).contains_key(name);
+        let open: Vec<(Path, &Container)> = containers(pod).filter(|(_, c)| leaves_open(c)).collect();
+        if let Some((path, _)) = open.first() {
+            field.get_or_insert_with(|| path.child("resources"));
+            let names: BTreeSet<&str> = open.iter().map(|(_, c)| c.name.as_str()).collect();
+            let names: Vec<&str> = names.into_iter().collect();
+            missing.push(format!("{name} for: {}", names.join(",")));
+        }
+    }
+    let text = format!("failed quota: {}: must specify {}", quota.metadata.name, missing.join("; "));
+    field.map(|field| Reason::new(field, text))
+}
+
+/// A quota whose status a cluster has not worked out yet.
+fn unknown(quota: &ResourceQuota, used: &Used) -> Option<Reason> {
+    let counted: Vec<&str> = quota.spec.hard.keys().map(String::as_str).filter(|n| counts_pods(n)).collect();
+    used.lacks(quota, &counted).then(|| {
+        let text = format!(
+            "status unknown for quota: {}, resources: {}",
+            quota.metadata.name,
+            counted.join(",")
+        );
+        Reason::new("metadata.namespace", text)
+    })
+}
+
+/// A resource of which a quota has not enough left.
+struct Over<'a> {
+    resource: &'a str,
+    requested: &'a Quantity,
+    used: Quantity,
+    hard: &'a Quantity,
+}
+
+fn exceeded(quota: &ResourceQuota, pod: &Pod, usage: &ResourceList, used: &Used) -> Option<Reason> {
+    let over = quota.spec.hard.iter().filter_map(|(resource, hard)| {
+        let requested = usage.get(resource).filter(|q| !q.is_zero())?;
+        let used = used.get(quota, resource);
+        (used.saturating_add(requested) > *hard).then_some(Over {
+            resource,
+            requested,
+            used,
+            hard,
+        })
     });
-    let missing: Vec<String> = missing.collect();
-    (!missing.is_empty()).then(|| missing.join("; "))
+    let over: Vec<Over<'_>> = over.collect();
+    let field = place_of(over.first()?.resource, pod);
+    let list = |show: fn(&Over<'_>) -> String| over.iter().map(show).collect::<Vec<_>>().join(",");
+    let requested = list(|o| format!("{}={}", o.resource, o.requested));
+    let used = list(|o| format!("{}={}", o.resource, o.used));
+    let hard = list(|o| format!("{}={}", o.resource, o.hard));
+    let name = &quota.metadata.name;
+    Some(Reason::new(
+        field,
+        format!("exceeded quota: {name}, requested: {requested}, used: {used}, limited: {hard}"),
+    ))
+}
+
+/// Where a pod asks for what a quota knows as `counted`: its own resources, the first container that
+/// asks for it, else the class, whose overhead does.
+fn place_of(counted: &str, pod: &Pod) -> String {
+    if counted == "pods" || counted == "count/pods" {
+        return "metadata.name".to_string();
+    }
+    let (list, name) = match counted.split_once('.') {
+        Some((list @ ("requests" | "limits"), name)) => (list, name),
+        _ => ("requests", counted),
+    };
+    let of = |r: &cofferdam_model::pod::Resources| {
+        if list == "limits" {
+            r.limits.contains_key(name)
+        } else {
+            r.requests.contains_key(name)
+        }
+    };
+    if pod_level(pod).is_some_and(of) {
+        return Path::new("spec").child("resources").child(list).key(name).to_string();
+    }
+    let asking = containers(pod).find(|(_, c)| c.resources.as_ref().is_some_and(of));
+    asking.map_or_else(
+        || crate::selection::CLASS_NAME.to_string(),
+        |(path, _)| path.child("resources").child(list).key(name).to_string(),
+    )
+}
+
+/// All containers with their paths, init containers last.
+fn containers(pod: &Pod) -> impl Iterator<Item = (Path, &Container)> {
+    let lists = [("containers", &pod.spec.containers), ("initContainers", &pod.spec.init_containers)];
+    lists.into_iter().flat_map(|(field, all)| {
+        let list = Path::new("spec").child(field);
+        all.iter().enumerate().map(move |(at, container)| (list.index(at), container))
+    })
 }
 
 #[cfg(test)]

@@ -48,9 +48,7 @@ pub(crate) fn is_native(name: &str) -> bool {
 
 /// Whether it is a vendor's resource, `example.com/gpu`.
 pub(crate) fn is_extended(name: &str) -> bool {
-    !is_native(name)
-        && !name.starts_with("requests.")
-        && format::qualified_name(&format!("requests.{name}")).is_empty()
+    !is_native(name) && !name.starts_with("requests.") && format::qualified_name(&format!("requests.{name}")).is_empty()
 }
 
 /// Whether a limit may be above its request.
@@ -65,20 +63,40 @@ pub(crate) fn is_pod_level(name: &str) -> bool {
 
 /// Whether quotas know it without a domain in front.
 pub(crate) fn is_standard_quota(name: &str) -> bool {
-    (STANDARD.contains(&name) && name != "storage")
-        || is_huge_pages(name)
-        || name.starts_with("requests.hugepages-")
+    (STANDARD.contains(&name) && name != "storage") || is_huge_pages(name) || name.starts_with("requests.hugepages-")
+}
+
+/// Whether quotas count it in whole pieces only.
+pub(crate) fn is_counted_whole(name: &str) -> bool {
+    const WHOLE: [&str; 9] = [
+        "pods",
+        "resourcequotas",
+        "services",
+        "replicationcontrollers",
+        "secrets",
+        "configmaps",
+        "persistentvolumeclaims",
+        "services.nodeports",
+        "services.loadbalancers",
+    ];
+    WHOLE.contains(&name) || is_extended(name)
+}
+
+/// Whether the amount has no fraction.
+pub(crate) fn is_whole(quantity: &Quantity) -> bool {
+    quantity.nano() % 1_000_000_000 == 0
+}
+
+/// Checks that the amount is not negative.
+pub(crate) fn validate_sign(quantity: &Quantity, path: &Path, errors: &mut Errors) {
+    if quantity.sign() < 0 {
+        errors.invalid(path, &quantity.to_string(), "must be greater than or equal to 0");
+    }
 }
 
 /// Checks names and amounts, that no request is above its limit, and that huge pages come with
 /// cpu or memory.
-pub(crate) fn validate(
-    requests: &ResourceList,
-    limits: &ResourceList,
-    owner: Owner,
-    path: &Path,
-    errors: &mut Errors,
-) {
+pub(crate) fn validate(requests: &ResourceList, limits: &ResourceList, owner: Owner, path: &Path, errors: &mut Errors) {
     let (limits_path, requests_path) = (path.child("limits"), path.child("requests"));
     for (name, quantity) in limits {
         validate_entry(name, quantity, owner, &limits_path.key(name), errors);
@@ -100,10 +118,7 @@ pub(crate) fn validate(
                     &format!("must be less than or equal to {name} limit of {limit}"),
                 );
             }
-            None if !can_overcommit(name) => errors.required(
-                &limits_path,
-                "Limit must be set for non overcommitable resources",
-            ),
+            None if !can_overcommit(name) => errors.required(&limits_path, "Limit must be set for non overcommitable resources"),
             _ => {}
         }
     }
@@ -118,14 +133,8 @@ fn validate_entry(name: &str, quantity: &Quantity, owner: Owner, path: &Path, er
         Owner::Container => container_name(name, path, errors),
         Owner::Pod => pod_name(name, path, errors),
     }
-    if quantity.sign() < 0 {
-        errors.invalid(
-            path,
-            &quantity.to_string(),
-            "must be greater than or equal to 0",
-        );
-    }
-    if is_extended(name) && quantity.nano() % 1_000_000_000 != 0 {
+    validate_sign(quantity, path, errors);
+    if is_extended(name) && !is_whole(quantity) {
         errors.invalid(path, &quantity.to_string(), "must be an integer");
     }
     if is_huge_pages(name) && !is_whole_pages(name, quantity) {
@@ -139,33 +148,25 @@ fn validate_entry(name: &str, quantity: &Quantity, owner: Owner, path: &Path, er
 
 fn is_whole_pages(name: &str, quantity: &Quantity) -> bool {
     let size: Option<Quantity> = name.strip_prefix(HUGE_PAGES).and_then(|s| s.parse().ok());
-    size.is_some_and(|size| {
-        size.value() > 0 && size.nano() % 1_000_000_000 == 0 && quantity.value() % size.value() == 0
-    })
+    size.is_some_and(|size| size.value() > 0 && is_whole(&size) && quantity.value() % size.value() == 0)
 }
 
 /// Whether the name is right by itself; what is wrong goes to `errors`.
-fn any_name(name: &str, path: &Path, errors: &mut Errors) -> bool {
+pub(crate) fn any_name(name: &str, path: &Path, errors: &mut Errors) -> bool {
     let wrong = format::qualified_name(name);
     if !wrong.is_empty() {
         errors.invalid_each(path, name, wrong);
         return false;
     }
-    let known = name.contains('/')
-        || STANDARD.contains(&name)
-        || is_huge_pages(name)
-        || name.starts_with("requests.hugepages-");
+    let known = name.contains('/') || STANDARD.contains(&name) || is_huge_pages(name) || name.starts_with("requests.hugepages-");
     if !known {
-        errors.invalid(
-            path,
-            name,
-            "must be a standard resource type or fully qualified",
-        );
+        errors.invalid(path, name, "must be a standard resource type or fully qualified");
     }
     known
 }
 
-fn container_name(name: &str, path: &Path, errors: &mut Errors) {
+/// Whether containers can have it; what is wrong goes to `errors`.
+pub(crate) fn container_name(name: &str, path: &Path, errors: &mut Errors) {
     any_name(name, path, errors);
     if !name.contains('/') {
         if !["cpu", "memory", "ephemeral-storage"].contains(&name) && !is_huge_pages(name) {

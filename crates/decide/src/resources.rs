@@ -2,11 +2,11 @@
 //! class, and the values that cgroups get.
 
 mod cgroup;
+mod kubelet;
 mod qos;
 
-pub use cgroup::{
-    container_resources, oom_score_adj, pod_cgroup, sandbox_overhead, sandbox_resources,
-};
+pub use cgroup::{container_resources, oom_score_adj, pod_cgroup, sandbox_overhead, sandbox_resources};
+pub use kubelet::{OutOf, kubelet_admits};
 pub use qos::{Qos, qos};
 
 use crate::requirements::is_pod_level;
@@ -72,10 +72,7 @@ pub(crate) fn pod_level(pod: &Pod) -> Option<&Resources> {
 }
 
 fn overlay_pod_level(total: &mut ResourceList, own: Option<&ResourceList>) {
-    let own = own
-        .into_iter()
-        .flatten()
-        .filter(|(name, _)| is_pod_level(name));
+    let own = own.into_iter().flatten().filter(|(name, _)| is_pod_level(name));
     total.extend(own.map(|(name, quantity)| (name.clone(), quantity.clone())));
 }
 
@@ -87,8 +84,7 @@ pub(crate) fn sum_of_containers(pod: &Pod, of: fn(&Container) -> &ResourceList) 
         add(&mut total, of(container));
     }
     let mut most = ResourceList::new();
-    for (container, while_starting) in pod.spec.init_containers.iter().zip(while_starting(pod, of))
-    {
+    for (container, while_starting) in pod.spec.init_containers.iter().zip(while_starting(pod, of)) {
         if is_sidecar(container) {
             add(&mut total, of(container));
         }
@@ -116,9 +112,7 @@ fn while_starting(pod: &Pod, of: fn(&Container) -> &ResourceList) -> Vec<Resourc
 /// is above every limit.
 pub(crate) fn add(list: &mut ResourceList, more: &ResourceList) {
     for (name, quantity) in more {
-        let sum = list
-            .get(name)
-            .map_or_else(|| quantity.clone(), |own| own.saturating_add(quantity));
+        let sum = list.get(name).map_or_else(|| quantity.clone(), |own| own.saturating_add(quantity));
         list.insert(name.clone(), sum);
     }
 }

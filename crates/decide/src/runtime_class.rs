@@ -1,6 +1,6 @@
 //! What a RuntimeClass may say (`pkg/apis/node/validation`, `pkg/registry/node/runtimeclass`).
 
-use crate::field::{Errors, Path};
+use crate::field::{Errors, Path, Warning};
 use crate::requirements::{self, Owner};
 use crate::selection::{DEFAULT_CLASS, LEGACY};
 use crate::{Denied, format, meta, tolerations};
@@ -17,10 +17,7 @@ const DEPRECATED_LABELS: [(&str, &str); 8] = [
         "beta.kubernetes.io/arch",
         "deprecated since v1.14; use \"kubernetes.io/arch\" instead",
     ),
-    (
-        "beta.kubernetes.io/os",
-        "deprecated since v1.14; use \"kubernetes.io/os\" instead",
-    ),
+    ("beta.kubernetes.io/os", "deprecated since v1.14; use \"kubernetes.io/os\" instead"),
     (
         "failure-domain.beta.kubernetes.io/region",
         "deprecated since v1.17; use \"topology.kubernetes.io/region\" instead",
@@ -57,18 +54,11 @@ pub fn validate_create(class: &RuntimeClass) -> Result<(), Denied> {
 /// change. Overhead and scheduling may.
 pub fn validate_update(new: &RuntimeClass, old: &RuntimeClass) -> Result<(), Denied> {
     let metadata = Path::new("metadata");
-    let (name, version) = (
-        &new.metadata.name,
-        new.metadata.resource_version.as_deref().unwrap_or_default(),
-    );
+    let (name, version) = (&new.metadata.name, new.metadata.resource_version.as_deref().unwrap_or_default());
     let mut errors = Errors::default();
     if version.is_empty() || version == "0" {
         // The store says so before any rule is looked at, and in the words of its own envelope.
-        errors.invalid(
-            &metadata.child("resourceVersion"),
-            0_i64,
-            "must be specified for an update",
-        );
+        errors.invalid(&metadata.child("resourceVersion"), 0_i64, "must be specified for an update");
         return Denied::unless_valid("runtimeclasses.node.k8s.io", name, errors);
     }
     errors.append(create_errors(new));
@@ -85,34 +75,35 @@ pub fn validate_update(new: &RuntimeClass, old: &RuntimeClass) -> Result<(), Den
     Denied::unless_valid(KIND, name, errors)
 }
 
-/// What the API server warns of when a class is created or updated.
+/// What the API server warns of when a class is created or updated, in its words.
 pub fn warnings(class: &RuntimeClass) -> Vec<String> {
-    let Some(scheduling) = &class.scheduling else {
-        return Vec::new();
-    };
-    let said = |key: &String| {
-        DEPRECATED_LABELS
-            .iter()
-            .find(|(label, _)| label == key)
-            .map(|(_, text)| text)
-    };
-    scheduling
-        .node_selector
-        .keys()
-        .filter_map(said)
-        .map(|text| format!("scheduling.nodeSelector: {text}"))
+    let found = deprecated_labels(class);
+    found.map(|(_, text)| format!("scheduling.nodeSelector: {text}")).collect()
+}
+
+/// The same, each at the label that it is about.
+pub fn placed_warnings(class: &RuntimeClass) -> Vec<Warning> {
+    let path = Path::new("scheduling").child("nodeSelector");
+    deprecated_labels(class)
+        .map(|(label, text)| Warning::new(path.key(label), text))
         .collect()
+}
+
+fn deprecated_labels(class: &RuntimeClass) -> impl Iterator<Item = (&String, &'static str)> {
+    let selector = class.scheduling.iter().flat_map(|s| s.node_selector.keys());
+    selector.filter_map(|key| Some((key, deprecated_label(key)?)))
+}
+
+/// What is said of a node label that has been replaced.
+pub(crate) fn deprecated_label(key: &str) -> Option<&'static str> {
+    DEPRECATED_LABELS.iter().find(|(label, _)| *label == key).map(|(_, text)| *text)
 }
 
 fn create_errors(class: &RuntimeClass) -> Errors {
     let mut errors = Errors::default();
     meta::validate(&class.metadata, false, &mut errors);
     validate_own_rules(class, &mut errors);
-    errors.invalid_each(
-        &Path::new("handler"),
-        &class.handler,
-        format::dns_label(&class.handler),
-    );
+    errors.invalid_each(&Path::new("handler"), &class.handler, format::dns_label(&class.handler));
     if let Some(overhead) = &class.overhead {
         validate_overhead(overhead, &mut errors);
     }
@@ -132,33 +123,19 @@ fn validate_own_rules(class: &RuntimeClass, errors: &mut Errors) {
         && mark != "true"
         && mark != "false"
     {
-        errors.not_supported(
-            &metadata.child("annotations").key(DEFAULT_CLASS),
-            mark,
-            &["true", "false"],
-        );
+        errors.not_supported(&metadata.child("annotations").key(DEFAULT_CLASS), mark, &["true", "false"]);
     }
 }
 
 /// Overhead is checked as a container's limits, and so its path has `limits` in it.
 fn validate_overhead(overhead: &Overhead, errors: &mut Errors) {
     let limits = overhead.pod_fixed.clone().unwrap_or_default();
-    requirements::validate(
-        &ResourceList::new(),
-        &limits,
-        Owner::Container,
-        &Path::new("overhead"),
-        errors,
-    );
+    requirements::validate(&ResourceList::new(), &limits, Owner::Container, &Path::new("overhead"), errors);
 }
 
 fn validate_scheduling(scheduling: &Scheduling, errors: &mut Errors) {
     let path = Path::new("scheduling");
-    meta::labels(
-        &scheduling.node_selector,
-        &path.child("nodeSelector"),
-        errors,
-    );
+    meta::labels(&scheduling.node_selector, &path.child("nodeSelector"), errors);
     let path = path.child("tolerations");
     // Upstream adds the field's name twice here.
     tolerations::validate(&scheduling.tolerations, &path.child("tolerations"), errors);

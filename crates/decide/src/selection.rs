@@ -1,7 +1,8 @@
 //! Which class or handler a pod asks for: by name, by an old annotation, or by a default.
 
 use crate::admission::Context;
-use crate::field::go_quote;
+use crate::denied::Reason;
+use crate::field::{Path, Warning, go_quote};
 use cofferdam_model::objects::RuntimeClass;
 use cofferdam_model::pod::Pod;
 
@@ -12,6 +13,9 @@ pub const DEFAULT_CLASS: &str = "cofferdam.dev/is-default-class";
 pub const NAMESPACE_DEFAULT_CLASS: &str = "cofferdam.dev/default-runtime-class";
 /// The class name that means the default handler with no class, as the empty name does (KEP-585).
 pub(crate) const LEGACY: &str = "legacy";
+
+/// The field in which a pod names its class.
+pub(crate) const CLASS_NAME: &str = "spec.runtimeClassName";
 
 /// Windows' annotation for Hyper-V isolation.
 const WINDOWS_ISOLATION: &str = "experimental.windows.kubernetes.io/isolation-type";
@@ -60,30 +64,31 @@ pub(crate) enum Choice<'a> {
     Untrusted { annotation: &'static str },
 }
 
+/// Path of an annotation of the pod.
+pub(crate) fn annotation_path(key: &str) -> Path {
+    Path::new("metadata").child("annotations").key(key)
+}
+
 /// Decides what `pod` asks for, with warnings of old forms. The error is the reason of a denial.
 ///
 /// A name wins over everything, except that an old annotation beside it is refused. Where no class
 /// is named, an annotation that asks for the enclosure of untrusted pods counts; one that asks for
 /// the ordinary handler asks for nothing, so that it never undoes a default class.
-pub(crate) fn choose<'a>(
-    pod: &'a Pod,
-    context: &Context<'a>,
-) -> Result<(Choice<'a>, Vec<String>), String> {
+pub(crate) fn choose<'a>(pod: &'a Pod, context: &Context<'a>) -> Result<(Choice<'a>, Vec<Warning>), Reason> {
     let annotations = read_annotations(pod)?;
     let warn = |key: &&str| {
-        format!(
-            "metadata.annotations[{key}]: deprecated; name a RuntimeClass in spec.runtimeClassName instead"
+        Warning::new(
+            annotation_path(key),
+            "deprecated; name a RuntimeClass in spec.runtimeClassName instead",
         )
     };
     let warnings = annotations.keys.iter().map(warn).collect();
     let named = pod.spec.runtime_class_name.as_deref();
-    if let (Some(name), Some(key)) = (
-        named.filter(|n| !means_default(n)),
-        annotations.keys.first(),
-    ) {
+    if let (Some(name), Some(key)) = (named.filter(|n| !means_default(n)), annotations.keys.first()) {
         let name = go_quote(name);
-        return Err(format!(
-            "pod rejected: annotation {key} selects a handler beside runtimeClassName {name}; remove the annotation"
+        return Err(Reason::new(
+            annotation_path(key),
+            format!("pod rejected: annotation {key} selects a handler beside runtimeClassName {name}; remove the annotation"),
         ));
     }
     let choice = match (annotations.untrusted, named) {
@@ -112,16 +117,16 @@ struct Annotations {
     untrusted: Option<&'static str>,
 }
 
-fn read_annotations(pod: &Pod) -> Result<Annotations, String> {
+fn read_annotations(pod: &Pod) -> Result<Annotations, Reason> {
+    let refuse = |key: &str, why: String| Reason::new(annotation_path(key), format!("pod rejected: {why}"));
     let given = &pod.metadata.annotations;
     if let Some(value) = given.get(WINDOWS_ISOLATION) {
-        let what = if value == "hyperv" {
-            "Hyper-V isolation"
-        } else {
-            "an isolation"
-        };
-        return Err(format!(
-            "pod rejected: annotation {WINDOWS_ISOLATION}={value} asks for {what} of Windows containers, which does not exist here; name a RuntimeClass in spec.runtimeClassName instead"
+        let what = if value == "hyperv" { "Hyper-V isolation" } else { "an isolation" };
+        return Err(refuse(
+            WINDOWS_ISOLATION,
+            format!(
+                "annotation {WINDOWS_ISOLATION}={value} asks for {what} of Windows containers, which does not exist here; name a RuntimeClass in spec.runtimeClassName instead"
+            ),
         ));
     }
     let mut found = Annotations {
@@ -140,27 +145,22 @@ fn read_annotations(pod: &Pod) -> Result<Annotations, String> {
             ordinary.get_or_insert(old.key);
         } else {
             let value = go_quote(value);
-            return Err(format!(
-                "pod rejected: annotation {} has the value {value}; use \"true\" or \"false\"",
-                old.key
+            return Err(refuse(
+                old.key,
+                format!("annotation {} has the value {value}; use \"true\" or \"false\"", old.key),
             ));
         }
     }
     match (found.untrusted, ordinary) {
-        (Some(a), Some(b)) => Err(format!(
-            "pod rejected: annotations {a} and {b} ask for different handlers; remove one"
-        )),
+        (Some(a), Some(b)) => Err(refuse(b, format!("annotations {a} and {b} ask for different handlers; remove one"))),
         _ => Ok(found),
     }
 }
 
 /// The namespace's default class, else the cluster's, else none.
-fn default_class<'a>(pod: &Pod, context: &Context<'a>) -> Result<Choice<'a>, String> {
+fn default_class<'a>(pod: &Pod, context: &Context<'a>) -> Result<Choice<'a>, Reason> {
     let namespace = pod.metadata.namespace_or_default();
-    let own = context
-        .namespaces
-        .iter()
-        .find(|n| n.metadata.name == namespace);
+    let own = context.namespaces.iter().find(|n| n.metadata.name == namespace);
     if let Some(name) = own.and_then(|n| n.metadata.annotations.get(NAMESPACE_DEFAULT_CLASS)) {
         let origin = format!(
             "; it is the default of namespace {}, by annotation {NAMESPACE_DEFAULT_CLASS}",
@@ -170,12 +170,7 @@ fn default_class<'a>(pod: &Pod, context: &Context<'a>) -> Result<Choice<'a>, Str
     }
     let mut marked = Vec::new();
     for class in context.classes {
-        match class
-            .metadata
-            .annotations
-            .get(DEFAULT_CLASS)
-            .map(String::as_str)
-        {
+        match class.metadata.annotations.get(DEFAULT_CLASS).map(String::as_str) {
             Some("true") => marked.push(class),
             Some("false") | None => {}
             Some(other) => return Err(unreadable_mark(class, other)),
@@ -189,17 +184,19 @@ fn default_class<'a>(pod: &Pod, context: &Context<'a>) -> Result<Choice<'a>, Str
         }),
         many => {
             let names: Vec<String> = many.iter().map(|c| go_quote(&c.metadata.name)).collect();
-            Err(format!(
-                "pod rejected: RuntimeClasses {} are all marked {DEFAULT_CLASS}; leave the mark on one",
-                names.join(" and ")
+            let names = names.join(" and ");
+            Err(Reason::new(
+                CLASS_NAME,
+                format!("pod rejected: RuntimeClasses {names} are all marked {DEFAULT_CLASS}; leave the mark on one"),
             ))
         }
     }
 }
 
-fn unreadable_mark(class: &RuntimeClass, value: &str) -> String {
+fn unreadable_mark(class: &RuntimeClass, value: &str) -> Reason {
     let (name, value) = (go_quote(&class.metadata.name), go_quote(value));
-    format!(
-        "pod rejected: RuntimeClass {name} has the value {value} in annotation {DEFAULT_CLASS}; use \"true\" or \"false\""
+    Reason::new(
+        CLASS_NAME,
+        format!("pod rejected: RuntimeClass {name} has the value {value} in annotation {DEFAULT_CLASS}; use \"true\" or \"false\""),
     )
 }

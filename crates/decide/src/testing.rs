@@ -27,9 +27,6 @@ pub(crate) fn container(name: &str, resources: Value) -> Value {
 
 /// A list as `cpu=1,memory=2Mi`.
 pub(crate) fn show(list: &ResourceList) -> String {
-    let parts: Vec<String> = list
-        .iter()
-        .map(|(name, quantity)| format!("{name}={quantity}"))
-        .collect();
+    let parts: Vec<String> = list.iter().map(|(name, quantity)| format!("{name}={quantity}")).collect();
     parts.join(",")
 }

@@ -5,6 +5,27 @@ use crate::field::{Errors, Path};
 use crate::format;
 use cofferdam_model::pod::Toleration;
 
+/// Taints of nodes that do not answer, and how long pods stay on them where they do not say.
+const UNWELL: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+const STAYS_SECONDS: i64 = 300;
+
+/// Adds what a pod tolerates without saying so: nodes that are not ready or unreachable, for five
+/// minutes (`plugin/pkg/admission/defaulttolerationseconds`). Adding twice changes nothing.
+pub fn add_defaults(tolerations: &mut Vec<Toleration>) {
+    for taint in UNWELL {
+        let says = |t: &Toleration| (t.key.is_empty() || t.key == taint) && (t.effect.is_empty() || t.effect == "NoExecute");
+        if !tolerations.iter().any(says) {
+            tolerations.push(Toleration {
+                key: taint.to_string(),
+                operator: "Exists".to_string(),
+                value: String::new(),
+                effect: "NoExecute".to_string(),
+                toleration_seconds: Some(STAYS_SECONDS),
+            });
+        }
+    }
+}
+
 /// Two lists as one, the first one's entries first. An entry that another covers is dropped; of
 /// equal ones the first stays.
 pub fn merge(first: &[Toleration], second: &[Toleration]) -> Vec<Toleration> {
@@ -12,9 +33,7 @@ pub fn merge(first: &[Toleration], second: &[Toleration]) -> Vec<Toleration> {
     let mut merged: Vec<Toleration> = Vec::new();
     for (at, candidate) in all.iter().enumerate() {
         let by_kept = merged.iter().any(|kept| covers(kept, candidate));
-        let by_later = all[at + 1..]
-            .iter()
-            .any(|later| later != candidate && covers(later, candidate));
+        let by_later = all[at + 1..].iter().any(|later| later != candidate && covers(later, candidate));
         if !by_kept && !by_later {
             merged.push((*candidate).clone());
         }
@@ -38,9 +57,7 @@ pub fn covers(wide: &Toleration, narrow: &Toleration) -> bool {
         return false;
     }
     if let (true, Some(most)) = (wide.effect == "NoExecute", wide.toleration_seconds)
-        && narrow
-            .toleration_seconds
-            .is_none_or(|seconds| seconds > most)
+        && narrow.toleration_seconds.is_none_or(|seconds| seconds > most)
     {
         return false;
     }
@@ -80,20 +97,12 @@ fn validate_one(t: &Toleration, path: &Path, errors: &mut Errors) {
                 errors.invalid(&operator, &t.value, &wrong.join(";"));
             }
         }
-        "Exists" if !t.value.is_empty() => errors.invalid(
-            &operator,
-            &t.value,
-            "value must be empty when `operator` is 'Exists'",
-        ),
+        "Exists" if !t.value.is_empty() => errors.invalid(&operator, &t.value, "value must be empty when `operator` is 'Exists'"),
         "Exists" => {}
         other => errors.not_supported(&operator, other, &["Equal", "Exists"]),
     }
     if !["", "NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&t.effect.as_str()) {
-        errors.not_supported(
-            &path.child("effect"),
-            &t.effect,
-            &["NoSchedule", "PreferNoSchedule", "NoExecute"],
-        );
+        errors.not_supported(&path.child("effect"), &t.effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"]);
     }
 }
 
@@ -111,26 +120,14 @@ mod tests {
     fn covering_follows_upstream() {
         let rows = [
             // wide, narrow, covers
-            (
-                r#"{"key":"a","operator":"Exists"}"#,
-                r#"{"key":"a","operator":"Exists"}"#,
-                true,
-            ),
+            (r#"{"key":"a","operator":"Exists"}"#, r#"{"key":"a","operator":"Exists"}"#, true),
             (
                 r#"{"operator":"Exists"}"#,
                 r#"{"key":"a","operator":"Equal","value":"v","effect":"NoSchedule"}"#,
                 true,
             ),
-            (
-                r#"{"operator":"Equal"}"#,
-                r#"{"key":"a","operator":"Equal"}"#,
-                false,
-            ),
-            (
-                r#"{"key":"a","operator":"Exists"}"#,
-                r#"{"key":"b","operator":"Exists"}"#,
-                false,
-            ),
+            (r#"{"operator":"Equal"}"#, r#"{"key":"a","operator":"Equal"}"#, false),
+            (r#"{"key":"a","operator":"Exists"}"#, r#"{"key":"b","operator":"Exists"}"#, false),
             (
                 r#"{"key":"a","operator":"Exists"}"#,
                 r#"{"key":"a","operator":"Equal","value":"v","effect":"NoExecute"}"#,
@@ -156,16 +153,8 @@ mod tests {
                 r#"{"key":"a","operator":"Exists"}"#,
                 false,
             ),
-            (
-                r#"{"key":"a","value":"v"}"#,
-                r#"{"key":"a","operator":"Equal","value":"v"}"#,
-                true,
-            ),
-            (
-                r#"{"key":"a","operator":"Equal","value":"v"}"#,
-                r#"{"key":"a","value":"v"}"#,
-                false,
-            ),
+            (r#"{"key":"a","value":"v"}"#, r#"{"key":"a","operator":"Equal","value":"v"}"#, true),
+            (r#"{"key":"a","operator":"Equal","value":"v"}"#, r#"{"key":"a","value":"v"}"#, false),
             (
                 r#"{"key":"a","operator":"Exists","effect":"NoExecute","tolerationSeconds":9}"#,
                 r#"{"key":"a","operator":"Exists","effect":"NoExecute","tolerationSeconds":5}"#,
@@ -188,31 +177,54 @@ mod tests {
             ),
         ];
         for (wide, narrow, expected) in rows {
-            assert_eq!(
-                covers(&toleration(wide), &toleration(narrow)),
-                expected,
-                "{wide} over {narrow}"
+            assert_eq!(covers(&toleration(wide), &toleration(narrow)), expected, "{wide} over {narrow}");
+        }
+    }
+
+    #[test]
+    fn unwell_nodes_are_tolerated_for_five_minutes_unless_the_pod_says_otherwise() {
+        let (ready, reach) = (UNWELL[0], UNWELL[1]);
+        let row = |key: &str, effect: &str| Toleration {
+            key: key.into(),
+            operator: "Exists".into(),
+            effect: effect.into(),
+            ..Toleration::default()
+        };
+        let rows = [
+            (vec![], vec![ready, reach]),
+            (vec![row("a", "")], vec!["a", ready, reach]),
+            (vec![row(ready, "NoExecute")], vec![ready, reach]),
+            (vec![row(reach, "")], vec![reach, ready]),
+            // of another effect it says nothing of these
+            (vec![row(ready, "NoSchedule")], vec![ready, ready, reach]),
+            (vec![row("", "")], vec![""]),
+            (vec![row("", "NoExecute")], vec![""]),
+        ];
+        for (given, expected) in rows {
+            let mut list = given.clone();
+            add_defaults(&mut list);
+            assert_eq!(list.iter().map(|t| t.key.as_str()).collect::<Vec<_>>(), expected, "{given:?}");
+            assert!(
+                list[given.len()..]
+                    .iter()
+                    .all(|t| t.toleration_seconds == Some(300) && t.effect == "NoExecute" && t.operator == "Exists")
             );
+            let once = list.clone();
+            add_defaults(&mut list);
+            assert_eq!(list, once);
         }
     }
 
     #[test]
     fn merging_keeps_order_and_drops_what_is_covered() {
-        let narrow =
-            toleration(r#"{"key":"a","operator":"Equal","value":"v","effect":"NoSchedule"}"#);
+        let narrow = toleration(r#"{"key":"a","operator":"Equal","value":"v","effect":"NoSchedule"}"#);
         let wide = toleration(r#"{"key":"a","operator":"Exists"}"#);
         let other = toleration(r#"{"key":"b","operator":"Exists"}"#);
         assert_eq!(
-            merge(
-                &[narrow.clone(), other.clone()],
-                std::slice::from_ref(&wide)
-            ),
+            merge(&[narrow.clone(), other.clone()], std::slice::from_ref(&wide)),
             [other.clone(), wide.clone()]
         );
-        assert_eq!(
-            merge(&[wide.clone(), other.clone()], &[narrow, wide.clone()]),
-            [wide, other]
-        );
+        assert_eq!(merge(&[wide.clone(), other.clone()], &[narrow, wide.clone()]), [wide, other]);
         assert_eq!(merge(&[], &[]), []);
     }
 
@@ -243,23 +255,17 @@ mod tests {
         let operator = prop::sample::select(vec!["", "Equal", "Exists"]);
         let value = prop::sample::select(vec!["", "v", "w"]);
         let effect = prop::sample::select(vec!["", "NoSchedule", "NoExecute"]);
-        (key, operator, value, effect, prop::option::of(0..3_i64)).prop_map(
-            |(key, operator, value, effect, seconds)| {
-                // Only what validation lets through.
-                let operator = if key.is_empty() { "Exists" } else { operator };
-                Toleration {
-                    key: key.into(),
-                    operator: operator.into(),
-                    value: if operator == "Exists" {
-                        String::new()
-                    } else {
-                        value.into()
-                    },
-                    effect: effect.into(),
-                    toleration_seconds: seconds.filter(|_| effect == "NoExecute"),
-                }
-            },
-        )
+        (key, operator, value, effect, prop::option::of(0..3_i64)).prop_map(|(key, operator, value, effect, seconds)| {
+            // Only what validation lets through.
+            let operator = if key.is_empty() { "Exists" } else { operator };
+            Toleration {
+                key: key.into(),
+                operator: operator.into(),
+                value: if operator == "Exists" { String::new() } else { value.into() },
+                effect: effect.into(),
+                toleration_seconds: seconds.filter(|_| effect == "NoExecute"),
+            }
+        })
     }
 
     fn any_list() -> impl Strategy<Value = Vec<Toleration>> {

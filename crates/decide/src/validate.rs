@@ -1,6 +1,7 @@
 //! What a pod may say: the rules of `pkg/apis/core/validation` for the fields that Cofferdam
 //! honours, after API defaulting ([`crate::defaults`]), in upstream's words and order.
 
+mod affinity;
 mod containers;
 mod env;
 mod security;
@@ -44,12 +45,15 @@ fn validate_spec(pod: &Pod, path: &Path, errors: &mut Errors) {
     dns_policy(spec, path, errors);
     meta::labels(&spec.node_selector, &path.child("nodeSelector"), errors);
     security::pod(spec, &path.child("securityContext"), errors);
+    if let Some(affinity) = &spec.affinity {
+        affinity::affinity(affinity, &path.child("affinity"), errors);
+    }
+    affinity::topology_spread(&spec.topology_spread_constraints, &path.child("topologySpreadConstraints"), errors);
     if let Some(account) = spec.service_account_name.as_ref().filter(|a| !a.is_empty()) {
-        errors.invalid_each(
-            &path.child("serviceAccountName"),
-            account,
-            format::dns_subdomain(account),
-        );
+        errors.invalid_each(&path.child("serviceAccountName"), account, format::dns_subdomain(account));
+    }
+    if let Some(node) = spec.node_name.as_ref().filter(|n| !n.is_empty()) {
+        errors.invalid_each(&path.child("nodeName"), node, format::dns_subdomain(node));
     }
     if let Some(seconds) = spec.active_deadline_seconds {
         for wrong in format::in_range(seconds, 1, i32::MAX.into()) {
@@ -57,29 +61,15 @@ fn validate_spec(pod: &Pod, path: &Path, errors: &mut Errors) {
         }
     }
     if let Some(hostname) = spec.hostname.as_ref().filter(|h| !h.is_empty()) {
-        errors.invalid_each(
-            &path.child("hostname"),
-            hostname,
-            format::dns_label(hostname),
-        );
+        errors.invalid_each(&path.child("hostname"), hostname, format::dns_label(hostname));
     }
     tolerations::validate(&spec.tolerations, &path.child("tolerations"), errors);
     // The empty name means the default handler here; upstream refuses it.
     if let Some(class) = spec.runtime_class_name.as_ref().filter(|c| !c.is_empty()) {
-        errors.invalid_each(
-            &path.child("runtimeClassName"),
-            class,
-            format::dns_subdomain(class),
-        );
+        errors.invalid_each(&path.child("runtimeClassName"), class, format::dns_subdomain(class));
     }
     if let Some(overhead) = &spec.overhead {
-        requirements::validate(
-            &ResourceList::new(),
-            overhead,
-            Owner::Container,
-            &path.child("overhead"),
-            errors,
-        );
+        requirements::validate(&ResourceList::new(), overhead, Owner::Container, &path.child("overhead"), errors);
     }
 }
 
@@ -91,22 +81,13 @@ fn pod_level_resources(pod: &Pod, path: &Path, errors: &mut Errors) {
     requirements::validate(&own.requests, &own.limits, Owner::Pod, path, errors);
     for (name, sum) in sum_of_containers(pod, requests) {
         if let Some(request) = own.requests.get(&name).filter(|r| sum > **r) {
-            let rule =
-                format!("must be greater than or equal to aggregate container requests of {sum}");
-            errors.invalid(
-                &path.child("requests").key(&name),
-                &request.to_string(),
-                &rule,
-            );
+            let rule = format!("must be greater than or equal to aggregate container requests of {sum}");
+            errors.invalid(&path.child("requests").key(&name), &request.to_string(), &rule);
         }
     }
-    for (name, sum) in sum_of_containers(pod, limits)
-        .into_iter()
-        .filter(|(name, _)| is_huge_pages(name))
-    {
+    for (name, sum) in sum_of_containers(pod, limits).into_iter().filter(|(name, _)| is_huge_pages(name)) {
         if let Some(limit) = own.limits.get(&name).filter(|l| sum > **l) {
-            let rule =
-                format!("must be greater than or equal to aggregate container limits of {sum}");
+            let rule = format!("must be greater than or equal to aggregate container limits of {sum}");
             errors.invalid(&path.child("limits").key(&name), &limit.to_string(), &rule);
         }
     }
@@ -131,22 +112,10 @@ fn host_network_ports(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     for (at, container) in spec.containers.iter().enumerate() {
         for (port_at, port) in container.ports.iter().enumerate() {
             // An absent host port takes the container's, by defaulting.
-            let host = port
-                .host_port
-                .filter(|p| *p != 0)
-                .unwrap_or(port.container_port);
+            let host = port.host_port.filter(|p| *p != 0).unwrap_or(port.container_port);
             if host != port.container_port {
-                let place = path
-                    .child("containers")
-                    .index(at)
-                    .child("ports")
-                    .index(port_at)
-                    .child("hostPort");
-                errors.invalid(
-                    &place,
-                    host,
-                    "must match `containerPort` when `hostNetwork` is true",
-                );
+                let place = path.child("containers").index(at).child("ports").index(port_at).child("hostPort");
+                errors.invalid(&place, host, "must match `containerPort` when `hostNetwork` is true");
             }
         }
     }
@@ -160,9 +129,7 @@ fn dns_policy(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     }
     let path = path.child("dnsConfig");
     match &spec.dns_config {
-        None if policy == "None" => {
-            errors.required(&path, "must provide `dnsConfig` when `dnsPolicy` is None")
-        }
+        None if policy == "None" => errors.required(&path, "must provide `dnsConfig` when `dnsPolicy` is None"),
         Some(config) if policy == "None" && config.nameservers.is_empty() => {
             errors.required(
                 &path.child("nameservers"),
@@ -202,51 +169,24 @@ fn dns_config(config: &DnsConfig, path: &Path, errors: &mut Errors) {
         );
     }
     if config.searches.join(" ").len() > MOST_SEARCH_CHARS {
-        let rule = format!(
-            "must not have more than {MOST_SEARCH_CHARS} characters (including spaces) in the search list"
-        );
+        let rule = format!("must not have more than {MOST_SEARCH_CHARS} characters (including spaces) in the search list");
         errors.invalid(&searches, all, &rule);
     }
-    for (at, search) in config
-        .searches
-        .iter()
-        .enumerate()
-        .filter(|(_, s)| *s != ".")
-    {
+    for (at, search) in config.searches.iter().enumerate().filter(|(_, s)| *s != ".") {
         let search = search.strip_suffix('.').unwrap_or(search);
-        errors.invalid_each(
-            &searches.index(at),
-            search,
-            format::dns_subdomain_with_underscore(search),
-        );
+        errors.invalid_each(&searches.index(at), search, format::dns_subdomain_with_underscore(search));
     }
-    for (at, _) in config
-        .options
-        .iter()
-        .enumerate()
-        .filter(|(_, o)| o.name.is_empty())
-    {
+    for (at, _) in config.options.iter().enumerate().filter(|(_, o)| o.name.is_empty()) {
         errors.required(&path.child("options").index(at), "must not be empty");
     }
 }
 
 /// Pods, unlike templates of pods, may not have spaces around an image's name.
 fn images(spec: &PodSpec, path: &Path, errors: &mut Errors) {
-    for (list, containers) in [
-        ("containers", &spec.containers),
-        ("initContainers", &spec.init_containers),
-    ] {
-        for (at, container) in containers
-            .iter()
-            .enumerate()
-            .filter(|(_, c)| c.image.trim() != c.image)
-        {
+    for (list, containers) in [("containers", &spec.containers), ("initContainers", &spec.init_containers)] {
+        for (at, container) in containers.iter().enumerate().filter(|(_, c)| c.image.trim() != c.image) {
             let place = path.child(list).index(at).child("image");
-            errors.invalid(
-                &place,
-                &container.image,
-                "must not have leading or trailing whitespace",
-            );
+            errors.invalid(&place, &container.image, "must not have leading or trailing whitespace");
         }
     }
 }

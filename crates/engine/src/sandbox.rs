@@ -76,6 +76,7 @@ impl Known {
             monitor_pid: self.result.monitor_pid,
             enclosure_pid: self.result.enclosure_pid,
             cgroup_files: engine.inner_join_files(&engine.group(self.dirs.sandbox_cgroup())?),
+            foreign_cgroups: engine.foreign_cgroups()?,
             pause: engine.monitor.clone(),
             oom_score_adj: privilege::clamp_oom_score_adj(0).map_err(failed)?,
         })
@@ -188,6 +189,7 @@ impl Engine {
             monitor_pid,
             enclosure_pid: None,
             cgroup_files: self.inner_join_files(&enclosure),
+            foreign_cgroups: self.foreign_cgroups()?,
             pause: self.monitor.clone(),
             oom_score_adj: privilege::clamp_oom_score_adj(0).map_err(failed)?,
         };
@@ -256,6 +258,13 @@ impl Engine {
         let all: BTreeSet<PathBuf> = named.values().cloned().chain(self.cgroups.unified().map(Into::into)).collect();
         let target = |at: &PathBuf| self.layout.moved_cgroups().join(at.file_name().unwrap_or_default());
         all.into_iter().filter(|at| Some(at) != kept).map(|at| (at.clone(), target(&at))).collect()
+    }
+
+    /// Where a monitor sees the controllers that our groups are not in.
+    fn foreign_cgroups(&self) -> Result<Vec<PathBuf>> {
+        let all = self.group(cofferdam_plan::layout::CGROUP_ROOT)?.directories();
+        let ours: BTreeSet<PathBuf> = all.iter().filter_map(|dir| dir.parent().map(Into::into)).collect();
+        Ok(self.moved_cgroups().into_iter().filter(|(at, _)| !ours.contains(at)).map(|(_, target)| target).collect())
     }
 
     /// The files by which a process that a monitor spawns joins a group: as seen from there.
@@ -357,6 +366,11 @@ impl Engine {
     /// One sandbox.
     pub fn sandbox_status(&self, id: &PodId) -> Result<SandboxStatus> {
         self.known(id)?.map(status).ok_or_else(|| Error::NotFound(format!("pod sandbox {id} does not exist")))
+    }
+
+    /// The binary that runs a sandbox: the one that its handler named when it was made.
+    pub fn sandbox_binary(&self, id: &PodId) -> Result<PathBuf> {
+        Ok(self.must_know(id)?.record.definition.binary)
     }
 
     /// All sandboxes, oldest first. A canary is none of the user's and is left out; so is one whose

@@ -16,6 +16,45 @@ impl Engine {
             enclosure_memory: enclosure.memory_working_set,
             cpu_nanos: all.cpu_nanos,
             pids: all.pids,
+            memory_peak: all.memory_peak,
+            enclosure_peak: enclosure.memory_peak,
+            refused_calls: refused_calls(&known.dirs.refused_calls()),
         })
+    }
+}
+
+/// Most that is read of what a sentry wrote for its user, bytes: it writes each call once.
+const MAX_REFUSED: u64 = 256 * 1024;
+
+/// The system calls in a sentry's log for its user (gVisor, `runsc/boot/compat.go`:
+/// `Unsupported syscall NAME(...`). A log that is not there tells of none.
+fn refused_calls(log: &std::path::Path) -> Vec<String> {
+    let Ok(bytes) = cofferdam_host::files::read_bounded(log, MAX_REFUSED) else { return vec![] };
+    let text = String::from_utf8_lossy(&bytes);
+    let name = |line: &str| {
+        let after = line.split_once("Unsupported syscall ")?.1;
+        let name = after.split_once('(')?.0;
+        let plain = !name.is_empty() && name.len() < 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        plain.then(|| name.to_owned())
+    };
+    let mut calls: Vec<String> = text.lines().filter_map(name).collect();
+    calls.sort();
+    calls.dedup();
+    calls
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn refused_calls_are_read_each_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let line = |name: &str| format!("{{\"log\":\"Unsupported syscall {name}(0x1,0x2). It is likely that\",\"level\":\"info\"}}\n");
+        std::fs::write(&log, [line("io_uring_setup"), line("bpf"), line("bpf"), "Unsupported syscall \n".into(), line("rm -rf /")].concat()).unwrap();
+        assert_eq!(refused_calls(&log), ["bpf", "io_uring_setup"]);
+        assert_eq!(refused_calls(&dir.path().join("none")), Vec::<String>::new());
     }
 }

@@ -19,6 +19,9 @@ pub struct Files {
     pub texts: BTreeMap<PathBuf, Text>,
     /// Names of the files in a folder; empty when there is no such folder.
     pub folders: BTreeMap<PathBuf, BTreeSet<String>>,
+    /// Folders of [`Files::folders`] that cannot be listed, and why: what is in them is an error, as
+    /// that of a file which cannot be read.
+    pub unlistable: BTreeMap<PathBuf, String>,
 }
 
 /// One file.
@@ -95,7 +98,7 @@ pub fn load(files: &Files, roots: &Roots) -> Loaded {
     let own = own_tree(roots, &mut sources, &mut report);
     let places = match own.get("import") {
         Some(imports) => explicit(imports, &mut sources, &mut report),
-        None => usual(roots, &mut sources),
+        None => usual(roots, &mut sources, &mut report),
     };
     let cri = containerd_tree(places.containerd, &mut sources, &mut report);
     let runtime = crio_tree(places.crio, &mut sources, &mut report);
@@ -259,13 +262,19 @@ impl Sources<'_> {
     }
 
     /// The files of `folder` whose names match `pattern`, in order of name.
-    fn list(&mut self, folder: &Path, pattern: &str) -> Vec<PathBuf> {
+    fn list(&mut self, folder: &Path, pattern: &str, report: &mut Report) -> Vec<PathBuf> {
         let wanted = Wanted::Folder(folder.to_owned());
         self.watch.insert(wanted.clone());
         let Some(names) = self.files.folders.get(folder) else {
             self.wanted.insert(wanted);
             return Vec::new();
         };
+        if let Some(message) = self.files.unlistable.get(folder) {
+            report.errors.push(ConfigError::Unreadable {
+                file: folder.to_owned(),
+                message: message.clone(),
+            });
+        }
         let fits =
             |name: &&String| !name.contains('/') && matches(pattern.as_bytes(), name.as_bytes());
         names
@@ -306,7 +315,7 @@ impl Sources<'_> {
                 by: Some(by.clone()),
             }],
             true => self
-                .list(folder, &name)
+                .list(folder, &name, report)
                 .into_iter()
                 .map(|path| Import { path, by: None })
                 .collect(),
@@ -328,7 +337,7 @@ struct Places {
     crio: Vec<Import>,
 }
 
-fn usual(roots: &Roots, sources: &mut Sources<'_>) -> Places {
+fn usual(roots: &Roots, sources: &mut Sources<'_>, report: &mut Report) -> Places {
     let root = |path: &Option<PathBuf>| {
         path.iter()
             .map(|path| Import {
@@ -344,7 +353,7 @@ fn usual(roots: &Roots, sources: &mut Sources<'_>) -> Places {
     if let Some(folder) = &roots.crio_drop_ins {
         places.crio.extend(
             sources
-                .list(folder, "*")
+                .list(folder, "*", report)
                 .into_iter()
                 .map(|path| Import { path, by: None }),
         );
@@ -390,7 +399,7 @@ fn read(import: &Import, sources: &mut Sources<'_>, report: &mut Report) -> Opti
 
 fn own_tree(roots: &Roots, sources: &mut Sources<'_>, report: &mut Report) -> Table {
     let mut paths = vec![roots.own.clone()];
-    paths.extend(sources.list(&roots.own_drop_ins, "*.toml"));
+    paths.extend(sources.list(&roots.own_drop_ins, "*.toml", report));
     let mut merged = Table::new();
     for path in paths {
         let Some(tree) = read(&Import { path, by: None }, sources, report) else {

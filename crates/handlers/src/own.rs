@@ -17,7 +17,7 @@
 //!
 //! [network]
 //! bridge = "cofferdam0"
-//! subnet = "10.88.0.0/16"
+//! subnet = "10.89.0.0/16"
 //!
 //! [paths]
 //! root = "/var/lib/cofferdam"
@@ -28,7 +28,7 @@ use crate::containerd::name_at;
 use crate::driver;
 use crate::load::{Family, Sources};
 use crate::place::{Origin, one_line};
-use crate::runsc::check_flag;
+use crate::runsc::{RESERVED, check_flag};
 use crate::schema::Effect::Used;
 use crate::schema::Kind::{Bool, Int, Named, Text, Texts};
 use crate::schema::{Key, Kind, Report, check, key};
@@ -242,6 +242,14 @@ fn take_arg(handler: &mut Handler, node: &Node, arg: &str) -> Result<(), String>
     check_flag(name, value.unwrap_or_default())?;
     if name == "root" {
         return Err("the argument --root is a key of its own; write root = \"…\"".to_owned());
+    }
+    // The last of two equal flags counts, so this one would replace the driver's. Beside runsc's, crun
+    // has one for the cgroups.
+    let mut reserved = RESERVED.iter().map(|(name, _)| *name).chain(["cgroup-manager"]);
+    if reserved.any(|reserved| reserved == name) {
+        return Err(format!(
+            "the argument --{name} is set by Cofferdam itself; leave it out"
+        ));
     }
     match &mut handler.driver {
         Driver::Oci(oci) => oci.flags.insert(name.to_owned(), value.map(str::to_owned)),

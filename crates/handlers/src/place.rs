@@ -160,8 +160,8 @@ pub enum ConfigError {
         /// The import.
         by: Place,
     },
-    /// A file that is there cannot be read.
-    #[error("{}: the file cannot be read: {message}", shown(.file))]
+    /// A file that is there cannot be read, or a folder not listed.
+    #[error("{}: it cannot be read: {message}", shown(.file))]
     Unreadable {
         /// The file.
         file: PathBuf,

@@ -34,7 +34,7 @@ const KEYS: &[Key] = &[
 ];
 
 /// Flags that are the driver's own, and what to do instead of setting them.
-const RESERVED: &[(&str, &str)] = &[
+pub(crate) const RESERVED: &[(&str, &str)] = &[
     (
         "systemd-cgroup",
         "is honoured in our own way: the cgroups are Cofferdam's own and never go through systemd",

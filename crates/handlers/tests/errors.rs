@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod common;
-use cofferdam_handlers::{ConfigError, Files, MAX_TEXT, Roots, Text, diff, load, render};
+use cofferdam_handlers::{ConfigError, Files, MAX_TEXT, Roots, Text, Wanted, diff, load, render};
 use common::*;
 use proptest::prelude::*;
 
@@ -74,10 +74,32 @@ fn unreadable_and_too_large_files() {
             format!(
                 "{CONTAINERD}: the file has 1048577 bytes and 1048576 are the most that are read; make it smaller"
             ),
-            format!("{CRIO}: the file cannot be read: permission denied")
+            format!("{CRIO}: it cannot be read: permission denied")
         ]
     );
     assert!(matches!(loaded.errors[0], ConfigError::TooLarge { .. }));
+}
+
+/// What is in such a folder may have made a handler stronger.
+#[test]
+fn folders_that_cannot_be_listed_are_errors() {
+    for folder in ["/etc/cofferdam/conf.d", "/etc/crio/crio.conf.d"] {
+        let mut files = Files::default();
+        files.unlistable.insert(path(folder), "permission denied".to_owned());
+        let loaded = loop {
+            let loaded = load(&files, &Roots::default());
+            if loaded.wanted.is_empty() {
+                break loaded;
+            }
+            for wanted in loaded.wanted {
+                match wanted {
+                    Wanted::File(path) => drop(files.texts.insert(path, Text::Absent)),
+                    Wanted::Folder(path) => drop(files.folders.insert(path, Default::default())),
+                }
+            }
+        };
+        assert_eq!(errors(&loaded), [format!("{folder}: it cannot be read: permission denied")]);
+    }
 }
 
 #[test]

@@ -231,6 +231,18 @@ fn bad_values_are_errors_or_reasons() {
             "the argument --root is a key of its own; write root = \"…\"",
         ),
         (
+            "args = ['--cgroup-manager=systemd']",
+            "the argument --cgroup-manager is set by Cofferdam itself; leave it out",
+        ),
+        (
+            "args = ['--systemd-cgroup']",
+            "the argument --systemd-cgroup is set by Cofferdam itself; leave it out",
+        ),
+        (
+            "args = ['--log=/dev/null']",
+            "the argument --log is set by Cofferdam itself; leave it out",
+        ),
+        (
             "type = 'vm'\nargs = ['--x']",
             "args go only with type = \"oci\"",
         ),

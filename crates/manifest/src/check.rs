@@ -1,5 +1,6 @@
 //! Rules that need more than one field, or that are about an object as a whole.
 
+mod affinity;
 mod pod;
 
 use crate::error::{Log, Problem};
@@ -45,13 +46,8 @@ impl Check<'_> {
         if self.log.is_full() {
             return;
         }
-        self.log.error(
-            self.at(path),
-            Problem::NotYet {
-                path: path.to_string(),
-                instead,
-            },
-        );
+        self.log
+            .not_yet(self.at(path), path.to_string(), |path| Problem::NotYet { path, instead });
     }
 }
 
@@ -59,7 +55,7 @@ impl Check<'_> {
 /// old form left out. `node` is the object's text, `version` its apiVersion.
 pub(crate) fn object(node: &Node, object: &mut ObjectKind, version: Option<&str>, log: &mut Log) {
     let mut check = Check { top: node, log };
-    metadata(&mut check, object.metadata(), object.is_namespaced());
+    metadata(&mut check, object);
     match object {
         ObjectKind::Pod(o) => {
             annotations(&mut check, &Path::default().key("metadata"), &o.metadata);
@@ -73,9 +69,12 @@ pub(crate) fn object(node: &Node, object: &mut ObjectKind, version: Option<&str>
     }
 }
 
-fn metadata(check: &mut Check<'_>, meta: &ObjectMeta, namespaced: bool) {
+fn metadata(check: &mut Check<'_>, object: &ObjectKind) {
     let path = Path::default().key("metadata");
-    if meta.name.is_empty() && meta.generate_name.is_none() {
+    let meta = object.metadata();
+    // Of a class, admission says so with Kubernetes' own message.
+    let is_class = matches!(object, ObjectKind::RuntimeClass(_));
+    if meta.name.is_empty() && meta.generate_name.is_none() && !is_class {
         let at = check.at(&path);
         check.log.error(
             at,
@@ -84,7 +83,7 @@ fn metadata(check: &mut Check<'_>, meta: &ObjectMeta, namespaced: bool) {
             },
         );
     }
-    if !namespaced && meta.namespace.is_some() {
+    if !object.is_namespaced() && meta.namespace.is_some() {
         check.refuse(
             &path.key("namespace"),
             "has no meaning for a kind that stands in no namespace; remove it",
@@ -97,14 +96,15 @@ fn metadata(check: &mut Check<'_>, meta: &ObjectMeta, namespaced: bool) {
 fn annotations(check: &mut Check<'_>, meta_path: &Path, meta: &ObjectMeta) {
     for (key, value) in &meta.annotations {
         let path = meta_path.key("annotations").key(key);
-        if key.starts_with("container.apparmor.security.beta.kubernetes.io/")
-            && value != "unconfined"
-        {
+        if key.starts_with("container.apparmor.security.beta.kubernetes.io/") && value != "unconfined" {
             check.not_yet(&path, "run this pod on a cluster");
         } else if key.starts_with("seccomp.security.alpha.kubernetes.io/")
             || key.starts_with("container.seccomp.security.alpha.kubernetes.io/")
         {
-            check.refuse(&path, "has had no effect since Kubernetes 1.27; write securityContext.seccompProfile instead");
+            check.refuse(
+                &path,
+                "has had no effect since Kubernetes 1.27; write securityContext.seccompProfile instead",
+            );
         } else if [
             "kubernetes.io/ingress-bandwidth",
             "kubernetes.io/egress-bandwidth",
@@ -132,13 +132,14 @@ fn namespace(check: &mut Check<'_>, namespace: &Namespace) {
             "enforce" => check.not_yet(&path, "keep this object for a cluster"),
             "warn" | "audit" => {
                 let at = check.at(&path);
-                check.log.warn(at, &format!("{path} does nothing here: pods are not checked against Pod Security levels yet"), None);
+                check.log.warn(
+                    at,
+                    &format!("{path} does nothing here: pods are not checked against Pod Security levels yet"),
+                    None,
+                );
             }
             "enforce-version" | "warn-version" | "audit-version" => {}
-            _ => check.refuse(
-                &path,
-                "is no label of Pod Security; write enforce, warn or audit",
-            ),
+            _ => check.refuse(&path, "is no label of Pod Security; write enforce, warn or audit"),
         }
     }
 }
@@ -148,25 +149,18 @@ fn config_map(check: &mut Check<'_>, map: &ConfigMap) {
     for key in map.binary_data.keys().filter(|k| map.data.contains_key(*k)) {
         check.refuse(&path.key(key), "stands in data too; remove one");
     }
-    if too_much_data(
-        map.data.values().map(String::len),
-        map.binary_data.values().map(String::len),
-    ) {
+    if too_much_data(map.data.values().map(String::len), map.binary_data.values().map(String::len)) {
         check.refuse(&Path::default().key("data"), TOO_MUCH);
     }
 }
 
 fn secret(check: &mut Check<'_>, secret: &Secret) {
-    if too_much_data(
-        secret.string_data.values().map(String::len),
-        secret.data.values().map(String::len),
-    ) {
+    if too_much_data(secret.string_data.values().map(String::len), secret.data.values().map(String::len)) {
         check.refuse(&Path::default().key("data"), TOO_MUCH);
     }
 }
 
-const TOO_MUCH: &str =
-    "holds more than 1 MiB, which Kubernetes refuses; split it, or mount a hostPath";
+const TOO_MUCH: &str = "holds more than 1 MiB, which Kubernetes refuses; split it, or mount a hostPath";
 
 fn deployment(check: &mut Check<'_>, deployment: &mut Deployment, version: Option<&str>) {
     let spec = Path::default().key("spec");
@@ -175,6 +169,7 @@ fn deployment(check: &mut Check<'_>, deployment: &mut Deployment, version: Optio
     if deployment.spec.selector.is_none() && old::fills_selector(version) {
         deployment.spec.selector = Some(LabelSelector {
             match_labels: labels.clone(),
+            ..LabelSelector::default()
         });
     }
     match &deployment.spec.selector {
@@ -188,19 +183,14 @@ fn deployment(check: &mut Check<'_>, deployment: &mut Deployment, version: Optio
             );
         }
         Some(selector) if selector.match_labels.is_empty() => {
-            check.refuse(
-                &spec.key("selector"),
-                "is empty; name the template's labels in matchLabels",
-            );
+            check.refuse(&spec.key("selector"), "is empty; name the template's labels in matchLabels");
         }
-        Some(selector)
-            if selector
-                .match_labels
-                .iter()
-                .any(|(k, v)| labels.get(k) != Some(v)) =>
-        {
+        Some(selector) if selector.match_labels.iter().any(|(k, v)| labels.get(k) != Some(v)) => {
             let path = template.key("metadata").key("labels");
-            check.refuse(&path, "are wrong: `selector` does not match template `labels`; make spec.selector.matchLabels a part of them");
+            check.refuse(
+                &path,
+                "are wrong: `selector` does not match template `labels`; make spec.selector.matchLabels a part of them",
+            );
         }
         Some(_) => {}
     }
@@ -216,10 +206,6 @@ fn deployment(check: &mut Check<'_>, deployment: &mut Deployment, version: Optio
             "must be Always in a Deployment; write a Pod for work that ends",
         );
     }
-    annotations(
-        check,
-        &template.key("metadata"),
-        &deployment.spec.template.metadata,
-    );
+    annotations(check, &template.key("metadata"), &deployment.spec.template.metadata);
     pod::spec(check, &template.key("spec"), &deployment.spec.template.spec);
 }

@@ -2,7 +2,8 @@
 
 use crate::path::Path;
 use crate::yaml::Mark;
-use crate::{Decoded, MAX_ERRORS, MAX_WARNINGS, Object};
+use crate::{Decoded, MAX_ERRORS, MAX_WARNINGS, Object, Purpose};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -57,15 +58,26 @@ pub struct Error {
     pub problem: Problem,
 }
 
+impl Error {
+    pub(crate) fn too_long(source: &Arc<str>, size: usize) -> Self {
+        let place = Place {
+            source: source.clone(),
+            line: 1,
+            column: 1,
+        };
+        Self {
+            place,
+            subject: String::new(),
+            problem: Problem::TooLong { size },
+        }
+    }
+}
+
 struct Prefix<'a>(&'a str);
 
 impl fmt::Display for Prefix<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            write!(f, "{}: ", self.0)
-        }
+        if self.0.is_empty() { Ok(()) } else { write!(f, "{}: ", self.0) }
     }
 }
 
@@ -99,9 +111,7 @@ pub enum Problem {
         above: String,
     },
     /// The children of a field stand beside it.
-    #[error(
-        "the indentation seems to be lost: `{field}:` is empty and `{child}` stands beside it; indent what belongs to `{field}`"
-    )]
+    #[error("the indentation seems to be lost: `{field}:` is empty and `{child}` stands beside it; indent what belongs to `{field}`")]
     LostIndentation {
         /// Path of the empty field.
         field: String,
@@ -189,9 +199,7 @@ pub enum Problem {
         instead: &'static str,
     },
     /// A kind that Cofferdam does not read yet.
-    #[error(
-        "kind {kind} ({api_version}) is not supported yet; remove this document, or keep it for a cluster"
-    )]
+    #[error("kind {kind} ({api_version}) is not supported yet; remove this document, or keep it for a cluster")]
     KindNotYet {
         /// Its kind.
         kind: String,
@@ -234,9 +242,7 @@ struct Near<'a>(&'a Option<String>);
 
 impl fmt::Display for Near<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .as_ref()
-            .map_or(Ok(()), |near| write!(f, "; did you mean {near}?"))
+        self.0.as_ref().map_or(Ok(()), |near| write!(f, "; did you mean {near}?"))
     }
 }
 
@@ -255,15 +261,20 @@ impl fmt::Display for NearOrRemove<'_> {
 /// Gathers what is found in one text.
 pub(crate) struct Log {
     source: Arc<str>,
+    purpose: Purpose,
+    /// What is not looked at and has been told, without the indexes in it.
+    passed_over: BTreeSet<String>,
     subject: String,
     errors: Vec<Error>,
     warnings: Vec<Warning>,
 }
 
 impl Log {
-    pub(crate) fn new(source: Arc<str>) -> Self {
+    pub(crate) fn new(source: Arc<str>, purpose: Purpose) -> Self {
         Self {
             source,
+            purpose,
+            passed_over: BTreeSet::new(),
             subject: String::new(),
             errors: Vec::new(),
             warnings: Vec::new(),
@@ -285,11 +296,7 @@ impl Log {
 
     pub(crate) fn error_at(&mut self, place: Place, subject: String, problem: Problem) {
         if !self.is_full() {
-            self.errors.push(Error {
-                place,
-                subject,
-                problem,
-            });
+            self.errors.push(Error { place, subject, problem });
         }
     }
 
@@ -322,6 +329,29 @@ impl Log {
         });
     }
 
+    /// What Kubernetes honours and Cofferdam does not yet, by its path or name: refused in a run.
+    /// Where nothing is run it is passed over, and told where it stands first.
+    pub(crate) fn not_yet(&mut self, mark: Mark, what: String, problem: impl FnOnce(String) -> Problem) {
+        match self.purpose {
+            Purpose::Run => self.error(mark, problem(what)),
+            Purpose::Check => {
+                let everywhere = what.split(['[', ']']).filter(|part| part.parse::<usize>().is_err()).collect();
+                if self.passed_over.insert(everywhere) {
+                    self.warn(
+                        mark,
+                        &format!("{what} is not looked at, here and wherever else it stands; a run refuses it"),
+                        None,
+                    );
+                }
+            }
+        }
+    }
+
+    /// Whether fields that say where a pod is placed are honoured.
+    pub(crate) fn is_placing(&self) -> bool {
+        self.purpose == Purpose::Check
+    }
+
     /// Whether no more errors are told, so that none need be looked for at any cost.
     pub(crate) fn is_full(&self) -> bool {
         self.errors.len() >= MAX_ERRORS
@@ -335,11 +365,7 @@ impl Log {
     /// Lost indentation explains all the other errors of its object: keeps only that one.
     pub(crate) fn narrow(&mut self, since: usize) {
         let lost = |e: &Error| matches!(e.problem, Problem::LostIndentation { .. });
-        if let Some(first) = self.errors[since.min(self.errors.len())..]
-            .iter()
-            .find(|e| lost(e))
-            .cloned()
-        {
+        if let Some(first) = self.errors[since.min(self.errors.len())..].iter().find(|e| lost(e)).cloned() {
             self.errors.truncate(since);
             self.errors.push(first);
         }
@@ -350,8 +376,7 @@ impl Log {
             self.errors.sort_by_key(|e| (e.place.line, e.place.column));
             return Err(self.errors);
         }
-        self.warnings
-            .sort_by_key(|w| (w.place.line, w.place.column));
+        self.warnings.sort_by_key(|w| (w.place.line, w.place.column));
         Ok(Decoded {
             objects,
             warnings: self.warnings,

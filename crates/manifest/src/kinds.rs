@@ -5,12 +5,10 @@ use crate::near::nearest;
 use crate::path::{Path, quoted, shown};
 use crate::schema::{Shape, objects};
 use crate::walk::Walk;
-use crate::yaml::{Node, Value};
+use crate::yaml::{Document, Node, Start, Value};
 use crate::{check, old};
 use cofferdam_model::meta::ObjectMeta;
-use cofferdam_model::objects::{
-    ConfigMap, Deployment, LimitRange, Namespace, ResourceQuota, RuntimeClass, Secret,
-};
+use cofferdam_model::objects::{ConfigMap, Deployment, LimitRange, Namespace, ResourceQuota, RuntimeClass, Secret};
 use cofferdam_model::pod::Pod;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
@@ -22,6 +20,17 @@ pub struct Object {
     pub place: Place,
     /// The object.
     pub kind: ObjectKind,
+    pub(crate) origin: Origin,
+}
+
+/// Where an object stands in its text: enough to read it again, which is cheaper than to keep the
+/// places of all its fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// Its document.
+    pub(crate) start: Start,
+    /// Where in lists it stands in its document, from outside in; empty where it is the document.
+    pub(crate) items: Vec<u32>,
 }
 
 /// The objects that Cofferdam reads.
@@ -95,18 +104,11 @@ struct Kind {
     make: fn(Json) -> serde_json::Result<ObjectKind>,
 }
 
-fn make<T: DeserializeOwned>(
-    json: Json,
-    wrap: fn(Box<T>) -> ObjectKind,
-) -> serde_json::Result<ObjectKind> {
+fn make<T: DeserializeOwned>(json: Json, wrap: fn(Box<T>) -> ObjectKind) -> serde_json::Result<ObjectKind> {
     serde_json::from_value(json).map(wrap)
 }
 
-const fn core(
-    name: &'static str,
-    shape: &'static Shape,
-    make: fn(Json) -> serde_json::Result<ObjectKind>,
-) -> Kind {
+const fn core(name: &'static str, shape: &'static Shape, make: fn(Json) -> serde_json::Result<ObjectKind>) -> Kind {
     Kind {
         name,
         today: "v1",
@@ -124,9 +126,7 @@ static KINDS: [Kind; 8] = [
         shape: &objects::RUNTIME_CLASS,
         make: |json| make(json, ObjectKind::RuntimeClass),
     },
-    core("Namespace", &objects::NAMESPACE, |json| {
-        make(json, ObjectKind::Namespace)
-    }),
+    core("Namespace", &objects::NAMESPACE, |json| make(json, ObjectKind::Namespace)),
     core("Pod", &objects::POD, |json| make(json, ObjectKind::Pod)),
     Kind {
         name: "Deployment",
@@ -135,95 +135,132 @@ static KINDS: [Kind; 8] = [
         shape: &objects::DEPLOYMENT,
         make: |json| make(json, ObjectKind::Deployment),
     },
-    core("ConfigMap", &objects::CONFIG_MAP, |json| {
-        make(json, ObjectKind::ConfigMap)
-    }),
-    core("Secret", &objects::SECRET, |json| {
-        make(json, ObjectKind::Secret)
-    }),
-    core("LimitRange", &objects::LIMIT_RANGE, |json| {
-        make(json, ObjectKind::LimitRange)
-    }),
+    core("ConfigMap", &objects::CONFIG_MAP, |json| make(json, ObjectKind::ConfigMap)),
+    core("Secret", &objects::SECRET, |json| make(json, ObjectKind::Secret)),
+    core("LimitRange", &objects::LIMIT_RANGE, |json| make(json, ObjectKind::LimitRange)),
     core("ResourceQuota", &objects::RESOURCE_QUOTA, |json| {
         make(json, ObjectKind::ResourceQuota)
     }),
 ];
 
-/// Reads a document, or an item of a list.
-pub(crate) fn read_document(node: &Node, log: &mut Log, out: &mut Vec<Object>) {
-    let before = log.about(String::new());
-    if let Some(kind) = read(node, log, out) {
-        out.push(Object {
-            place: log.place(node.at),
-            kind,
-        });
-    }
-    log.about(before);
+/// Reads a document.
+pub(crate) fn read_document(document: &Document, log: &mut Log, out: &mut Vec<Object>) {
+    let origin = Origin {
+        start: document.start,
+        items: Vec::new(),
+    };
+    Reader { log, origin, out }.object(&document.root);
 }
 
-fn read(node: &Node, log: &mut Log, out: &mut Vec<Object>) -> Option<ObjectKind> {
-    let Value::Map(_) = node.value else {
-        log.error(node.at, Problem::NotAnObject { found: node.kind() });
-        return None;
-    };
-    let kind = word(node, "kind", log)?;
-    let version = match node.get("apiVersion") {
-        Some(_) => Some(word(node, "apiVersion", log)?),
-        None => None,
-    };
-    if kind == "List" {
-        return read_list(node, log, out);
+/// Reads the objects of one document.
+struct Reader<'a> {
+    log: &'a mut Log,
+    /// Where the object that is read stands.
+    origin: Origin,
+    out: &'a mut Vec<Object>,
+}
+
+impl Reader<'_> {
+    /// Reads a document, or an item of a list.
+    fn object(&mut self, node: &Node) {
+        let before = self.log.about(String::new());
+        if let Some(kind) = self.read(node) {
+            let place = self.log.place(node.at);
+            self.out.push(Object {
+                place,
+                kind,
+                origin: self.origin.clone(),
+            });
+        }
+        self.log.about(before);
     }
-    let Some(known) = KINDS.iter().find(|k| k.name == kind) else {
-        refuse_kind(node, kind, version, log);
-        return None;
-    };
-    let name = node
-        .get("metadata")
-        .and_then(|m| m.get("name"))
-        .and_then(Node::text);
-    log.about(subject(known.name, name));
-    let is_first_form = known.name == "RuntimeClass" && old::is_first_form(node);
+
+    fn read(&mut self, node: &Node) -> Option<ObjectKind> {
+        if !matches!(node.value, Value::Map(_)) {
+            self.log.error(node.at, Problem::NotAnObject { found: node.kind() });
+            return None;
+        }
+        let kind = word(node, "kind", self.log)?;
+        let version = match node.get("apiVersion") {
+            Some(_) => Some(word(node, "apiVersion", self.log)?),
+            None => None,
+        };
+        if kind == "List" {
+            self.list(node);
+            return None;
+        }
+        let Some(known) = KINDS.iter().find(|k| k.name == kind) else {
+            refuse_kind(node, kind, version, self.log);
+            return None;
+        };
+        let name = node.get("metadata").and_then(|m| m.get("name")).and_then(Node::text);
+        self.log.about(subject(known.name, name));
+        let is_first_form = known.name == "RuntimeClass" && old::is_first_form(node);
+        check_version(node, known, version, is_first_form, self.log)?;
+        let is_old = is_first_form || version != Some(known.today);
+        read_known(node, known, version, is_old, is_first_form, self.log)
+    }
+
+    fn list(&mut self, node: &Node) {
+        match node.get("items") {
+            Some(Node {
+                value: Value::List(items), ..
+            }) => {
+                for (at, item) in items.iter().enumerate() {
+                    self.origin.items.push(u32::try_from(at).unwrap_or(u32::MAX));
+                    self.object(item);
+                    self.origin.items.pop();
+                }
+            }
+            Some(other) => {
+                let problem = Problem::WrongType {
+                    path: "items".to_owned(),
+                    expected: "a list",
+                    found: other.kind(),
+                };
+                self.log.error(other.at, problem);
+            }
+            None => {}
+        }
+        let known = ["apiVersion", "kind", "items", "metadata"];
+        for entry in node.entries().iter().filter(|e| !known.contains(&e.key.as_str())) {
+            let path = Path::default().key(&entry.key).to_string();
+            self.log.error(entry.at, Problem::UnknownField { path, near: None });
+        }
+    }
+}
+
+/// Whether the kind is read under this apiVersion; what is wrong goes to the log.
+fn check_version(node: &Node, known: &Kind, version: Option<&str>, is_first_form: bool, log: &mut Log) -> Option<()> {
     match version {
-        Some(v) if v == known.today || known.former.contains(&v) => {}
-        None if is_first_form => {}
+        Some(v) if v == known.today || known.former.contains(&v) => Some(()),
+        None if is_first_form => Some(()),
         None => {
             log.error(node.at, Problem::NoVersion { today: known.today });
-            return None;
+            None
         }
         Some(v) => {
             let at = node.get("apiVersion").map_or(node.at, |n| n.at);
-            let problem = Problem::WrongVersion {
-                kind: known.name,
-                found: shown(v),
-                today: known.today,
-            };
-            log.error(at, problem);
-            return None;
+            log.error(
+                at,
+                Problem::WrongVersion {
+                    kind: known.name,
+                    found: shown(v),
+                    today: known.today,
+                },
+            );
+            None
         }
     }
-    let is_old = is_first_form || version != Some(known.today);
-    read_known(node, known, version, is_old, is_first_form, log)
 }
 
-fn read_known(
-    node: &Node,
-    known: &Kind,
-    version: Option<&str>,
-    is_old: bool,
-    is_first_form: bool,
-    log: &mut Log,
-) -> Option<ObjectKind> {
+fn read_known(node: &Node, known: &Kind, version: Option<&str>, is_old: bool, is_first_form: bool, log: &mut Log) -> Option<ObjectKind> {
     let since = log.count();
     let instead = match known.name {
         "Pod" | "Deployment" => "run this pod on a cluster",
         _ => "keep this object for a cluster",
     };
-    let shape = if is_first_form {
-        &objects::OLD_RUNTIME_CLASS
-    } else {
-        known.shape
-    };
+    let shape = if is_first_form { &objects::OLD_RUNTIME_CLASS } else { known.shape };
     let mut json = Walk {
         log,
         path: Path::default(),
@@ -261,48 +298,11 @@ fn read_known(
     Some(object)
 }
 
-fn read_list(node: &Node, log: &mut Log, out: &mut Vec<Object>) -> Option<ObjectKind> {
-    match node.get("items") {
-        Some(Node {
-            value: Value::List(items),
-            ..
-        }) => {
-            for item in items {
-                read_document(item, log, out);
-            }
-        }
-        Some(other) => {
-            let problem = Problem::WrongType {
-                path: "items".to_owned(),
-                expected: "a list",
-                found: other.kind(),
-            };
-            log.error(other.at, problem);
-        }
-        None => {}
-    }
-    for entry in node
-        .entries()
-        .iter()
-        .filter(|e| !["apiVersion", "kind", "items", "metadata"].contains(&e.key.as_str()))
-    {
-        log.error(
-            entry.at,
-            Problem::UnknownField {
-                path: Path::default().key(&entry.key).to_string(),
-                near: None,
-            },
-        );
-    }
-    None
-}
-
 /// A text that every object has.
 fn word<'n>(node: &'n Node, field: &str, log: &mut Log) -> Option<&'n str> {
     match node.get(field) {
         Some(Node {
-            value: Value::Text(text),
-            ..
+            value: Value::Text(text), ..
         }) if !text.is_empty() => Some(text),
         Some(other) => {
             let problem = Problem::WrongType {
@@ -314,12 +314,7 @@ fn word<'n>(node: &'n Node, field: &str, log: &mut Log) -> Option<&'n str> {
             None
         }
         None => {
-            log.error(
-                node.at,
-                Problem::Missing {
-                    path: field.to_owned(),
-                },
-            );
+            log.error(node.at, Problem::Missing { path: field.to_owned() });
             None
         }
     }
@@ -333,24 +328,17 @@ fn refuse_kind(node: &Node, kind: &str, version: Option<&str>, log: &mut Log) {
             .iter()
             .any(|k| k.name == near && (version == Some(k.today) || version.is_none()))
     };
-    let problem = match near {
-        Some(near) if ours(near) => {
-            let near = KINDS
-                .iter()
-                .map(|k| k.name)
-                .find(|n| *n == near)
-                .unwrap_or_default();
-            Problem::UnknownKind {
+    match KINDS.iter().map(|k| k.name).find(|n| near == Some(*n) && ours(n)) {
+        Some(near) => log.error(at, Problem::UnknownKind { kind: shown(kind), near }),
+        None => {
+            let api_version = version.map_or_else(|| "without apiVersion".to_owned(), shown);
+            let what = format!("kind {} ({api_version})", shown(kind));
+            log.not_yet(at, what, |_| Problem::KindNotYet {
                 kind: shown(kind),
-                near,
-            }
+                api_version,
+            });
         }
-        _ => Problem::KindNotYet {
-            kind: shown(kind),
-            api_version: version.map_or_else(|| "without apiVersion".to_owned(), shown),
-        },
-    };
-    log.error(at, problem);
+    }
 }
 
 fn subject(kind: &str, name: Option<&str>) -> String {
@@ -386,7 +374,7 @@ mod tests {
         let honoured = shape
             .fields
             .iter()
-            .filter(|f| matches!(f.usage, Use::Honoured | Use::Required));
+            .filter(|f| matches!(f.usage, Use::Honoured | Use::Required | Use::Placing(_)));
         honoured
             .map(|f| (f.name.to_owned(), sample(f.kind.as_ref().unwrap())))
             .collect::<serde_json::Map<_, _>>()
@@ -436,11 +424,7 @@ mod tests {
             let count = names.len();
             names.dedup();
             assert_eq!(names.len(), count, "{names:?}");
-            shape
-                .fields
-                .iter()
-                .filter_map(|f| f.kind.as_ref())
-                .for_each(visit);
+            shape.fields.iter().filter_map(|f| f.kind.as_ref()).for_each(visit);
         }
         KINDS.iter().for_each(|k| shape_is_good(k.shape));
     }

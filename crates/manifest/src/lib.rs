@@ -6,15 +6,18 @@
 //!
 //! The way of a text: `yaml` makes a tree with places out of it, within bounds; `kinds` finds what
 //! each document is, old forms (`old`) included; `walk` reads the tree along the tables of `schema`
-//! into the model; `check` holds the rules that need more than one field.
+//! into the model; `check` holds the rules that need more than one field. `places` goes back: from a
+//! field to its place.
 
 mod check;
+pub mod cluster;
 mod error;
 mod format;
 mod kinds;
 mod near;
 mod old;
 mod path;
+mod places;
 mod replicas;
 mod scalar;
 mod schema;
@@ -23,17 +26,19 @@ mod yaml;
 
 pub use error::{Error, Place, Problem, Warning};
 pub use kinds::{Object, ObjectKind};
+pub use near::nearest;
+pub use places::Places;
 pub use replicas::{MAX_REPLICAS, pods_of};
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Longest text that is read, in bytes.
-pub const MAX_TEXT: usize = 10 * 1024 * 1024;
+/// Longest text that is read, in bytes. Ten thousand pods of 3 KiB are 30 MiB.
+pub const MAX_TEXT: usize = 32 * 1024 * 1024;
 /// Greatest number of nested lists and mappings, aliases followed.
 pub const MAX_DEPTH: usize = 64;
 /// Greatest number of values in one text, aliases counted as often as they are used.
-pub const MAX_NODES: u64 = 1_000_000;
+pub const MAX_NODES: u64 = 2_000_000;
 /// Greatest size of all values of one text in bytes, aliases counted as often as they are used.
 pub const MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// After this many errors the rest is not told: one mistake made everywhere is still one mistake.
@@ -50,6 +55,26 @@ pub struct Decoded {
     pub warnings: Vec<Warning>,
 }
 
+/// What manifests are read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Purpose {
+    /// To run them on this machine: what cannot be honoured is an error.
+    #[default]
+    Run,
+    /// To tell what a cluster would make of them. Fields that say where a pod is placed are read too
+    /// (priority, scheduling gates). What Kubernetes honours and is not looked at here (probes, other
+    /// kinds) is a warning where it stands first. What Kubernetes does not know is an error still.
+    Check,
+}
+
+/// Decodes the manifests in `text` to run them: [`decode_for`] with [`Purpose::Run`].
+///
+/// # Errors
+/// Those of [`decode_for`].
+pub fn decode(source: &str, text: &str) -> Result<Decoded, Vec<Error>> {
+    decode_for(source, text, Purpose::Run)
+}
+
 /// Decodes the manifests in `text`; `source` is the name that places show (a file's path, `-`).
 ///
 /// Scalars are read as kubectl reads them (YAML 1.1, `sigs.k8s.io/yaml`), but where that would
@@ -59,13 +84,16 @@ pub struct Decoded {
 /// # Errors
 /// Every error of the text in its order, at most [`MAX_ERRORS`]; there are no objects unless all
 /// are good. Text that is not YAML ends at its first mistake.
-pub fn decode(source: &str, text: &str) -> Result<Decoded, Vec<Error>> {
+pub fn decode_for(source: &str, text: &str, purpose: Purpose) -> Result<Decoded, Vec<Error>> {
     let source: Arc<str> = Arc::from(source);
-    let documents = yaml::parse(&source, text)?;
-    let mut log = error::Log::new(source);
+    if text.len() > MAX_TEXT {
+        return Err(vec![Error::too_long(&source, text.len())]);
+    }
+    let mut log = error::Log::new(source.clone(), purpose);
     let mut objects = Vec::new();
-    for document in &documents {
-        kinds::read_document(document, &mut log, &mut objects);
+    let mut documents = yaml::Documents::of(&source, text);
+    while let Some(document) = documents.read_next().map_err(|e| vec![e])? {
+        kinds::read_document(&document, &mut log, &mut objects);
     }
     refuse_twins(&objects, &mut log);
     log.finish(objects)

@@ -2,7 +2,7 @@
 
 /// The candidate that `word` was most likely meant to be: equal but for case, or few edits away
 /// (insert, delete, replace, swap of neighbours), and no further than a third of its length.
-pub(crate) fn nearest<'a>(
+pub fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

@@ -2,6 +2,7 @@
 //! Kubernetes 1.34 knows beside them (`k8s.io/api` core/v1, apps/v1 and node/v1), which are refused
 //! by name.
 
+pub(crate) mod affinity;
 pub(crate) mod container;
 pub(crate) mod meta;
 pub(crate) mod objects;
@@ -42,6 +43,8 @@ pub(crate) enum Use {
     Owned,
     /// Accepted with a warning: why it does nothing here.
     Idle(&'static str),
+    /// It says where a pod is placed: honoured where that is asked, else as [`Use::Later`].
+    Placing(Option<&'static str>),
     /// Kubernetes honours it, Cofferdam not yet. Empty values are harmless, and so is this one,
     /// which is what Kubernetes does where the field is absent.
     Later(Option<&'static str>),
@@ -100,6 +103,15 @@ pub(crate) const fn idle(name: &'static str, why: &'static str) -> Field {
         name,
         kind: None,
         usage: Use::Idle(why),
+    }
+}
+
+/// `default`: the value that asks for nothing.
+pub(crate) const fn placing(name: &'static str, kind: Type, default: Option<&'static str>) -> Field {
+    Field {
+        name,
+        kind: Some(kind),
+        usage: Use::Placing(default),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::error::{Log, Problem};
 use crate::near::nearest;
 use crate::path::{Path, quoted, shown};
 use crate::schema::{Field, Shape, Type, Use};
-use crate::yaml::{Entry, Node, Value};
+use crate::yaml::{Entry, Mark, Node, Value};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cofferdam_model::Quantity;
@@ -64,21 +64,20 @@ impl Walk<'_> {
                 let text = format!("{} does nothing here: {why}", self.path);
                 self.log.warn(entry.at, &text, None);
             }
-            (Use::Later(harmless), _) if !is_harmless(node, *harmless) => {
-                self.not_yet(entry, self.path.to_string())
+            (Use::Placing(_), Some(kind)) if self.log.is_placing() => {
+                let value = self.value(node, kind);
+                out.insert(entry.key.clone(), value);
+            }
+            (Use::Later(harmless) | Use::Placing(harmless), _) if !is_harmless(node, *harmless) => {
+                self.not_yet(entry.at, self.path.to_string());
             }
             _ => {}
         }
     }
 
-    fn not_yet(&mut self, entry: &Entry, path: String) {
-        self.log.error(
-            entry.at,
-            Problem::NotYet {
-                path,
-                instead: self.instead,
-            },
-        );
+    fn not_yet(&mut self, at: Mark, path: String) {
+        let instead = self.instead;
+        self.log.not_yet(at, path, |path| Problem::NotYet { path, instead });
     }
 
     /// Refuses a field that is not in the shape; gives the one that was meant, perhaps.
@@ -88,8 +87,7 @@ impl Walk<'_> {
         }
         if let Some(field) = lost_parent(&entry.key, node, shape) {
             let (field, child) = (field.to_owned(), entry.key.clone());
-            self.log
-                .error(entry.at, Problem::LostIndentation { field, child });
+            self.log.error(entry.at, Problem::LostIndentation { field, child });
             return None;
         }
         let near = nearest(&entry.key, shape.names());
@@ -115,11 +113,7 @@ impl Walk<'_> {
                     return Json::Null;
                 };
                 if let Some(rule) = format.broken_by(text) {
-                    self.log.invalid(
-                        node.at,
-                        &self.path,
-                        format!("is {}, but {rule}", quoted(text)),
-                    );
+                    self.log.invalid(node.at, &self.path, format!("is {}, but {rule}", quoted(text)));
                 }
                 Json::from(text)
             }
@@ -199,19 +193,9 @@ impl Walk<'_> {
             return Json::Null;
         };
         if later.contains(&text) {
-            let path = format!("{}: {text}", self.path);
-            self.log.error(
-                node.at,
-                Problem::NotYet {
-                    path,
-                    instead: self.instead,
-                },
-            );
+            self.not_yet(node.at, format!("{}: {text}", self.path));
         } else if !words.contains(&text) {
-            let allowed: Vec<_> = words
-                .iter()
-                .map(|w| if w.is_empty() { "\"\"" } else { w })
-                .collect();
+            let allowed: Vec<_> = words.iter().map(|w| if w.is_empty() { "\"\"" } else { w }).collect();
             let problem = Problem::NotOneOf {
                 path: self.path.to_string(),
                 value: shown(text),
@@ -224,10 +208,10 @@ impl Walk<'_> {
     }
 
     fn int(&mut self, node: &Node, min: i64, max: i64) -> Json {
-        let Value::Int(int) = node.value else {
+        let Value::Int(int) = &node.value else {
             return self.wrong(node, "a whole number");
         };
-        match i64::try_from(int) {
+        match i64::try_from(**int) {
             Ok(int) if (min..=max).contains(&int) => Json::from(int),
             _ => {
                 let rule = match (min, max) {
@@ -249,11 +233,8 @@ impl Walk<'_> {
         };
         let json = Json::from(text.as_str());
         if let Err(why) = serde_json::from_value::<Quantity>(json.clone()) {
-            self.log.invalid(
-                node.at,
-                &self.path,
-                format!("is {}, which is no quantity: {why}", quoted(&text)),
-            );
+            self.log
+                .invalid(node.at, &self.path, format!("is {}, which is no quantity: {why}", quoted(&text)));
         }
         json
     }
@@ -289,15 +270,9 @@ impl Walk<'_> {
             Value::Bool(_) if expected == "a string" => {
                 "a boolean (YAML reads yes, no, on, off, y and n as booleans too); put it in quotes"
             }
-            Value::Int(_) | Value::Float(_) if expected == "a string" => {
-                "a number; put it in quotes"
-            }
-            Value::Float(_) if expected == "a whole number" => {
-                "a number with a fraction, an exponent or a wrong leading zero"
-            }
-            Value::Text(_) if matches!(expected, "a whole number" | "true or false") => {
-                "a string; write it without quotes"
-            }
+            Value::Int(_) | Value::Float(_) if expected == "a string" => "a number; put it in quotes",
+            Value::Float(_) if expected == "a whole number" => "a number with a fraction, an exponent or a wrong leading zero",
+            Value::Text(_) if matches!(expected, "a whole number" | "true or false") => "a string; write it without quotes",
             Value::Null => "nothing; write \"\" where it shall be empty",
             _ => node.kind(),
         };
@@ -333,18 +308,10 @@ fn lost_parent<'s>(child: &str, node: &Node, shape: &'s Shape) -> Option<&'s str
         Some(Type::Object(inner) | Type::List(Type::Object(inner))) => inner.field(child).is_some(),
         _ => false,
     };
-    shape
-        .fields
-        .iter()
-        .filter(empty)
-        .find(inside)
-        .map(|f| f.name)
+    shape.fields.iter().filter(empty).find(inside).map(|f| f.name)
 }
 
 /// Whether the data of a ConfigMap or Secret is too much.
-pub(crate) fn too_much_data(
-    texts: impl Iterator<Item = usize>,
-    base64: impl Iterator<Item = usize>,
-) -> bool {
+pub(crate) fn too_much_data(texts: impl Iterator<Item = usize>, base64: impl Iterator<Item = usize>) -> bool {
     texts.sum::<usize>() + base64.map(|n| n / 4 * 3).sum::<usize>() > MAX_DATA
 }

@@ -6,34 +6,35 @@
 use crate::error::{Error, Place, Problem};
 use crate::path::{quoted, shown};
 use crate::scalar::{Plain, resolve};
-use crate::{MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_TEXT};
-use serde_saphyr::granit_parser::{self, Event, Marker, Parser, ScalarStyle, ScanError, Span, Tag};
+use crate::{MAX_BYTES, MAX_DEPTH, MAX_NODES};
+use serde_saphyr::granit_parser::{self, Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Line and column, both from 1.
+/// Line and column, both from 1. 32 bits hold those of every text that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Mark {
-    pub(crate) line: usize,
-    pub(crate) column: usize,
+    pub(crate) line: u32,
+    pub(crate) column: u32,
 }
 
 impl Mark {
     pub(crate) fn place(self, source: &Arc<str>) -> Place {
         Place {
             source: source.clone(),
-            line: self.line,
-            column: self.column,
+            line: self.line as usize,
+            column: self.column as usize,
         }
     }
 }
 
 impl From<Marker> for Mark {
     fn from(m: Marker) -> Self {
+        let held = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Self {
-            line: m.line(),
-            column: m.col() + 1,
+            line: held(m.line()),
+            column: held(m.col() + 1),
         }
     }
 }
@@ -51,7 +52,8 @@ pub(crate) struct Node {
 pub(crate) enum Value {
     Null,
     Bool(bool),
-    Int(i128),
+    /// In a box, as few are, and wide enough for every number that is refused by its value.
+    Int(Box<i128>),
     Float(f64),
     Text(String),
     List(Vec<Rc<Node>>),
@@ -69,9 +71,9 @@ pub(crate) struct Entry {
 /// How much a node is with all below it, aliases followed.
 #[derive(Debug, Clone, Copy, Default)]
 struct Size {
-    nodes: u64,
-    bytes: u64,
-    depth: usize,
+    nodes: u32,
+    bytes: u32,
+    depth: u32,
 }
 
 impl Size {
@@ -95,28 +97,16 @@ impl Node {
 
     /// The keys of a mapping; none of anything else.
     pub(crate) fn entries(&self) -> &[Entry] {
-        if let Value::Map(entries) = &self.value {
-            entries
-        } else {
-            &[]
-        }
+        if let Value::Map(entries) = &self.value { entries } else { &[] }
     }
 
     /// The items of a list; none of anything else.
     pub(crate) fn items(&self) -> &[Rc<Node>] {
-        if let Value::List(items) = &self.value {
-            items
-        } else {
-            &[]
-        }
+        if let Value::List(items) = &self.value { items } else { &[] }
     }
 
     pub(crate) fn text(&self) -> Option<&str> {
-        if let Value::Text(text) = &self.value {
-            Some(text)
-        } else {
-            None
-        }
+        if let Value::Text(text) = &self.value { Some(text) } else { None }
     }
 
     pub(crate) fn is_null(&self) -> bool {
@@ -136,33 +126,103 @@ impl Node {
     }
 }
 
-/// The documents of `text`, empty ones left out.
-pub(crate) fn parse(source: &Arc<str>, text: &str) -> Result<Vec<Rc<Node>>, Vec<Error>> {
-    let fail = |(at, problem): Fail| {
-        vec![Error {
-            place: at.place(source),
+/// A document that is not empty.
+pub(crate) struct Document {
+    pub(crate) root: Rc<Node>,
+    pub(crate) start: Start,
+}
+
+/// Where a document begins: a line, by its number and its place in the text in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Start {
+    pub(crate) line: u32,
+    pub(crate) offset: u32,
+}
+
+/// The documents of a text, one after the other, so that only one tree is there at a time.
+pub(crate) struct Documents<'t> {
+    source: &'t Arc<str>,
+    text: &'t str,
+    parser: Parser<'t, StrInput<'t>>,
+    builder: Builder,
+    /// Where the text begins in the whole one.
+    base: Start,
+}
+
+impl<'t> Documents<'t> {
+    /// The documents of a whole text.
+    pub(crate) fn of(source: &'t Arc<str>, text: &'t str) -> Self {
+        Self::from(source, text, Start { line: 1, offset: 0 })
+    }
+
+    /// The document that begins at `start`, and those after it.
+    pub(crate) fn from(source: &'t Arc<str>, text: &'t str, start: Start) -> Self {
+        // Depths are checked by the builder too, which follows aliases; these guard the parser itself.
+        let options = granit_parser::options! {
+            emit_comments: false,
+            flow_nesting_limit: MAX_DEPTH,
+            block_nesting_limit: MAX_DEPTH,
+        };
+        let text = text.get(start.offset as usize..).unwrap_or_default();
+        let parser = Parser::new_from_str_with_options(text, options);
+        let builder = Builder {
+            lines: start.line.saturating_sub(1),
+            ..Builder::default()
+        };
+        Self {
+            source,
+            text,
+            parser,
+            builder,
+            base: start,
+        }
+    }
+
+    /// The next document that is not empty; `None` at the end. There is nothing after an error.
+    pub(crate) fn read_next(&mut self) -> Result<Option<Document>, Error> {
+        self.read().map_err(|(at, problem)| Error {
+            place: at.place(self.source),
             subject: String::new(),
             problem,
-        }]
-    };
-    if text.len() > MAX_TEXT {
-        return Err(fail((
-            Mark { line: 1, column: 1 },
-            Problem::TooLong { size: text.len() },
-        )));
+        })
     }
-    // Depths are checked by the builder too, which follows aliases too; these guard the parser itself.
-    let options = granit_parser::options! {
-        emit_comments: false,
-        flow_nesting_limit: MAX_DEPTH,
-        block_nesting_limit: MAX_DEPTH,
-    };
-    let mut builder = Builder::default();
-    for event in Parser::new_from_str_with_options(text, options) {
-        let (event, span) = event.map_err(|e| fail(syntax(&e, text)))?;
-        builder.take(event, span).map_err(fail)?;
+
+    fn read(&mut self) -> Result<Option<Document>, Fail> {
+        let mut start = self.base;
+        for event in self.parser.by_ref() {
+            let (event, span) = event.map_err(|e| syntax(&e, self.text))?;
+            match event {
+                Event::DocumentStart(..) => {
+                    start = start_of(self.text, &span, self.base);
+                    self.builder.anchors.clear();
+                }
+                Event::DocumentEnd => {
+                    if let Some(root) = self.builder.document.take() {
+                        return Ok(Some(Document { root, start }));
+                    }
+                }
+                event => self.builder.take(event, span)?,
+            }
+        }
+        Ok(None)
     }
-    Ok(builder.documents)
+}
+
+/// The line that a document begins in.
+fn start_of(text: &str, span: &Span, base: Start) -> Start {
+    let line = Mark::from(span.start).line;
+    let before = span.start.byte_offset().and_then(|at| text.get(..at)).unwrap_or_default();
+    // The first line is whole, so that a byte order mark stays in front of it.
+    let offset = if line == 1 {
+        0
+    } else {
+        before.rfind(['\n', '\r']).map_or(0, |at| at + 1)
+    };
+    let add = |a: u32, b: u32| a.saturating_add(b);
+    Start {
+        line: add(base.line, line - 1),
+        offset: add(base.offset, u32::try_from(offset).unwrap_or(u32::MAX)),
+    }
 }
 
 type Fail = (Mark, Problem);
@@ -177,7 +237,7 @@ fn syntax(error: &ScanError, text: &str) -> Fail {
     if matches!(
         error.kind(),
         K::MappingValueNotAllowed | K::InvalidColonPlacement | K::SimpleKeyExpected
-    ) && let Some(above) = value_above(text, at.line)
+    ) && let Some(above) = value_above(text, at.line as usize)
     {
         return (at, Problem::LostLine { above });
     }
@@ -197,16 +257,17 @@ fn value_above(text: &str, line: usize) -> Option<String> {
     let indent = |l: &str| l.len() - l.trim_start().len();
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./ ".contains(&b);
     let (key, value) = above.trim_start().split_once(": ")?;
-    let is_value = !value.trim().is_empty()
-        && value.bytes().chain(key.bytes()).all(plain)
-        && above.len() <= 80;
+    let is_value = !value.trim().is_empty() && value.bytes().chain(key.bytes()).all(plain) && above.len() <= 80;
     (is_value && indent(here) > indent(above)).then(|| above.trim().to_owned())
 }
 
 /// Makes the tree from the parser's events, without recursion.
 #[derive(Default)]
 struct Builder {
-    documents: Vec<Rc<Node>>,
+    /// The document that has ended.
+    document: Option<Rc<Node>>,
+    /// Lines of the text in front of what is read.
+    lines: u32,
     open: Vec<Frame>,
     anchors: HashMap<usize, Rc<Node>>,
     total: Size,
@@ -242,9 +303,9 @@ enum Key {
 
 impl Builder {
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Fail> {
-        let at = Mark::from(span.start);
+        let mut at = Mark::from(span.start);
+        at.line = at.line.saturating_add(self.lines);
         match event {
-            Event::DocumentStart(..) => self.anchors.clear(),
             Event::Alias(id) => {
                 let node = self
                     .anchors
@@ -307,14 +368,7 @@ impl Builder {
         self.place(node, frame.at, false)
     }
 
-    fn scalar(
-        &mut self,
-        text: &str,
-        style: ScalarStyle,
-        anchor: usize,
-        tag: Option<&Tag>,
-        at: Mark,
-    ) -> Result<(), Fail> {
+    fn scalar(&mut self, text: &str, style: ScalarStyle, anchor: usize, tag: Option<&Tag>, at: Mark) -> Result<(), Fail> {
         let plain = style == ScalarStyle::Plain && tag.is_none();
         if let Some(tag) = tag.filter(|t| !t.is_yaml_core_schema_tag("str")) {
             return Err(feature(at, &format!("the tag {}", shown(&tag.original()))));
@@ -323,7 +377,7 @@ impl Builder {
         let value = match resolved {
             Plain::Null => Value::Null,
             Plain::Bool(b) => Value::Bool(b),
-            Plain::Int(i) => Value::Int(i),
+            Plain::Int(i) => Value::Int(Box::new(i)),
             Plain::Float(f) => Value::Float(f),
             Plain::Text => Value::Text(text.to_owned()),
         };
@@ -332,7 +386,7 @@ impl Builder {
         }
         let size = Size {
             nodes: 1,
-            bytes: text.len() as u64,
+            bytes: text.len() as u32,
             depth: 0,
         };
         let node = Rc::new(Node { at, value, size });
@@ -357,7 +411,7 @@ impl Builder {
         };
         size.add(Size {
             nodes: 1,
-            bytes: text.len() as u64,
+            bytes: text.len() as u32,
             depth: 0,
         });
         if plain && text == "<<" {
@@ -374,13 +428,7 @@ impl Builder {
                 return Ok(());
             }
         };
-        Err((
-            at,
-            Problem::KeyNotText {
-                key: shown(text),
-                kind,
-            },
-        ))
+        Err((at, Problem::KeyNotText { key: shown(text), kind }))
     }
 
     /// Puts a finished node where it belongs.
@@ -388,14 +436,12 @@ impl Builder {
         let Some(frame) = self.open.last_mut() else {
             self.total.add(node.size);
             check_size(self.total, at)?;
-            if !node.is_null() {
-                self.documents.push(node);
-            }
+            self.document = Some(node).filter(|n| !n.is_null());
             return Ok(());
         };
         frame.size.add(node.size);
         check_size(frame.size, at)?;
-        if self.open.len() + node.size.depth > MAX_DEPTH {
+        if self.open.len() + node.size.depth as usize > MAX_DEPTH {
             return Err((at, Problem::TooDeep));
         }
         let Some(frame) = self.open.last_mut() else {
@@ -422,7 +468,7 @@ impl Mapping {
                 at,
                 Problem::DuplicateKey {
                     key: quoted(&key),
-                    line: first.at.line,
+                    line: first.at.line as usize,
                 },
             ));
         }
@@ -448,9 +494,7 @@ fn merged(mut mapping: Mapping) -> Vec<Entry> {
     for node in &mapping.merges {
         for entry in node.entries() {
             if !mapping.index.contains_key(&entry.key) {
-                mapping
-                    .index
-                    .insert(entry.key.clone(), mapping.entries.len());
+                mapping.index.insert(entry.key.clone(), mapping.entries.len());
                 mapping.entries.push(entry.clone());
             }
         }
@@ -459,7 +503,7 @@ fn merged(mut mapping: Mapping) -> Vec<Entry> {
 }
 
 fn check_size(size: Size, at: Mark) -> Result<(), Fail> {
-    if size.nodes > MAX_NODES || size.bytes > MAX_BYTES {
+    if u64::from(size.nodes) > MAX_NODES || u64::from(size.bytes) > MAX_BYTES {
         Err((at, Problem::TooMuch))
     } else {
         Ok(())
@@ -474,10 +518,5 @@ fn collection_tag(tag: Option<&Tag>, core: &str, at: Mark) -> Result<(), Fail> {
 }
 
 fn feature(at: Mark, what: &str) -> Fail {
-    (
-        at,
-        Problem::YamlFeature {
-            what: what.to_owned(),
-        },
-    )
+    (at, Problem::YamlFeature { what: what.to_owned() })
 }

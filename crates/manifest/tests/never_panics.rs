@@ -1,7 +1,7 @@
 //! Whatever the text, an answer comes: objects, or errors with places in it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use cofferdam_manifest::{Decoded, ObjectKind, decode, pods_of};
+use cofferdam_manifest::{Decoded, ObjectKind, Places, decode, pods_of};
 use proptest::prelude::*;
 
 const SEEDS: [&str; 5] = [
@@ -51,7 +51,19 @@ const PIECES: [&str; 32] = [
 fn holds(text: &str) {
     match decode("f", text) {
         Ok(Decoded { objects, warnings }) => {
+            let mut places = Places::new(text);
+            let lines = text.split(['\n', '\r']).count() + 1;
             for object in objects {
+                assert_eq!(places.of(&object, "\u{7f}"), object.place, "an object is found again");
+                for field in [
+                    "metadata.name",
+                    "spec.containers[0].resources.limits[cpu]",
+                    "spec[",
+                    "handler",
+                    "..[]",
+                ] {
+                    assert!(places.of_pod(&object, field).line <= lines);
+                }
                 if let ObjectKind::Deployment(deployment) = object.kind {
                     pods_of(&deployment);
                 }
@@ -66,10 +78,7 @@ fn holds(text: &str) {
             for error in errors {
                 assert!(error.place.line <= lines, "{error} in {lines} lines");
                 let told = error.to_string();
-                assert!(
-                    !told.chars().any(char::is_control),
-                    "one printable line: {told:?}"
-                );
+                assert!(!told.chars().any(char::is_control), "one printable line: {told:?}");
             }
         }
     }

@@ -315,7 +315,8 @@ pub struct ExecRequest {
 }
 
 /// Usage of a pod.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct PodStats {
     /// Working set of the pod's cgroup, bytes: containers and enclosure.
     pub memory_working_set: u64,
@@ -325,6 +326,14 @@ pub struct PodStats {
     pub cpu_nanos: u64,
     /// Processes of the pod.
     pub pids: u64,
+    /// Most memory that the pod used at once, bytes, page cache included; `None` where the kernel
+    /// does not tell (cgroup v2 before Linux 5.19).
+    pub memory_peak: Option<u64>,
+    /// Of the enclosure alone, as [`PodStats::memory_peak`].
+    pub enclosure_peak: Option<u64>,
+    /// System calls that the enclosure's own kernel does not have and that were asked for, each once
+    /// (gVisor).
+    pub refused_calls: Vec<String>,
 }
 
 /// Feature: the limits of each container hold for it alone; where not, only the pod's hold.

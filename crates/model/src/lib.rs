@@ -2,12 +2,14 @@
 //!
 //! - [`names`]: identifiers that are valid by construction
 //! - [`quantity`]: resource quantities, as Kubernetes parses, compares and prints them
-//! - [`meta`], [`pod`], [`objects`]: the Kubernetes objects that Cofferdam reads
+//! - [`meta`], [`pod`], [`affinity`], [`objects`], [`node`]: the Kubernetes objects that Cofferdam reads
 //! - [`cri`]: the CRI-shaped verbs over our own types, which services meet over
 
+pub mod affinity;
 pub mod cri;
 pub mod meta;
 pub mod names;
+pub mod node;
 pub mod objects;
 pub mod pod;
 pub mod quantity;

@@ -1,6 +1,7 @@
 //! The Kubernetes objects beside pods.
 
 use crate::ResourceList;
+use crate::affinity::Requirement;
 use crate::meta::ObjectMeta;
 use crate::pod::{PodSpec, Toleration};
 use serde::{Deserialize, Serialize};
@@ -150,6 +151,31 @@ pub struct ResourceQuotaSpec {
     /// Scopes that a pod must match (`Terminating`, `NotTerminating`, `BestEffort`, `NotBestEffort`, …).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<String>,
+    /// Scopes with conditions that a pod must match too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope_selector: Option<ScopeSelector>,
+}
+
+/// Scopes of a quota by expressions, which must all match.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ScopeSelector {
+    /// The expressions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub match_expressions: Vec<ScopeRequirement>,
+}
+
+/// A condition on one scope.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ScopeRequirement {
+    /// The scope; only `PriorityClass` has values.
+    pub scope_name: String,
+    /// `In`, `NotIn`, `Exists` or `DoesNotExist`.
+    pub operator: String,
+    /// What the value is compared with.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
 }
 
 /// `apps/v1` Deployment, read as its replicas.
@@ -177,12 +203,16 @@ pub struct DeploymentSpec {
 }
 
 /// A label selector.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LabelSelector {
     /// Labels that must be equal.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub match_labels: BTreeMap<String, String>,
+    /// Conditions that must hold too. Only affinity and spreading have them: in a Deployment they
+    /// are refused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub match_expressions: Vec<Requirement>,
 }
 
 /// A pod template.

@@ -2,6 +2,7 @@
 //! manifest decoder by name, so nothing that a user asked for is dropped in silence.
 
 use crate::ResourceList;
+use crate::affinity::{Affinity, TopologySpreadConstraint};
 use crate::meta::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -33,6 +34,27 @@ pub struct PodSpec {
     /// Tolerated taints.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<Toleration>,
+    /// Affinity to nodes and pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+    /// How evenly pods like this one are spread.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+    /// The node; set by whoever places the pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
+    /// Pods of less priority may be preempted for it; 0 where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    /// Name of the class that gives the priority.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority_class_name: Option<String>,
+    /// While there are any, the pod is not placed (KEP-3521).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scheduling_gates: Vec<SchedulingGate>,
+    /// `PreemptLowerPriority` (where absent) or `Never`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preemption_policy: Option<String>,
     /// Init containers and sidecars, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub init_containers: Vec<Container>,
@@ -86,6 +108,14 @@ pub struct PodSpec {
     /// Read; there are no Services on one machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enable_service_links: Option<bool>,
+}
+
+/// Something that a pod waits for before it is placed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SchedulingGate {
+    /// Name, unique in the pod.
+    pub name: String,
 }
 
 /// When a container that has ended is started again.

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// Annotation of a sandbox that names the pod's RuntimeClass, where it has one.
 pub const CLASS_ANNOTATION: &str = "cofferdam.dev/runtime-class";
+/// Annotation of a sandbox with what that class said when the pod was admitted.
+pub const ADMITTED_ANNOTATION: &str = "cofferdam.dev/admitted-as";
 /// Label with the pod's name (`pkg/kubelet/types/labels.go`).
 pub const POD_NAME_LABEL: &str = "io.kubernetes.pod.name";
 /// Label with the pod's namespace.
@@ -86,12 +88,11 @@ pub(crate) fn sandbox(
     let mut labels = meta.labels.clone();
     labels.extend(own_labels(&setup.pod));
     let mut annotations = meta.annotations.clone();
-    annotations.extend(
-        setup
-            .class
-            .clone()
-            .map(|class| (CLASS_ANNOTATION.to_owned(), class)),
-    );
+    for (key, value) in [(CLASS_ANNOTATION, &setup.class), (ADMITTED_ANNOTATION, &setup.admitted_as)] {
+        // What a pod says of itself here counts for nothing.
+        annotations.remove(key);
+        annotations.extend(value.clone().map(|value| (key.to_owned(), value)));
+    }
     let sysctls = spec.security_context.iter().flat_map(|s| &s.sysctls);
     SandboxConfig {
         name: meta.name.clone(),

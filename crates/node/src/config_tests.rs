@@ -128,16 +128,19 @@ fn namespaces() {
 }
 
 #[test]
-fn sandbox_identity_cannot_be_forged_by_labels() {
-    let config = sandbox(
-        &setup(json!({"securityContext": {"sysctls": [{"name": "net.a", "value": "1"}]}})),
-        2,
-        "/l".into(),
-        None,
-    );
+fn sandbox_identity_cannot_be_forged_by_labels_and_annotations() {
+    let mut setup = setup(json!({"securityContext": {"sysctls": [{"name": "net.a", "value": "1"}]}}));
+    let annotations = &mut setup.pod.metadata.annotations;
+    for key in [CLASS_ANNOTATION, ADMITTED_ANNOTATION, "mine"] {
+        annotations.insert(key.into(), "forged".into());
+    }
+    let config = sandbox(&setup, 2, "/l".into(), None);
     assert_eq!(config.labels[POD_NAME_LABEL], "p");
     assert_eq!(config.labels["app"], "x");
     assert_eq!(config.annotations[CLASS_ANNOTATION], "gvisor");
+    assert_eq!((config.annotations.get(ADMITTED_ANNOTATION), config.annotations["mine"].as_str()), (None, "forged"));
+    setup.admitted_as = Some("runsc, cpu=50m".into());
+    assert_eq!(sandbox(&setup, 2, "/l".into(), None).annotations[ADMITTED_ANNOTATION], "runsc, cpu=50m");
     assert_eq!((config.attempt, config.sysctls["net.a"].as_str()), (2, "1"));
 }
 

@@ -27,6 +27,9 @@ impl Worker {
         let name_of = |index| self.container(index).name.clone();
         let (phase, reason, message) = crate::status::verdict(&self.state, verdict, name_of);
         (self.view.phase, self.view.reason, self.view.message) = (phase, reason, message);
+        // Before its cgroups go. A sandbox that died has none any more.
+        self.view.usage = self.sandbox.as_ref().and_then(|id| self.shared.runtime.pod_stats(id).ok());
+        self.tell_end();
         self.publish();
         self.control.close();
         let sandbox_gone = match self.sandbox.clone() {

@@ -26,16 +26,18 @@ mod setup;
 mod start;
 mod status;
 mod stop;
+mod story;
 mod termination;
 mod volumes;
 mod worker;
 
 pub use clock::{Bell, Clock, ManualClock, SystemClock};
 pub use config::{
-    CLASS_ANNOTATION, CONTAINER_NAME_LABEL, POD_NAME_LABEL, POD_NAMESPACE_LABEL, POD_UID_LABEL,
+    ADMITTED_ANNOTATION, CLASS_ANNOTATION, CONTAINER_NAME_LABEL, POD_NAME_LABEL, POD_NAMESPACE_LABEL, POD_UID_LABEL,
 };
 pub use end::{FIRST_WAIT, MAX_REMOVALS};
 pub use node::{Handle, Node};
 pub use setup::{Dirs, Machine, Objects, PodSetup};
 pub use start::{FIRST_RETRY, MAX_TRIES};
+pub use story::EVENTS_FILE;
 pub use status::*;

@@ -16,6 +16,8 @@ pub struct PodSetup {
     pub handler: String,
     /// The class that named the handler.
     pub class: Option<String>,
+    /// What that class said at admission, as text that can be compared with what it says later.
+    pub admitted_as: Option<String>,
     /// Limits of the pod's cgroup, overhead included.
     pub pod_resources: LinuxResources,
     /// Cost of the enclosure, from the class.

@@ -70,6 +70,7 @@ impl Worker {
                 self.sandbox = Some(id);
                 self.state.sandbox = SandboxLife::Ready;
                 self.look_at_sandbox();
+                self.tell_sandbox();
             }
             Err(Error::Handler(why)) => self.give_up(REASON_HANDLER, not_started(&why)),
             Err(Error::Invalid(why)) => self.give_up(REASON_SANDBOX, why),
@@ -310,6 +311,7 @@ impl Worker {
                 self.records[index].started_at = status.started_at;
             }
         }
+        self.tell_started(index);
         self.state.containers[index].ran = true;
         self.state.containers[index].life = if hook.is_some() {
             Life::Hook

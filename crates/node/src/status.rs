@@ -1,7 +1,7 @@
 //! What is seen of a pod: its view, its phase and what a run's exit code is made of.
 
 use crate::next::{ContainerState, Life, PodState, Role, Verdict, restarts_as};
-use cofferdam_model::cri::Stage;
+use cofferdam_model::cri::{PodStats, Stage};
 use cofferdam_model::pod::RestartPolicy;
 use cofferdam_model::{ContainerId, PodId};
 use serde::Serialize;
@@ -134,6 +134,10 @@ impl ContainerView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodEvent {
+    /// When it happened last, nanoseconds since 1970.
+    pub at: i64,
+    /// How often it happened in a row.
+    pub count: u32,
     /// Whether it is a warning.
     pub warning: bool,
     /// One word, as Kubernetes writes reasons.
@@ -180,6 +184,8 @@ pub struct PodView {
     pub stages: Vec<Stage>,
     /// What happened, newest last; at most [`MAX_EVENTS`].
     pub events: Vec<PodEvent>,
+    /// What it used, once it is over.
+    pub usage: Option<PodStats>,
     /// What could not be removed, and what happens about it, in one sentence.
     pub left_behind: Option<String>,
     /// Whether a container of it ever ran.
@@ -189,7 +195,7 @@ pub struct PodView {
 }
 
 /// Most events that a view keeps.
-pub const MAX_EVENTS: usize = 20;
+pub const MAX_EVENTS: usize = 60;
 
 /// The phase of a pod that goes on (`pkg/kubelet/kubelet_pods.go`, `getPhase`).
 pub(crate) fn phase(pod: &PodState) -> Phase {

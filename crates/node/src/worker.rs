@@ -120,6 +120,7 @@ impl Worker {
         let seconds = self.setup.pod.spec.active_deadline_seconds;
         self.state.deadline =
             seconds.map(|s| self.began + Duration::from_secs(u64::try_from(s).unwrap_or(0)));
+        self.tell_admitted();
         loop {
             // Read before looking: a message after this makes the wait below return at once.
             let seen = self.control.bell.count();
@@ -159,19 +160,6 @@ impl Worker {
         } else {
             &self.setup.pod.spec.containers[index - init.len()]
         }
-    }
-
-    pub(crate) fn event(&mut self, warning: bool, reason: &str, message: String) {
-        let event = PodEvent {
-            warning,
-            reason: reason.to_owned(),
-            message,
-        };
-        if self.view.events.last() != Some(&event) {
-            self.view.events.push(event);
-        }
-        let excess = self.view.events.len().saturating_sub(MAX_EVENTS);
-        self.view.events.drain(..excess);
     }
 
     /// The pod cannot be started.
@@ -222,8 +210,16 @@ impl Worker {
             at: self.shared.clock.now(),
         };
         state.last_code = Some(end.exit_code);
+        self.tell_exit(index, &end);
         let record = &mut self.records[index];
         record.last = record.end.replace(end);
+        let state = &self.state.containers[index];
+        if self.state.verdict.is_none() && !ends_for_good(&self.state, state) {
+            let wait = state.backoff.wait().as_secs();
+            let when = if wait == 0 { "at once".to_owned() } else { format!("in {wait} s") };
+            let message = format!("container {:?} is started again {when}", self.container(index).name);
+            self.event(true, "BackOff", message);
+        }
     }
 
     fn end_of(

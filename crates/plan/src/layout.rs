@@ -101,6 +101,10 @@ impl PodDirs {
     pub fn shm(&self) -> PathBuf {
         self.run.join("shm")
     }
+    /// What a sentry writes for its user: the system calls that it does not have.
+    pub fn refused_calls(&self) -> PathBuf {
+        self.run.join("refused-calls.log")
+    }
     /// Bundle of the sandbox's own container, where the driver makes one.
     pub fn sandbox_bundle(&self) -> PathBuf {
         self.run.join("sandbox")

@@ -67,6 +67,8 @@ pub struct Pod<'a> {
     pub enclosure_pid: Option<i32>,
     /// Files by which a process joins the enclosure's cgroup.
     pub cgroup_files: Vec<PathBuf>,
+    /// Mount points, as seen from the monitor, of cgroup controllers that the pod's cgroups are not in.
+    pub foreign_cgroups: Vec<PathBuf>,
     /// The monitor's binary, which is also the pause process.
     pub pause: PathBuf,
     /// oom_score_adj of the enclosure's own processes: neutral, or the least that may be set.

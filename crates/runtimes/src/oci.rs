@@ -97,6 +97,13 @@ impl Oci {
         spec.cgroups_path = (self.flavor != Flavor::Crun).then(|| Path::new("/").join(cgroup));
     }
 
+    /// youki makes cgroups wherever it finds a controller, and nobody would remove these: controllers
+    /// that are not ours are out of its sight.
+    fn hiding(&self, pod: &Pod<'_>) -> impl Iterator<Item = MountOp> {
+        let hidden = if self.flavor == Flavor::Youki { pod.foreign_cgroups.clone() } else { vec![] };
+        hidden.into_iter().map(MountOp::Unmount)
+    }
+
     /// Runs `create`; the first process then waits at the start fifo.
     #[allow(clippy::too_many_arguments)]
     fn create_as(
@@ -121,6 +128,7 @@ impl Oci {
         }
         rest.push(id);
         let argv = self.argv(&pod.dirs, &log, &rest);
+        let mounts = self.hiding(pod).chain(mounts).collect();
         let spawn = Spawn {
             key: key.to_owned(),
             argv,
@@ -221,7 +229,10 @@ impl Driver for Oci {
         }
         let bundle = pod.dirs.sandbox_bundle();
         let mut spec = pause_spec(pod, &bundle)?;
-        self.fill_in(pod, &mut spec, &pod.dirs.sandbox_cgroup());
+        // youki ends all that is in the cgroup of a container that it could not make: the monitor is not
+        // to be in it.
+        let own = if self.flavor == Flavor::Youki { PAUSE } else { "" };
+        self.fill_in(pod, &mut spec, &pod.dirs.sandbox_cgroup().join(own));
         spec.pid = Namespace::New;
         write(&bundle.join("config.json"), &spec::container_json(&spec))?;
         // In a mount namespace of its own, as every container's: runc takes the parent of the first
@@ -269,7 +280,7 @@ impl Driver for Oci {
             env: environment(),
             cwd: exec.dir.clone(),
             cgroup_files: exec.cgroup_files,
-            mounts: vec![],
+            mounts: self.hiding(pod).collect(),
             stdio: exec.stdio,
             stderr_file: None,
             keep: Keep::PidFile(pid_file.clone()),
@@ -317,6 +328,8 @@ pub(crate) fn pause_spec(pod: &Pod<'_>, bundle: &Path) -> Result<ContainerSpec> 
     Ok(ContainerSpec {
         process: spec::Process {
             args: vec![format!("/{PAUSE}"), PAUSE.into()],
+            // youki refuses a process without one.
+            env: vec![("PATH".into(), "/".into())],
             cwd: "/".into(),
             no_new_privs: true,
             user: spec::User { uid: 65535, gid: 65535, groups: vec![] },

@@ -201,7 +201,9 @@ impl Driver for Runsc {
         write(&bundle.join("config.json"), &spec::container_json(&spec))?;
         let (bundle_arg, pid_file) = (bundle.to_string_lossy(), bundle.join("pid"));
         let pid_arg = pid_file.to_string_lossy();
-        let rest = ["run", "--detach", "--bundle", &bundle_arg, "--pid-file", &pid_arg, pod.id.as_str()];
+        let refused = pod.dirs.refused_calls();
+        let refused = refused.to_string_lossy();
+        let rest = ["run", "--detach", "--user-log", &refused, "--bundle", &bundle_arg, "--pid-file", &pid_arg, pod.id.as_str()];
         self.spawn(pod, SANDBOX_KEY, &bundle, &rest, vec![], Stdio::Null, Keep::PidFile(pid_file.clone()))
     }
 

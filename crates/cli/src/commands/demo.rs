@@ -3,7 +3,8 @@
 
 use crate::args::Global;
 use crate::commands::run::{self, Started};
-use crate::leftovers::Snapshot;
+use crate::leftovers::{Left, Witness};
+use crate::owner::{self, Keeper};
 use crate::live;
 use crate::settings::{self, Settings};
 use crate::show::{self, Colour, paint};
@@ -44,42 +45,145 @@ struct Told {
 
 /// Runs the demo.
 pub(crate) fn demo(global: &Global, pods: Option<&Path>, refused: Option<&Path>) -> Result<u8> {
-    let before = Snapshot::take();
+    Settings::need_root()?;
     let settings = Settings::read(global).insist()?;
     let broken = broken_runtime(&settings)?;
     let drop_in = format!("[handlers.broken]\ntype = \"oci\"\nbinary = {:?}\n", broken.display().to_string());
     let settings = Settings { loaded: settings::read_with(&settings::roots(global), Some(&drop_in)), ..settings }.insist()?;
+    let keeper = Keeper::open(&settings.layout)?;
     let engine = settings.open()?;
-    build_image(&engine)?;
-
-    let read = |path: Option<&Path>, built_in: &str, name: &str| -> Result<Manifests> {
-        let texts = match path {
-            Some(path) => Manifests::texts(&[path.to_owned()])?,
-            None => vec![(name.to_owned(), built_in.to_owned())],
-        };
-        Manifests::decode(&texts)
-    };
-    let running = read(pods, PODS, "examples/tiers.yaml")?;
-    show::say("One image, one command; each pod in the enclosure that its class names:\n");
-    let started = run::start(&settings, &engine, &running, 8)?;
-    run::stop_on_signal(started.handle.clone())?;
-    let good = watch(&engine, &running, &started)?;
-
-    show::say("\nAnd what is refused:\n");
-    let all_refused = refuse(&settings, &engine, &read(refused, REFUSED, "examples/refused.yaml")?)?;
-
-    started.handle.stop_all(None);
-    started.handle.wait_all();
-    started.handle.remove_logs();
-    engine.remove_image(IMAGE)?;
-    let _ = std::fs::remove_file(&broken);
-    if engine.list_sandboxes()?.is_empty() {
-        engine.tear_down()?;
-    }
-    drop(started);
-    let left = before.left_now(&settings.layout, Duration::from_secs(5));
+    let mut stage = Stage { witness: Witness::new(&engine, &settings.network()?), settings, engine, keeper };
+    let good = stage.show(pods, refused);
+    std::fs::remove_dir_all(broken.parent().unwrap_or(&broken))?;
+    let left = stage.clear()?;
     show::say(format_args!("\nLeft behind: {left}"));
-    Ok(if good && all_refused && left.is_nothing() { 0 } else { 1 })
+    Ok(if good? && left.is_nothing() { 0 } else { 1 })
+}
+
+/// What the demo runs on.
+struct Stage {
+    settings: Settings,
+    engine: Arc<Engine>,
+    keeper: Keeper,
+    witness: Witness,
+}
+
+impl Stage {
+    /// Shows what runs, then what is refused; whether all did so.
+    fn show(&mut self, pods: Option<&Path>, refused: Option<&Path>) -> Result<bool> {
+        let running = read(pods, PODS, "examples/tiers.yaml")?;
+        let refused = read(refused, REFUSED, "examples/refused.yaml")?;
+        build_image(&self.engine)?;
+        show::say("One image, one command; each pod in the enclosure that its class names:\n");
+        let started = run::start(&self.settings, &self.engine, &running, 8, &self.keeper.desk)?;
+        let good = self.watch(&running, &started);
+        let all_refused = good.is_ok().then(|| {
+            show::say("\nAnd what is refused:\n");
+            self.refuse(&refused)
+        });
+        started.handle.stop_all(None);
+        started.handle.wait_all();
+        started.handle.remove_logs();
+        Ok(good? && all_refused.transpose()?.unwrap_or(false))
+    }
+
+    /// Removes what the demo made, and counts what is left.
+    fn clear(self) -> Result<Left> {
+        let Self { settings, engine, keeper, witness } = self;
+        if engine.images().list()?.iter().any(|i| i.names.iter().any(|n| n.contains(IMAGE))) {
+            engine.remove_image(IMAGE)?;
+        }
+        drop(keeper);
+        // What all pods need stays while somebody else has pods.
+        let alone = owner::alone(&settings.layout)?;
+        let all = alone.is_some() && engine.list_sandboxes()?.is_empty();
+        if all {
+            engine.tear_down()?;
+        }
+        witness.left(Duration::from_secs(5), all)
+    }
+
+    /// Fills the table until every pod runs and has told of itself; whether all do.
+    fn watch(&mut self, manifests: &Manifests, started: &Started) -> Result<bool> {
+        let (setups, _, _) = manifests.admit(None, Machine::detect(&cofferdam_node::Dirs::default()).memory);
+        let declared: BTreeMap<String, u64> = setups
+            .iter()
+            .map(|s| (s.pod.metadata.name.clone(), pod_requests(&s.pod).get("memory").map_or(0, |q| u64::try_from(q.value()).unwrap_or(0))))
+            .collect();
+        let mut told: BTreeMap<String, Told> = BTreeMap::new();
+        let (deadline, mut lines) = (Instant::now() + PATIENCE, 0);
+        let terminal = std::io::stdout().is_terminal();
+        loop {
+            self.witness.look();
+            let views = started.handle.snapshot();
+            for view in views.iter().filter(|v| v.phase == Phase::Running && v.ready) {
+                if !told.contains_key(&view.name) {
+                    told.insert(view.name.clone(), ask(&self.engine, view).unwrap_or_default());
+                }
+                if let (Some(told), Some(pod)) = (told.get_mut(&view.name), &view.sandbox) {
+                    told.memory = self.engine.pod_stats(pod).map_or(0, |s| s.memory_working_set);
+                }
+            }
+            let over = views.iter().all(|v| v.ended || told.contains_key(&v.name)) || Instant::now() > deadline;
+            if terminal || over {
+                let text = render(&views, &told, &declared);
+                let mut out = std::io::stdout().lock();
+                if lines > 0 {
+                    let _ = write!(out, "\x1b[{lines}A\x1b[J");
+                }
+                // The pods are ended and removed whether anybody reads this or not.
+                let _ = write!(out, "{text}").and_then(|()| out.flush());
+                lines = text.lines().count();
+            }
+            if over {
+                std::thread::sleep(PAUSE);
+                return Ok(views.iter().all(|v| told.get(&v.name).is_some_and(|t| !t.kernel.is_empty())));
+            }
+            std::thread::sleep(FRAME);
+        }
+    }
+
+    /// Tries pods that must not start; whether none did.
+    fn refuse(&mut self, manifests: &Manifests) -> Result<bool> {
+        let (setups, denied, _) = manifests.admit(self.settings.untrusted().as_deref(), 0);
+        let mut none_ran = true;
+        for refused in &denied {
+            show::say(format_args!("  {} {}", paint("refused", Colour::Good), refused.reason));
+        }
+        for mut setup in setups {
+            self.keeper.desk.plan(std::slice::from_mut(&mut setup))?;
+            let name = setup.pod.metadata.name.clone();
+            let node = cofferdam_node::Node::new(
+                Arc::new(cofferdam_engine::Shared(self.engine.clone())),
+                run::dirs(self.engine.layout()),
+                manifests.objects(),
+            )?;
+            let handle = Arc::new(node.start(vec![setup], 1)?);
+            self.keeper.desk.keep(handle.clone());
+            let changes = handle.changes();
+            let mut views = handle.snapshot();
+            while views.iter().any(|v| !v.ended && v.phase == Phase::Pending) && changes.recv_timeout(PATIENCE).is_ok() {
+                self.witness.look();
+                views = handle.snapshot();
+            }
+            handle.stop_all(Some(Duration::ZERO));
+            for view in handle.wait_all() {
+                none_ran &= !view.began;
+                let word = if view.began { paint("RAN", Colour::Bad) } else { paint("refused", Colour::Good) };
+                show::say(format_args!("  {word} pod \"{name}\": {}", view.message));
+            }
+            handle.remove_logs();
+        }
+        Ok(none_ran)
+    }
+}
+
+fn read(path: Option<&Path>, built_in: &str, name: &str) -> Result<Manifests> {
+    let texts = match path {
+        Some(path) => Manifests::texts(&[path.to_owned()])?,
+        None => vec![(name.to_owned(), built_in.to_owned())],
+    };
+    Manifests::decode(&texts)
 }
 
 /// A runtime that is broken on purpose.
@@ -120,45 +224,6 @@ pub(crate) fn build_image(engine: &Engine) -> Result<()> {
     Ok(())
 }
 
-/// Fills the table until every pod runs and has told of itself; whether all do.
-fn watch(engine: &Engine, manifests: &Manifests, started: &Started) -> Result<bool> {
-    let (setups, _, _) = manifests.admit(None, Machine::detect(&cofferdam_node::Dirs::default()).memory);
-    let declared: BTreeMap<String, u64> = setups
-        .iter()
-        .map(|s| (s.pod.metadata.name.clone(), pod_requests(&s.pod).get("memory").map_or(0, |q| u64::try_from(q.value()).unwrap_or(0))))
-        .collect();
-    let mut told: BTreeMap<String, Told> = BTreeMap::new();
-    let (deadline, mut lines) = (Instant::now() + PATIENCE, 0);
-    let terminal = std::io::stdout().is_terminal();
-    loop {
-        let views = started.handle.snapshot();
-        for view in views.iter().filter(|v| v.phase == Phase::Running && v.ready) {
-            if !told.contains_key(&view.name) {
-                told.insert(view.name.clone(), ask(engine, view).unwrap_or_default());
-            }
-            if let (Some(told), Some(pod)) = (told.get_mut(&view.name), &view.sandbox) {
-                told.memory = engine.pod_stats(pod).map_or(0, |s| s.memory_working_set);
-            }
-        }
-        let over = views.iter().all(|v| v.ended || told.contains_key(&v.name)) || Instant::now() > deadline;
-        if terminal || over {
-            let text = render(&views, &told, &declared);
-            let mut out = std::io::stdout().lock();
-            if lines > 0 {
-                let _ = write!(out, "\x1b[{lines}A\x1b[J");
-            }
-            // The pods are ended and removed whether anybody reads this or not.
-            let _ = write!(out, "{text}").and_then(|()| out.flush());
-            lines = text.lines().count();
-        }
-        if over {
-            std::thread::sleep(PAUSE);
-            return Ok(views.iter().all(|v| told.get(&v.name).is_some_and(|t| !t.kernel.is_empty())));
-        }
-        std::thread::sleep(FRAME);
-    }
-}
-
 /// Asks a pod which kernel it runs on and which processes it sees.
 fn ask(engine: &Engine, view: &PodView) -> Result<Told> {
     let id = view.containers.first().and_then(|c| c.id.clone()).context("no container")?;
@@ -194,35 +259,4 @@ fn render(views: &[Arc<PodView>], told: &BTreeMap<String, Told>, declared: &BTre
         text.push_str(&format!("{}: {}\n", view.name, view.message));
     }
     text
-}
-
-/// Tries pods that must not start; whether none did.
-fn refuse(settings: &Settings, engine: &Arc<Engine>, manifests: &Manifests) -> Result<bool> {
-    let (setups, denied, _) = manifests.admit(settings.untrusted().as_deref(), 0);
-    let mut none_ran = true;
-    for refused in &denied {
-        show::say(format_args!("  {} {}", paint("refused", Colour::Good), refused.reason));
-    }
-    for setup in setups {
-        let name = setup.pod.metadata.name.clone();
-        let node = cofferdam_node::Node::new(
-            Arc::new(cofferdam_engine::Shared(engine.clone())),
-            run::dirs(&settings.layout),
-            manifests.objects(),
-        )?;
-        let handle = node.start(vec![setup], 1)?;
-        let changes = handle.changes();
-        let mut views = handle.snapshot();
-        while views.iter().any(|v| !v.ended && v.phase == Phase::Pending) && changes.recv_timeout(PATIENCE).is_ok() {
-            views = handle.snapshot();
-        }
-        handle.stop_all(Some(Duration::ZERO));
-        for view in handle.wait_all() {
-            none_ran &= !view.began;
-            let word = if view.began { paint("RAN", Colour::Bad) } else { paint("refused", Colour::Good) };
-            show::say(format_args!("  {word} pod \"{name}\": {}", view.message));
-        }
-        handle.remove_logs();
-    }
-    Ok(none_ran)
 }

@@ -56,20 +56,19 @@ fn old_log(logs: &Path, pod: &str, container: Option<&str>) -> Result<Option<Pat
     let (namespace, name) = pods::split(pod);
     let prefix = format!("{namespace}_{name}_");
     let named = |e: &std::fs::DirEntry| e.file_name().to_string_lossy().starts_with(&prefix);
-    let Some(dir) = std::fs::read_dir(logs).into_iter().flatten().flatten().find(named) else { return Ok(None) };
-    let containers: Vec<_> = std::fs::read_dir(dir.path())?.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    let begun = |e: &std::fs::DirEntry| e.metadata().and_then(|m| m.modified()).ok();
+    let Some(dir) = std::fs::read_dir(logs).into_iter().flatten().flatten().filter(named).max_by_key(begun) else { return Ok(None) };
+    let mut containers: Vec<_> = std::fs::read_dir(dir.path())?.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    containers.sort();
     let chosen = match (container, containers.as_slice()) {
+        (Some(name), all) if !all.iter().any(|c| c == name) => return Err(pods::no_container(pod, name, all)),
         (Some(name), _) => name,
         (None, [only]) => only,
+        (None, []) => return Ok(None),
         (None, _) => bail!("pod \"{pod}\" has several containers; choose one with -c: {}", containers.join(", ")),
     };
-    let mut runs: Vec<PathBuf> = std::fs::read_dir(dir.path().join(chosen))
-        .with_context(|| format!("pod \"{pod}\" has no container \"{chosen}\"; it has: {}", containers.join(", ")))?
-        .flatten()
-        .map(|e| e.path())
-        .collect();
-    runs.sort_by_key(|p| p.file_stem().and_then(|s| s.to_str()?.parse::<u32>().ok()));
-    Ok(runs.pop())
+    let runs = std::fs::read_dir(dir.path().join(chosen))?.flatten().map(|e| e.path());
+    Ok(runs.max_by_key(|p| p.file_stem().and_then(|s| s.to_str()?.parse::<u32>().ok())))
 }
 
 fn print(engine: &Engine, path: &Path, container: Option<&ContainerId>, wanted: &Wanted) -> Result<()> {

@@ -1,20 +1,24 @@
 //! `cofferdam ps`: the pods of this machine.
 
 use crate::args::{Global, Output};
-use crate::commands::pods;
-use crate::owner;
+use crate::commands::pods::{self, Census, text};
 use crate::settings::Settings;
 use crate::show::{self, Colour, paint};
 use anyhow::Result;
+use cofferdam_engine::Engine;
 use cofferdam_model::cri::{ContainerState, PodStats, SandboxState, SandboxStatus};
 use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// A pod as `ps` shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Row {
     namespace: String,
     name: String,
+    uid: String,
+    /// The beginning of its sandbox's id; empty where it has none.
     id: String,
     class: Option<String>,
     handler: String,
@@ -23,106 +27,124 @@ struct Row {
     ready: usize,
     containers: usize,
     ip: Option<std::net::IpAddr>,
+    /// Nanoseconds since 1970; 0 where it has not begun.
     created_at: i64,
+    /// Whether a process keeps it: restarts it, and removes it at its end.
     kept: bool,
+    over: bool,
+    exit_code: Option<i64>,
     stats: Option<PodStats>,
 }
 
-/// Lists the pods.
-pub(crate) fn ps(global: &Global, output: Output) -> Result<u8> {
+/// Lists the pods; those too that are over where `all` is set.
+pub(crate) fn ps(global: &Global, all: bool, output: Output) -> Result<u8> {
     let settings = Settings::read(global).insist()?;
     let engine = settings.open()?;
-    let views: Vec<_> = owner::peers(&settings.layout).into_iter().flat_map(|p| p.views).collect();
-    let mut rows = Vec::new();
-    for pod in pods::all(&engine)? {
-        let containers = pods::newest(engine.list_containers(Some(&pod.id))?);
-        let ready = containers.iter().filter(|c| c.state == ContainerState::Running).count();
-        let view = views.iter().find(|v| v["sandbox"] == pod.id.as_str());
-        let status = match (pod.state, ready) {
-            (SandboxState::NotReady, _) => "NotReady",
-            (_, 0) if containers.iter().all(|c| c.state == ContainerState::Exited) && !containers.is_empty() => "Exited",
-            (_, 0) => "Starting",
-            _ => "Running",
-        };
-        rows.push(Row {
-            class: view.and_then(|v| v["class"].as_str()).map(str::to_owned),
-            kept: view.is_some(),
-            stats: engine.pod_stats(&pod.id).ok(),
-            ready,
-            containers: containers.len(),
-            status: status.into(),
-            ..row(pod)
-        });
-    }
-    // Pods that are over are still known to the process that keeps them.
-    for view in views.iter().filter(|v| v["ended"] == true) {
-        let text = |key: &str| view[key].as_str().unwrap_or_default().to_owned();
-        rows.push(Row {
-            namespace: text("namespace"),
-            name: text("name"),
-            id: String::new(),
-            class: view["class"].as_str().map(str::to_owned),
-            handler: text("handler"),
-            status: if view["phase"] == "Succeeded" { "Completed".into() } else { "Failed".into() },
-            reason: Some(text("message")).filter(|m| !m.is_empty()),
-            ready: 0,
-            containers: view["containers"].as_array().map_or(0, Vec::len),
-            ip: None,
-            created_at: view["startedAt"].as_i64().unwrap_or_default(),
-            kept: true,
-            stats: None,
-        });
+    let mut rows = rows(&engine, &Census::take(&engine)?)?;
+    let over = rows.iter().filter(|r| r.over).count();
+    if !all {
+        rows.retain(|r| !r.over);
     }
     match output {
         Output::Json => show::json(&rows)?,
-        Output::Table => print(&rows),
+        Output::Table => print(&rows, all, over),
     }
     Ok(0)
 }
 
-fn row(pod: SandboxStatus) -> Row {
-    Row {
-        namespace: pod.config.namespace,
-        name: pod.config.name,
+fn rows(engine: &Engine, census: &Census) -> Result<Vec<Row>> {
+    let views: Vec<&Value> = census.peers.views().collect();
+    let mut rows = Vec::new();
+    for pod in &census.sandboxes {
+        let view = views.iter().find(|v| v["sandbox"] == pod.id.as_str()).copied();
+        rows.push(with_sandbox(engine, pod, view)?);
+    }
+    let mut shown: BTreeSet<String> = rows.iter().map(|r| r.uid.clone()).collect();
+    for ended in &census.ended {
+        if shown.insert(ended.text("uid").to_owned()) {
+            rows.push(Row { kept: false, ..of_view(&ended.view) });
+        }
+    }
+    rows.extend(views.into_iter().filter(|v| !shown.contains(text(v, "uid"))).map(of_view));
+    Ok(rows)
+}
+
+fn with_sandbox(engine: &Engine, pod: &SandboxStatus, view: Option<&Value>) -> Result<Row> {
+    let containers = pods::newest(engine.list_containers(Some(&pod.id))?);
+    let ready = containers.iter().filter(|c| c.state == ContainerState::Running).count();
+    let exited = !containers.is_empty() && containers.iter().all(|c| c.state == ContainerState::Exited);
+    let status = match (pod.state, ready) {
+        (SandboxState::NotReady, _) => "NotReady",
+        (_, 0) if exited => "Exited",
+        (_, 0) => "Starting",
+        _ => "Running",
+    };
+    let config = &pod.config;
+    Ok(Row {
+        namespace: config.namespace.clone(),
+        name: config.name.clone(),
+        uid: config.uid.clone(),
         id: pod.id.short().to_owned(),
-        class: None,
-        handler: pod.handler,
-        status: String::new(),
-        reason: pod.reason,
-        ready: 0,
-        containers: 0,
+        class: view.and_then(|v| v["class"].as_str()).map(str::to_owned),
+        handler: pod.handler.clone(),
+        status: status.into(),
+        reason: pod.reason.clone(),
+        ready,
+        containers: containers.len(),
         ip: pod.ip,
         created_at: pod.created_at,
-        kept: false,
-        stats: None,
+        kept: view.is_some(),
+        over: false,
+        exit_code: None,
+        stats: engine.pod_stats(&pod.id).ok(),
+    })
+}
+
+/// A pod that has no sandbox: not yet, or not any more.
+fn of_view(view: &Value) -> Row {
+    let over = view["ended"] == true;
+    Row {
+        namespace: text(view, "namespace").into(),
+        name: text(view, "name").into(),
+        uid: text(view, "uid").into(),
+        class: view["class"].as_str().map(str::to_owned),
+        handler: text(view, "handler").into(),
+        status: match (over, text(view, "phase")) {
+            (true, "Succeeded") => "Completed",
+            (true, _) => "Failed",
+            (false, _) => "Pending",
+        }
+        .into(),
+        reason: Some(text(view, "message").to_owned()).filter(|m| !m.is_empty()),
+        containers: view["containers"].as_array().map_or(0, Vec::len),
+        created_at: view["startedAt"].as_i64().unwrap_or_default(),
+        kept: true,
+        over,
+        exit_code: view["exitCode"].as_i64(),
+        ..Row::default()
     }
 }
 
-fn print(rows: &[Row]) {
+fn print(rows: &[Row], all: bool, over: usize) {
+    let hidden = if all { 0 } else { over };
     if rows.is_empty() {
-        show::say("No pods run here.");
+        match hidden {
+            0 => show::say("No pods run here."),
+            n => show::say(format_args!("No pods run here; {n} are over: cofferdam ps --all shows them.")),
+        }
         return;
     }
-    let mut table = show::table(&["namespace", "pod", "class", "handler", "status", "ready", "ip", "memory", "age", "id"]);
+    let mut header = vec!["namespace", "pod", "class", "handler", "status", "ready", "ip", "memory", "age", "id"];
+    if all {
+        header.insert(5, "exit");
+    }
+    let mut table = show::table(&header);
     for row in rows {
-        let colour = match row.status.as_str() {
-            "Running" => Colour::Good,
-            "NotReady" | "Failed" => Colour::Bad,
-            "Starting" => Colour::Busy,
-            _ => Colour::Faint,
-        };
-        table.add_row([
-            row.namespace.clone(),
-            row.name.clone(),
-            row.class.clone().unwrap_or_else(|| "-".into()),
-            row.handler.clone(),
-            paint(&row.status, colour),
-            format!("{}/{}", row.ready, row.containers),
-            row.ip.map_or_else(|| "-".into(), |ip| ip.to_string()),
-            row.stats.as_ref().map_or_else(|| "-".into(), |s| show::bytes(s.memory_working_set)),
-            show::age(row.created_at),
-            row.id.clone(),
-        ]);
+        let mut cells = cells(row);
+        if all {
+            cells.insert(5, row.exit_code.map_or_else(|| "-".into(), |code| code.to_string()));
+        }
+        table.add_row(cells);
     }
     show::say(table);
     for row in rows {
@@ -130,4 +152,26 @@ fn print(rows: &[Row]) {
             show::say(format_args!("{}/{}: {reason}", row.namespace, row.name));
         }
     }
+}
+
+fn cells(row: &Row) -> Vec<String> {
+    let colour = match row.status.as_str() {
+        "Running" => Colour::Good,
+        "NotReady" | "Failed" => Colour::Bad,
+        "Starting" | "Pending" => Colour::Busy,
+        _ => Colour::Faint,
+    };
+    let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    vec![
+        row.namespace.clone(),
+        row.name.clone(),
+        or_dash(row.class.as_deref().unwrap_or_default()),
+        or_dash(&row.handler),
+        paint(&row.status, colour),
+        format!("{}/{}", row.ready, row.containers),
+        row.ip.map_or_else(|| "-".into(), |ip| ip.to_string()),
+        row.stats.as_ref().map_or_else(|| "-".into(), |s| show::bytes(s.memory_working_set)),
+        show::age(row.created_at),
+        or_dash(&row.id),
+    ]
 }

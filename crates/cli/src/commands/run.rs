@@ -1,21 +1,19 @@
 //! `cofferdam run`: manifests in, every pod in the enclosure that its RuntimeClass names.
 
 use crate::args::{Global, Output, RunArgs};
+use crate::commands::detach;
 use crate::live::Live;
-use crate::owner;
-use crate::settings::Settings;
+use crate::owner::{self, Desk, Keeper};
+use crate::settings::{Settings, Watcher};
 use crate::show;
 use crate::world::{Manifests, Refused};
 use crate::{EXIT_DENIED, EXIT_ERROR};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use cofferdam_engine::{Engine, Shared};
-use cofferdam_node::{Dirs, Handle, Machine, Node, Phase, PodSetup, PodView, exit_code};
+use cofferdam_node::{Dirs, Handle, Machine, Node, PodSetup, PodView, exit_code};
 use cofferdam_plan::Layout;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,22 +33,43 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
         bail!("the manifests hold no Pod and no Deployment: there is nothing to run");
     }
     if args.detach {
-        return detach(global, texts, args);
+        return detach::detach(global, texts, args);
     }
-    let engine = settings.open()?;
-    let watcher = crate::settings::watch(global, engine.clone())?;
-    let started = start(&settings, &engine, &manifests, args.parallel)?;
-    let _owner = owner::serve(&settings.layout, started.handle.clone())?;
-    stop_on_signal(started.handle.clone())?;
-    let views = follow(&started.handle, args.output == Output::Table);
-    drop(watcher);
-    for left in started.handle.remove_logs() {
-        show::tell(format_args!("cofferdam: {left}"));
-    }
+    let kept = keep(global, &settings, &manifests, args.parallel)?;
+    let views = follow(&kept.started.handle, args.output == Output::Table);
+    let refused = kept.end();
     if args.output == Output::Json {
-        show::json(&report(&views, &started.refused))?;
+        show::json(&report(&views, &refused))?;
     }
-    Ok(code(&views, &started.refused))
+    Ok(code(&views, &refused))
+}
+
+/// Pods that this process keeps, and what it needs for it.
+pub(crate) struct Kept {
+    pub(crate) started: Started,
+    pub(crate) keeper: Keeper,
+    _watcher: Watcher,
+}
+
+/// Starts the pods of manifests, to be kept by this process.
+pub(crate) fn keep(global: &Global, settings: &Settings, manifests: &Manifests, parallel: usize) -> Result<Kept> {
+    Settings::need_root()?;
+    let keeper = Keeper::open(&settings.layout)?;
+    let engine = settings.open()?;
+    let watcher = crate::settings::watch(global, settings, engine.clone())?;
+    let started = start(settings, &engine, manifests, parallel, &keeper.desk)?;
+    Ok(Kept { started, keeper, _watcher: watcher })
+}
+
+impl Kept {
+    /// Removes the pods' logs, and what makes this process seen: whatever it still has to
+    /// say, nobody need wait for that.
+    fn end(self) -> Vec<Refused> {
+        for left in self.started.handle.remove_logs() {
+            show::tell(format_args!("cofferdam: {left}"));
+        }
+        self.started.refused
+    }
 }
 
 /// Pods that were started, and those that were not admitted.
@@ -64,36 +83,44 @@ pub(crate) fn dirs(layout: &Layout) -> Dirs {
     Dirs { volumes: layout.root.join("volumes"), secrets: layout.state.join("secrets"), logs: layout.root.join("logs") }
 }
 
-/// Admits and starts the pods of manifests.
-pub(crate) fn start(settings: &Settings, engine: &Arc<Engine>, manifests: &Manifests, parallel: usize) -> Result<Started> {
+/// Admits and starts the pods of manifests; `desk` knows them before anything of them is made.
+pub(crate) fn start(settings: &Settings, engine: &Arc<Engine>, manifests: &Manifests, parallel: usize, desk: &Desk) -> Result<Started> {
     let dirs = dirs(&settings.layout);
     let memory = Machine::detect(&dirs).memory;
-    let (setups, refused, warnings) = manifests.admit(settings.untrusted().as_deref(), memory);
+    let (mut setups, refused, warnings) = manifests.admit(settings.untrusted().as_deref(), memory);
     for warning in warnings {
         show::tell(format_args!("cofferdam: warning: {warning}"));
     }
     for refused in &refused {
         show::tell(format_args!("cofferdam: not admitted: {}", refused.reason));
     }
+    // Of two runs that want one name at once, none gets it.
+    desk.plan(&mut setups)?;
     unique(engine, &setups)?;
     engine.prove_ahead(&setups.iter().map(|s| s.handler.clone()).collect());
     let node = Node::new(Arc::new(Shared(engine.clone())), dirs, manifests.objects())?;
     let handle = Arc::new(node.start(setups, parallel)?);
+    desk.keep(handle.clone());
     // The node lives as long as its pods: its threads hold what they need.
     Ok(Started { handle, refused })
 }
 
-/// A pod of a name that runs already is not started again.
+/// A pod of a name that is here already is not started again.
 fn unique(engine: &Engine, setups: &[PodSetup]) -> Result<()> {
-    let running = engine.list_sandboxes()?;
-    for setup in setups {
-        let meta = &setup.pod.metadata;
-        let twin = running.iter().find(|s| s.config.name == meta.name && s.config.namespace == meta.namespace_or_default());
-        if let Some(twin) = twin {
-            bail!(
-                "pod {}/{} is here already (sandbox {}); end it first: cofferdam stop {}/{}",
-                twin.config.namespace, twin.config.name, twin.id.short(), twin.config.namespace, twin.config.name
-            );
+    let mut here: BTreeMap<(String, String), String> = BTreeMap::new();
+    for peer in owner::peers(engine.layout()).answering.iter().filter(|p| p.pid != std::process::id()) {
+        for view in peer.views.iter().filter(|v| v["ended"] == false) {
+            let text = |key: &str| view[key].as_str().unwrap_or_default().to_owned();
+            here.insert((text("namespace"), text("name")), format!("process {}", peer.pid));
+        }
+    }
+    for pod in engine.list_sandboxes()? {
+        here.insert((pod.config.namespace, pod.config.name), format!("sandbox {}", pod.id.short()));
+    }
+    for meta in setups.iter().map(|s| &s.pod.metadata) {
+        let (namespace, name) = (meta.namespace_or_default(), &meta.name);
+        if let Some(twin) = here.get(&(namespace.to_owned(), name.clone())) {
+            bail!("pod {namespace}/{name} is here already ({twin}); end it first: cofferdam stop {namespace}/{name}");
         }
     }
     Ok(())
@@ -120,21 +147,6 @@ fn follow(handle: &Arc<Handle>, table: bool) -> Vec<Arc<PodView>> {
     }
 }
 
-/// The first Ctrl-C ends the pods with their own grace, the second at once.
-pub(crate) fn stop_on_signal(handle: Arc<Handle>) -> Result<()> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).context("signals cannot be taken")?;
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        for (count, _) in signals.forever().enumerate() {
-            if count == 0 {
-                show::tell("cofferdam: ending all pods; once more to kill them at once");
-            }
-            handle.stop_all((count > 0).then_some(Duration::ZERO));
-        }
-    })?;
-    Ok(())
-}
-
 /// The exit code of a run: a pod that was not admitted stands before those that failed.
 pub(crate) fn code(views: &[Arc<PodView>], refused: &[Refused]) -> u8 {
     let owned: Vec<PodView> = views.iter().map(|v| (**v).clone()).collect();
@@ -144,119 +156,11 @@ pub(crate) fn code(views: &[Arc<PodView>], refused: &[Refused]) -> u8 {
     }
 }
 
-fn report(views: &[Arc<PodView>], refused: &[Refused]) -> serde_json::Value {
+pub(crate) fn report(views: &[Arc<PodView>], refused: &[Refused]) -> serde_json::Value {
     let pods: Vec<PodView> = views.iter().map(|v| (**v).clone()).collect();
     let denied: Vec<_> = refused
         .iter()
         .map(|r| json!({"name": r.pod.metadata.name, "namespace": r.pod.metadata.namespace_or_default(), "reason": r.reason}))
         .collect();
     json!({"pods": pods, "denied": denied})
-}
-
-/// What the detached process is given.
-#[derive(Debug, Serialize, Deserialize)]
-struct Detached {
-    texts: Vec<(String, String)>,
-    parallel: usize,
-}
-
-/// What it answers, once.
-#[derive(Debug, Serialize, Deserialize)]
-struct Up {
-    code: u8,
-    table: String,
-    report: serde_json::Value,
-    error: Option<String>,
-}
-
-/// Starts a process that keeps the pods, and returns when they run.
-fn detach(global: &Global, texts: Vec<(String, String)>, args: &RunArgs) -> Result<u8> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("--config").arg(&global.config);
-    for (flag, dir) in [("--root", &global.root), ("--state", &global.state)] {
-        if let Some(dir) = dir {
-            command.arg(flag).arg(dir);
-        }
-    }
-    let mut child = command
-        .arg("supervise")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .context("the process that keeps the pods could not be started")?;
-    let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else { bail!("the process that keeps the pods has no pipes") };
-    serde_json::to_writer(&mut stdin, &Detached { texts, parallel: args.parallel })?;
-    drop(stdin);
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line)?;
-    let up: Up = serde_json::from_str(&line).context("the process that keeps the pods ended before they ran")?;
-    if let Some(error) = up.error {
-        bail!("{error}");
-    }
-    match args.output {
-        Output::Table => show::say(up.table.trim_end()),
-        Output::Json => show::json(&up.report)?,
-    }
-    Ok(up.code)
-}
-
-/// The process behind `run --detach`: keeps the pods until they are over.
-pub(crate) fn supervise(global: &Global) -> Result<u8> {
-    let mut input = String::new();
-    std::io::stdin().read_to_string(&mut input)?;
-    let detached: Detached = serde_json::from_str(&input)?;
-    let tell = |up: &Up| -> Result<()> {
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{}", serde_json::to_string(up)?)?;
-        Ok(out.flush()?)
-    };
-    let begun = (|| {
-        let settings = Settings::read(global).insist()?;
-        let manifests = Manifests::decode(&detached.texts)?;
-        let engine = settings.open()?;
-        let watcher = crate::settings::watch(global, engine.clone())?;
-        let started = start(&settings, &engine, &manifests, detached.parallel)?;
-        let owner = owner::serve(&settings.layout, started.handle.clone())?;
-        Ok::<_, anyhow::Error>((settings, started, owner, watcher))
-    })();
-    let (_settings, started, _owner, _watcher) = match begun {
-        Ok(begun) => begun,
-        Err(e) => {
-            let error = Some(format!("{e:#}"));
-            tell(&Up { code: EXIT_ERROR, table: String::new(), report: json!(null), error })?;
-            return Ok(EXIT_ERROR);
-        }
-    };
-    stop_on_signal(started.handle.clone())?;
-    let views = settle(&started.handle);
-    let up = Up {
-        code: code(&views, &started.refused),
-        table: crate::live::render(&views),
-        report: report(&views, &started.refused),
-        error: None,
-    };
-    tell(&up)?;
-    release_output()?;
-    let views = started.handle.wait_all();
-    Ok(code(&views, &started.refused))
-}
-
-/// Waits until no pod is still being started.
-fn settle(handle: &Arc<Handle>) -> Vec<Arc<PodView>> {
-    let changes = handle.changes();
-    loop {
-        let views = handle.snapshot();
-        if views.iter().all(|v| v.ended || v.phase != Phase::Pending) || changes.recv().is_err() {
-            return views;
-        }
-    }
-}
-
-/// Nobody reads the output of a detached process: its caller must not wait for it.
-fn release_output() -> Result<()> {
-    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
-    rustix::stdio::dup2_stdin(&null)?;
-    rustix::stdio::dup2_stdout(&null)?;
-    Ok(rustix::stdio::dup2_stderr(&null)?)
 }

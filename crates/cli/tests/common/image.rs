@@ -36,7 +36,8 @@ pub(crate) fn docker_archive(name: &str, marker: &str) -> Vec<u8> {
 }
 
 fn layer(marker: &str) -> Vec<u8> {
-    let busybox = ["/usr/bin/busybox", "/bin/busybox"].map(Path::new).into_iter().find(|p| p.exists());
+    let places = ["/usr/local/lib/cofferdam/busybox", "/usr/bin/busybox", "/bin/busybox"];
+    let busybox = places.map(Path::new).into_iter().find(|p| p.exists());
     let busybox = std::fs::read(busybox.expect("busybox is missing; install Debian's busybox-static")).unwrap();
     let mut tar = tar::Builder::new(Vec::new());
     for (dir, mode) in [("bin/", 0o755), ("etc/", 0o755), ("tmp/", 0o1777), ("root/", 0o700)] {

@@ -2,6 +2,7 @@
 //! side by side; what it leaves behind is looked for when it ends.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub(crate) mod hold;
 pub(crate) mod image;
 pub(crate) mod traces;
 
@@ -260,7 +261,7 @@ impl World {
         let table = format!("cofferdam_{}", self.bridge);
         assert!(!nft_has(&table), "nftables table {table} is left");
         assert!(!Path::new("/sys/class/net").join(&self.bridge).exists(), "bridge {} is left", self.bridge);
-        for dir in ["l/pods", "l/volumes", "l/logs", "l/network", "s/pods", "s/secrets", "s/handlers", "s/owners"] {
+        for dir in ["l/pods", "l/volumes", "l/logs", "l/ended", "l/network", "s/pods", "s/secrets", "s/handlers", "s/owners"] {
             assert!(names(&self.dir.join(dir)).is_empty(), "left in {dir}: {:?}", names(&self.dir.join(dir)));
         }
     }

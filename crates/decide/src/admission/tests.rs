@@ -27,14 +27,8 @@ fn namespaces() -> Vec<Namespace> {
 fn marked(names: &[(&str, &str)]) -> Vec<RuntimeClass> {
     let mut classes = classes();
     for (name, mark) in names {
-        let class = classes
-            .iter_mut()
-            .find(|c| c.metadata.name == *name)
-            .unwrap();
-        class
-            .metadata
-            .annotations
-            .insert(DEFAULT_CLASS.to_string(), (*mark).to_string());
+        let class = classes.iter_mut().find(|c| c.metadata.name == *name).unwrap();
+        class.metadata.annotations.insert(DEFAULT_CLASS.to_string(), (*mark).to_string());
     }
     classes
 }
@@ -73,17 +67,12 @@ fn outcome(result: Result<Admitted, Denied>) -> String {
                 format!("{name}/{handler}")
             }
             Selection::Default => "default".to_string(),
-            Selection::Annotation {
-                handler,
-                annotation,
-            } => format!("{annotation}/{handler}"),
+            Selection::Annotation { handler, annotation } => format!("{annotation}/{handler}"),
         },
         Err(denied) => {
             assert_eq!(denied.code(), 403);
             let text = denied.to_string();
-            text.strip_prefix("pods \"p\" is forbidden: ")
-                .unwrap_or(&text)
-                .to_string()
+            text.strip_prefix("pods \"p\" is forbidden: ").unwrap_or(&text).to_string()
         }
     }
 }
@@ -93,10 +82,7 @@ fn every_rule_of_the_plugin() {
     let rows = [
         (json!({}), "default"),
         (json!({"runtimeClassName": "plain"}), "plain/runc"),
-        (
-            json!({"runtimeClassName": "x"}),
-            "pod rejected: RuntimeClass \"x\" not found",
-        ),
+        (json!({"runtimeClassName": "x"}), "pod rejected: RuntimeClass \"x\" not found"),
         // overhead
         (
             json!({"overhead": {"cpu": "1"}}),
@@ -111,10 +97,7 @@ fn every_rule_of_the_plugin() {
             "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead",
         ),
         (json!({"runtimeClassName": "gvisor"}), "gvisor/runsc"),
-        (
-            json!({"runtimeClassName": "gvisor", "overhead": {}}),
-            "gvisor/runsc",
-        ),
+        (json!({"runtimeClassName": "gvisor", "overhead": {}}), "gvisor/runsc"),
         (
             json!({"runtimeClassName": "gvisor", "overhead": {"cpu": "0.25", "memory": "122880Ki"}}),
             "gvisor/runsc",
@@ -137,6 +120,11 @@ fn every_rule_of_the_plugin() {
             json!({"runtimeClassName": "gvisor", "nodeSelector": {"sandbox": "kata"}}),
             "conflict: runtimeClass.scheduling.nodeSelector[sandbox] = gvisor; pod.spec.nodeSelector[sandbox] = kata",
         ),
+        // no special case for pods that have a node, or a mirror's mark
+        (
+            json!({"runtimeClassName": "x", "nodeName": "n"}),
+            "pod rejected: RuntimeClass \"x\" not found",
+        ),
         // our own
         (
             json!({"runtimeClassName": "unsafe"}),
@@ -146,11 +134,7 @@ fn every_rule_of_the_plugin() {
         (json!({"runtimeClassName": "legacy"}), "default"),
     ];
     for (spec, expected) in rows {
-        assert_eq!(
-            outcome(admit_with(pod(spec.clone()), &classes())),
-            expected,
-            "{spec}"
-        );
+        assert_eq!(outcome(admit_with(pod(spec.clone()), &classes())), expected, "{spec}");
     }
 }
 
@@ -175,14 +159,8 @@ fn the_pod_gets_what_its_class_says() {
     let own = json!({"runtimeClassName": "gvisor", "nodeSelector": {"disk": "ssd"}, "tolerations": [{"key": "own", "operator": "Exists"}]});
     let admitted = admit_with(pod(own), &classes()).unwrap();
     let spec = &admitted.pod.spec;
-    assert_eq!(
-        show(spec.overhead.as_ref().unwrap()),
-        "cpu=250m,memory=120Mi"
-    );
-    assert_eq!(
-        spec.node_selector,
-        object(json!({"disk": "ssd", "sandbox": "gvisor"}))
-    );
+    assert_eq!(show(spec.overhead.as_ref().unwrap()), "cpu=250m,memory=120Mi");
+    assert_eq!(spec.node_selector, object(json!({"disk": "ssd", "sandbox": "gvisor"})));
     let keys: Vec<&str> = spec.tolerations.iter().map(|t| t.key.as_str()).collect();
     assert_eq!(keys, ["own", "sandbox"]);
     // No class, no change.
@@ -226,10 +204,7 @@ fn an_absent_class_takes_the_namespaces_default_then_the_clusters() {
         );
     }
     let admitted = admit_with(in_namespace("secure"), &classes()).unwrap();
-    assert_eq!(
-        show(admitted.pod.spec.overhead.as_ref().unwrap()),
-        "cpu=250m,memory=120Mi"
-    );
+    assert_eq!(show(admitted.pod.spec.overhead.as_ref().unwrap()), "cpu=250m,memory=120Mi");
     for name in ["", "legacy"] {
         let named = pod(json!({"runtimeClassName": name}));
         assert_eq!(
@@ -299,16 +274,10 @@ fn old_annotations_choose_a_handler_or_are_refused() {
                 .into_iter()
                 .filter(|k| annotations.get(k).is_some())
                 .collect();
-            let warning = |key: &&str| {
-                format!(
-                    "metadata.annotations[{key}]: deprecated; name a RuntimeClass in spec.runtimeClassName instead"
-                )
-            };
-            assert_eq!(
-                admitted.warnings,
-                keys.iter().map(warning).collect::<Vec<_>>(),
-                "{annotations}"
-            );
+            let warning =
+                |key: &&str| format!("metadata.annotations[{key}]: deprecated; name a RuntimeClass in spec.runtimeClassName instead");
+            let told: Vec<String> = admitted.warnings.iter().map(ToString::to_string).collect();
+            assert_eq!(told, keys.iter().map(warning).collect::<Vec<_>>(), "{annotations}");
         }
         assert_eq!(outcome(result), expected, "{annotations}");
     }
@@ -317,15 +286,9 @@ fn old_annotations_choose_a_handler_or_are_refused() {
 #[test]
 fn an_annotation_never_weakens_a_default_and_needs_a_handler() {
     let marked = marked(&[("gvisor", "true")]);
-    let trusted = annotated(
-        json!({"io.kubernetes.cri-o.TrustedSandbox": "true"}),
-        json!({}),
-    );
+    let trusted = annotated(json!({"io.kubernetes.cri-o.TrustedSandbox": "true"}), json!({}));
     assert_eq!(outcome(admit_with(trusted, &marked)), "gvisor/runsc");
-    let untrusted = annotated(
-        json!({"io.kubernetes.cri.untrusted-workload": "true"}),
-        json!({}),
-    );
+    let untrusted = annotated(json!({"io.kubernetes.cri.untrusted-workload": "true"}), json!({}));
     assert_eq!(
         outcome(admit_with(untrusted.clone(), &marked)),
         "io.kubernetes.cri.untrusted-workload/untrusted"
@@ -359,4 +322,65 @@ fn admitting_again_changes_nothing() {
         let once = admit_with(pod(spec), &marked).unwrap();
         assert_eq!(admit_with(once.pod.clone(), &marked).unwrap(), once);
     }
+}
+
+/// Every denial stands at the field that it is about, in the pod as it was written.
+#[test]
+fn denials_name_their_field() {
+    const CRIO: &str = "io.kubernetes.cri-o.TrustedSandbox";
+    const CONTAINERD: &str = "io.kubernetes.cri.untrusted-workload";
+    let rows = [
+        (json!({}), json!({"runtimeClassName": "x"}), "spec.runtimeClassName"),
+        (json!({}), json!({"runtimeClassName": "unsafe"}), "spec.runtimeClassName"),
+        (json!({}), json!({"overhead": {"cpu": "1"}}), "spec.overhead"),
+        (
+            json!({}),
+            json!({"runtimeClassName": "gvisor", "overhead": {"cpu": "1"}}),
+            "spec.overhead",
+        ),
+        (
+            json!({}),
+            json!({"runtimeClassName": "gvisor", "nodeSelector": {"sandbox": "x"}}),
+            "spec.nodeSelector[sandbox]",
+        ),
+        (
+            json!({CRIO: "no"}),
+            json!({}),
+            "metadata.annotations[io.kubernetes.cri-o.TrustedSandbox]",
+        ),
+        (
+            json!({CRIO: "true", CONTAINERD: "true"}),
+            json!({}),
+            "metadata.annotations[io.kubernetes.cri-o.TrustedSandbox]",
+        ),
+        (
+            json!({CRIO: "true"}),
+            json!({"runtimeClassName": "gvisor"}),
+            "metadata.annotations[io.kubernetes.cri-o.TrustedSandbox]",
+        ),
+        (
+            json!({"experimental.windows.kubernetes.io/isolation-type": "hyperv"}),
+            json!({}),
+            "metadata.annotations[experimental.windows.kubernetes.io/isolation-type]",
+        ),
+    ];
+    for (annotations, spec, field) in rows {
+        let denied = admit_with(annotated(annotations, spec.clone()), &classes()).unwrap_err();
+        assert_eq!(denied.code(), 403);
+        let causes = denied.causes();
+        assert_eq!(causes.len(), 1);
+        assert_eq!(causes[0].field, field, "{spec}");
+        assert_eq!(denied.to_string(), format!("pods \"p\" is forbidden: {}", causes[0].text));
+    }
+    let context = Context {
+        untrusted_handler: None,
+        ..Context::default()
+    };
+    let denied = admit(annotated(json!({CONTAINERD: "true"}), json!({})), &context).unwrap_err();
+    assert_eq!(
+        denied.causes()[0].field,
+        "metadata.annotations[io.kubernetes.cri.untrusted-workload]"
+    );
+    let denied = admit_with(in_namespace("lost"), &marked(&[])).unwrap_err();
+    assert_eq!(denied.causes()[0].field, "spec.runtimeClassName");
 }

@@ -6,9 +6,7 @@ use crate::testing::{container, object, pod, show};
 use serde_json::json;
 
 fn classes() -> Vec<RuntimeClass> {
-    object(
-        json!([{"metadata": {"name": "gvisor"}, "handler": "runsc", "overhead": {"podFixed": {"cpu": "200m", "memory": "140Mi"}}}]),
-    )
+    object(json!([{"metadata": {"name": "gvisor"}, "handler": "runsc", "overhead": {"podFixed": {"cpu": "200m", "memory": "140Mi"}}}]))
 }
 
 fn ranges() -> Vec<LimitRange> {
@@ -18,9 +16,7 @@ fn ranges() -> Vec<LimitRange> {
 }
 
 fn quotas() -> Vec<ResourceQuota> {
-    object(
-        json!([{"metadata": {"name": "q"}, "spec": {"hard": {"limits.cpu": "500m", "pods": "5"}}}]),
-    )
+    object(json!([{"metadata": {"name": "q"}, "spec": {"hard": {"limits.cpu": "500m", "pods": "5"}}}]))
 }
 
 fn admit(spec: serde_json::Value, used: &Used) -> Result<Admitted, Denied> {
@@ -46,10 +42,7 @@ fn defaults_of_a_range_let_overhead_reach_limits_and_quota() {
     );
     assert_eq!(show(&pod_limits(&admitted.pod)), "cpu=300m,memory=240Mi");
     let cgroup = pod_cgroup(&admitted.pod);
-    assert_eq!(
-        (cgroup.cpu_quota, cgroup.memory_limit),
-        (30_000, 251_658_240)
-    );
+    assert_eq!((cgroup.cpu_quota, cgroup.memory_limit), (30_000, 251_658_240));
 
     let mut used = Used::default();
     used.charge(&quotas(), &admitted.pod);
@@ -95,4 +88,24 @@ fn each_step_refuses_before_the_next() {
         let denied = admit(spec, &Used::default()).unwrap_err().to_string();
         assert!(denied.contains(expected), "{denied}");
     }
+}
+
+#[test]
+fn default_tolerations_stand_before_the_classs_and_yield_to_wider_ones() {
+    let classes: Vec<RuntimeClass> = object(json!([
+        {"metadata": {"name": "narrow"}, "handler": "a", "scheduling": {"tolerations": [{"key": "x", "operator": "Exists"}]}},
+        {"metadata": {"name": "wide"}, "handler": "b", "scheduling": {"tolerations": [{"operator": "Exists"}]}},
+    ]));
+    let world = World {
+        classes: &classes,
+        ..World::default()
+    };
+    let keys = |class: serde_json::Value| -> Vec<String> {
+        let admitted = admit_pod(pod(class), &world, &Used::default()).unwrap();
+        admitted.pod.spec.tolerations.into_iter().map(|t| t.key).collect()
+    };
+    let unwell = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+    assert_eq!(keys(json!({})), unwell);
+    assert_eq!(keys(json!({"runtimeClassName": "narrow"})), [unwell[0], unwell[1], "x"]);
+    assert_eq!(keys(json!({"runtimeClassName": "wide"})), [""]);
 }

@@ -4,10 +4,7 @@
 //!
 //! Differing from the kubelet, no period is set where there is no quota: zero means none.
 
-use super::{
-    Qos, is_sidecar, limits, limits_without_overhead, pod_level, pod_limits, pod_requests, qos,
-    requests,
-};
+use super::{Qos, is_sidecar, limits, limits_without_overhead, pod_level, pod_limits, pod_requests, qos, requests};
 use super::{requests_without_overhead, sum_of_containers, while_starting};
 use cofferdam_model::cri::LinuxResources;
 use cofferdam_model::pod::{Container, Pod};
@@ -53,31 +50,19 @@ pub fn sandbox_resources(pod: &Pod) -> LinuxResources {
 /// The cost of the enclosure, request equal to limit, for `SandboxConfig::overhead`.
 pub fn sandbox_overhead(pod: &Pod) -> LinuxResources {
     match &pod.spec.overhead {
-        Some(overhead) => linux(
-            overhead.get("cpu"),
-            overhead.get("cpu"),
-            overhead.get("memory"),
-        ),
+        Some(overhead) => linux(overhead.get("cpu"), overhead.get("cpu"), overhead.get("memory")),
         None => LinuxResources::default(),
     }
 }
 
 /// A container's cgroup and `oom_score_adj`. Where the container has no limit and the pod has, the
 /// pod's is used. `memory_capacity`: the machine's memory, bytes.
-pub fn container_resources(
-    pod: &Pod,
-    container: &Container,
-    memory_capacity: i64,
-) -> LinuxResources {
+pub fn container_resources(pod: &Pod, container: &Container, memory_capacity: i64) -> LinuxResources {
     let limit = |name: &str| -> Option<&Quantity> {
         let own = limits(container).get(name).filter(|l| !l.is_zero());
         own.or_else(|| pod_level(pod)?.limits.get(name))
     };
-    let mut resources = linux(
-        requests(container).get("cpu"),
-        limit("cpu"),
-        limit("memory"),
-    );
+    let mut resources = linux(requests(container).get("cpu"), limit("cpu"), limit("memory"));
     resources.oom_score_adj = Some(oom_score_adj(pod, container, memory_capacity));
     resources
 }
@@ -96,21 +81,9 @@ pub fn oom_score_adj(pod: &Pod, container: &Container, memory_capacity: i64) -> 
         1000 - 1000 * requested / i128::from(memory_capacity.max(1))
     };
     let mut adjust = score(memory_request(container));
-    if is_sidecar(container)
-        && pod
-            .spec
-            .init_containers
-            .iter()
-            .any(|c| c.name == container.name)
-    {
+    if is_sidecar(container) && pod.spec.init_containers.iter().any(|c| c.name == container.name) {
         // A sidecar is killed no earlier than the containers that it serves.
-        let least = pod
-            .spec
-            .containers
-            .iter()
-            .map(memory_request)
-            .min()
-            .unwrap_or_default();
+        let least = pod.spec.containers.iter().map(memory_request).min().unwrap_or_default();
         adjust = adjust.min(score(least));
     }
     adjust.clamp(3, 999) as i32
@@ -134,16 +107,10 @@ fn unclaimed_memory_per_container(pod: &Pod) -> i64 {
 fn is_limited_everywhere(pod: &Pod, name: &str) -> bool {
     let limited = |list: &ResourceList| list.get(name).is_some_and(|l| !l.is_zero());
     let whole = pod_level(pod).is_some_and(|r| limited(&r.limits));
-    whole
-        || (pod.spec.containers.iter().all(|c| limited(limits(c)))
-            && while_starting(pod, limits).iter().all(limited))
+    whole || (pod.spec.containers.iter().all(|c| limited(limits(c))) && while_starting(pod, limits).iter().all(limited))
 }
 
-fn linux(
-    cpu_request: Option<&Quantity>,
-    cpu_limit: Option<&Quantity>,
-    memory_limit: Option<&Quantity>,
-) -> LinuxResources {
+fn linux(cpu_request: Option<&Quantity>, cpu_limit: Option<&Quantity>, memory_limit: Option<&Quantity>) -> LinuxResources {
     // A limit without a request stands for the request too, as API defaulting has it.
     let mut resources = LinuxResources {
         cpu_shares: shares(cpu_request.or(cpu_limit)),

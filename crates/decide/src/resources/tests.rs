@@ -21,10 +21,7 @@ fn held(cpu: &str, memory: &str) -> Value {
 
 #[test]
 fn requests_of_pods() {
-    let two = json!([
-        container("a", requests_of("100m")),
-        container("b", requests_of("200m"))
-    ]);
+    let two = json!([container("a", requests_of("100m")), container("b", requests_of("200m"))]);
     let rows = [
         (json!({"containers": two}), "cpu=300m"),
         // an init container alone, above the sum
@@ -96,10 +93,7 @@ fn limits_of_pods() {
             "cpu=1050m",
         ),
         // overhead only where there is a limit that is not zero
-        (
-            json!({"containers": one, "overhead": {"cpu": "10m", "memory": "1Mi"}}),
-            "cpu=110m",
-        ),
+        (json!({"containers": one, "overhead": {"cpu": "10m", "memory": "1Mi"}}), "cpu=110m"),
         (
             json!({"containers": [container("a", limit("0"))], "overhead": {"cpu": "10m"}}),
             "cpu=0",
@@ -130,10 +124,7 @@ fn qos_classes() {
             Qos::BestEffort,
         ),
         (json!({"overhead": {"cpu": "1"}}), Qos::BestEffort),
-        (
-            json!({"containers": [container("a", whole.clone())]}),
-            Qos::Guaranteed,
-        ),
+        (json!({"containers": [container("a", whole.clone())]}), Qos::Guaranteed),
         (
             json!({"containers": [container("a", held("0.1", "102400Ki")), container("b", whole.clone())]}),
             Qos::Guaranteed,
@@ -154,24 +145,15 @@ fn qos_classes() {
             json!({"containers": [container("a", json!({"requests": {"cpu": "1"}, "limits": {"cpu": "1"}}))]}),
             Qos::Burstable,
         ),
-        (
-            json!({"containers": [container("a", requests_of("1"))]}),
-            Qos::Burstable,
-        ),
+        (json!({"containers": [container("a", requests_of("1"))]}), Qos::Burstable),
         // pod-level resources stand for the containers'
         (json!({"resources": held("1", "1Gi")}), Qos::Guaranteed),
-        (
-            json!({"resources": {"requests": {"cpu": "1"}}}),
-            Qos::Burstable,
-        ),
+        (json!({"resources": {"requests": {"cpu": "1"}}}), Qos::Burstable),
         (
             json!({"resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "1"}}}),
             Qos::Burstable,
         ),
-        (
-            json!({"containers": [container("a", whole)], "resources": {}}),
-            Qos::BestEffort,
-        ),
+        (json!({"containers": [container("a", whole)], "resources": {}}), Qos::BestEffort),
     ];
     for (spec, expected) in rows {
         assert_eq!(qos(&pod(spec.clone())), expected, "{spec}");
@@ -215,10 +197,7 @@ fn cgroups_of_pods() {
             json!({"containers": [limited, container("b", json!({"limits": {"cpu": "1"}}))], "overhead": overhead}),
             linux(307, 140_000, 0),
         ),
-        (
-            json!({"containers": [limited, container("b", json!({}))]}),
-            linux(102, 0, 0),
-        ),
+        (json!({"containers": [limited, container("b", json!({}))]}), linux(102, 0, 0)),
         (
             json!({"containers": [limited], "initContainers": [container("i", json!({"limits": {"cpu": "1"}}))]}),
             linux(102, 100_000, 0),
@@ -236,10 +215,7 @@ fn cgroups_of_pods() {
             json!({"containers": [limited, container("b", json!({}))], "resources": {"limits": {"cpu": "1"}}}),
             linux(102, 100_000, 0),
         ),
-        (
-            json!({"containers": [container("a", requests_of("1"))]}),
-            linux(1024, 0, 0),
-        ),
+        (json!({"containers": [container("a", requests_of("1"))]}), linux(1024, 0, 0)),
         // best effort: the least shares, overhead or not
         (json!({}), linux(2, 0, 0)),
         (json!({"overhead": overhead}), linux(2, 0, 0)),
@@ -248,10 +224,7 @@ fn cgroups_of_pods() {
             json!({"containers": [container("a", json!({"requests": {"cpu": "1m"}, "limits": {"cpu": "1m"}}))]}),
             linux(2, 1_000, 0),
         ),
-        (
-            json!({"containers": [container("a", requests_of("10k"))]}),
-            linux(262_144, 0, 0),
-        ),
+        (json!({"containers": [container("a", requests_of("10k"))]}), linux(262_144, 0, 0)),
         (
             json!({"containers": [container("a", held("1E", "9E"))], "overhead": {"memory": "9E"}}),
             linux(262_144, i64::MAX, i64::MAX),
@@ -265,14 +238,8 @@ fn cgroups_of_pods() {
 #[test]
 fn sandboxes_get_overhead_and_resources_apart() {
     let spec = json!({"containers": [container("a", held("100m", "100Mi"))], "overhead": {"cpu": "200m", "memory": "140Mi"}});
-    assert_eq!(
-        sandbox_resources(&pod(spec.clone())),
-        linux(102, 10_000, 104_857_600)
-    );
-    assert_eq!(
-        sandbox_overhead(&pod(spec)),
-        linux(204, 20_000, 146_800_640)
-    );
+    assert_eq!(sandbox_resources(&pod(spec.clone())), linux(102, 10_000, 104_857_600));
+    assert_eq!(sandbox_overhead(&pod(spec)), linux(204, 20_000, 146_800_640));
     assert_eq!(sandbox_overhead(&pod(json!({}))), LinuxResources::default());
     assert_eq!(sandbox_resources(&pod(json!({}))), linux(2, 0, 0));
 }
@@ -296,11 +263,7 @@ fn containers_get_their_limits_and_else_the_pods() {
             linux(1024, 100_000, 0),
             999,
         ),
-        (
-            json!({"containers": [container("a", requests_of("1"))]}),
-            linux(1024, 0, 0),
-            999,
-        ),
+        (json!({"containers": [container("a", requests_of("1"))]}), linux(1024, 0, 0), 999),
         (
             json!({"containers": [container("a", requests_of("1"))], "resources": {"limits": {"cpu": "2", "memory": "1Gi"}}}),
             linux(1024, 200_000, 1 << 30),
@@ -334,31 +297,11 @@ fn the_kernel_kills_in_the_order_of_requests() {
     let machine = 10 << 30;
     let rows = [
         (json!({}), false, 1000),
-        (
-            json!({"containers": [container("a", held("1", "1Gi"))]}),
-            false,
-            -997,
-        ),
-        (
-            json!({"containers": [container("a", memory("1Gi"))]}),
-            false,
-            900,
-        ),
-        (
-            json!({"containers": [container("a", memory("1"))]}),
-            false,
-            999,
-        ),
-        (
-            json!({"containers": [container("a", memory("10Gi"))]}),
-            false,
-            3,
-        ),
-        (
-            json!({"containers": [container("a", memory("1E"))]}),
-            false,
-            3,
-        ),
+        (json!({"containers": [container("a", held("1", "1Gi"))]}), false, -997),
+        (json!({"containers": [container("a", memory("1Gi"))]}), false, 900),
+        (json!({"containers": [container("a", memory("1"))]}), false, 999),
+        (json!({"containers": [container("a", memory("10Gi"))]}), false, 3),
+        (json!({"containers": [container("a", memory("1E"))]}), false, 3),
         // a sidecar is no earlier than the containers that it serves
         (
             json!({"containers": [container("a", memory("2Gi"))], "initContainers": [sidecar("s", memory("1Gi"))]}),
@@ -386,11 +329,7 @@ fn the_kernel_kills_in_the_order_of_requests() {
         assert_eq!(score(spec.clone(), init, machine), expected, "{spec}");
     }
     assert_eq!(
-        score(
-            json!({"containers": [container("a", memory("1Gi"))]}),
-            false,
-            0
-        ),
+        score(json!({"containers": [container("a", memory("1Gi"))]}), false, 0),
         3,
         "a machine without memory"
     );
@@ -411,10 +350,7 @@ fn defaulting_fills_requests_from_limits() {
         pod
     };
     let first = filled(&spec);
-    assert_eq!(
-        show(requests(&first.spec.containers[0])),
-        "cpu=100m,memory=1Gi"
-    );
+    assert_eq!(show(requests(&first.spec.containers[0])), "cpu=100m,memory=1Gi");
     assert_eq!(show(requests(&first.spec.init_containers[0])), "cpu=2");
     assert_eq!(first.spec.resources, None);
 
@@ -426,10 +362,69 @@ fn defaulting_fills_requests_from_limits() {
     );
 
     let ports = json!({"hostNetwork": true, "containers": [{"name": "a", "image": "i", "ports": [{"containerPort": 80}, {"containerPort": 81, "hostPort": 82}]}]});
-    let ports: Vec<Option<i32>> = filled(&ports).spec.containers[0]
-        .ports
-        .iter()
-        .map(|p| p.host_port)
-        .collect();
+    let ports: Vec<Option<i32>> = filled(&ports).spec.containers[0].ports.iter().map(|p| p.host_port).collect();
     assert_eq!(ports, [Some(80), Some(82)]);
+}
+
+#[test]
+fn a_kubelet_refuses_what_does_not_fit() {
+    let list = |json: Value| -> ResourceList { serde_json::from_value(json).unwrap() };
+    let asks = json!({"containers": [container("a", json!({"requests": {"cpu": "500m", "memory": "1Gi", "example.com/gpu": "1"}}))]});
+    let boxed = json!({"containers": [container("a", json!({"requests": {"cpu": "500m"}}))], "overhead": {"cpu": "250m"}});
+    let node = json!({"cpu": "1", "memory": "2Gi", "example.com/gpu": "1", "pods": "2"});
+    let rows = [
+        (&asks, node.clone(), json!({}), ""),
+        (&asks, node.clone(), json!({"cpu": "500m", "memory": "1Gi", "pods": "1"}), ""),
+        (
+            &asks,
+            node.clone(),
+            json!({"cpu": "501m", "pods": "1"}),
+            "OutOfcpu: Pod was rejected: Node didn't have enough resource: cpu, requested: 500, used: 501, capacity: 1000",
+        ),
+        (
+            &asks,
+            node.clone(),
+            json!({"memory": "1025Mi"}),
+            "OutOfmemory: Pod was rejected: Node didn't have enough resource: memory, requested: 1073741824, used: 1074790400, capacity: 2147483648",
+        ),
+        (
+            &asks,
+            node.clone(),
+            json!({"example.com/gpu": "1"}),
+            "OutOfexample.com/gpu: Pod was rejected: Node didn't have enough resource: example.com/gpu, requested: 1, used: 1, capacity: 1",
+        ),
+        // a vendor's resource that no node has can be the cluster's
+        (&asks, json!({"cpu": "1", "memory": "2Gi", "pods": "2"}), json!({}), ""),
+        // the first that is short is told: pods, cpu, memory, then the rest
+        (
+            &asks,
+            json!({"pods": "2"}),
+            json!({}),
+            "OutOfcpu: Pod was rejected: Node didn't have enough resource: cpu, requested: 500, used: 0, capacity: 0",
+        ),
+        (
+            &asks,
+            node.clone(),
+            json!({"pods": "2", "cpu": "1"}),
+            "OutOfpods: Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 2, capacity: 2",
+        ),
+        // overhead counts
+        (&boxed, json!({"cpu": "750m", "pods": "1"}), json!({}), ""),
+        (
+            &boxed,
+            json!({"cpu": "749m", "pods": "1"}),
+            json!({}),
+            "OutOfcpu: Pod was rejected: Node didn't have enough resource: cpu, requested: 750, used: 0, capacity: 749",
+        ),
+        // what is not asked for may be overdrawn
+        (&json!({}), json!({"pods": "1"}), json!({"cpu": "5"}), ""),
+    ];
+    for (spec, node, used, expected) in rows {
+        let answer = kubelet_admits(&pod(spec.clone()), &list(node), &list(used.clone()));
+        assert_eq!(
+            answer.map_or_else(|e| format!("{}: {e}", e.reason()), |()| String::new()),
+            expected,
+            "{spec} beside {used}"
+        );
+    }
 }

@@ -37,6 +37,11 @@ fn names_and_handlers() {
             class(json!({"metadata": {"name": "C"}})),
             r#"RuntimeClass.node.k8s.io "C" is invalid: metadata.name: Invalid value: "C": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"#.into(),
         ),
+        (class(json!({"metadata": {"name": "a".repeat(253)}})), "valid".into()),
+        (
+            class(json!({"metadata": {"name": "a".repeat(254)}})),
+            format!("RuntimeClass.node.k8s.io \"{0}\" is invalid: metadata.name: Invalid value: \"{0}\": must be no more than 253 characters", "a".repeat(254)),
+        ),
         (class(json!({"metadata": {"name": "c", "namespace": "n"}})), "metadata.namespace: Forbidden: not allowed on this type".into()),
         (class(json!({"metadata": {"generateName": "c-"}})), "valid".into()),
         (class(json!({"metadata": {"name": "c", "labels": {"a b": ""}}})), format!("metadata.labels: Invalid value: \"a b\": {NAME_PART}")),
@@ -65,6 +70,29 @@ fn names_and_handlers() {
     for (class, expected) in rows {
         assert_eq!(denial(&class), expected);
     }
+}
+
+#[test]
+fn errors_name_their_field() {
+    let wrong = class(json!({
+        "handler": "a.b",
+        "overhead": {"podFixed": {"cpu": "-1"}},
+        "scheduling": {"nodeSelector": {"a b": ""}, "tolerations": [{"key": "a", "operator": "X"}, {"key": "a", "operator": "X"}]},
+    }));
+    let causes = validate_create(&wrong).unwrap_err().causes();
+    let fields: Vec<&str> = causes.iter().map(|c| c.field.as_str()).collect();
+    assert_eq!(
+        fields,
+        [
+            "handler",
+            "overhead.limits[cpu]",
+            "scheduling.nodeSelector",
+            "scheduling.tolerations.tolerations[0].operator",
+            "scheduling.tolerations.tolerations[1].operator",
+            "scheduling.tolerations[1]",
+        ]
+    );
+    assert!(causes.iter().all(|c| c.text.starts_with(&format!("{}: ", c.field))));
 }
 
 #[test]
@@ -107,10 +135,7 @@ fn overhead_is_checked_as_limits() {
         (json!({"hugepages-2Mi": "4Mi", "memory": "1"}), "valid"),
     ];
     for (fixed, expected) in rows {
-        assert_eq!(
-            denial(&class(json!({"overhead": {"podFixed": fixed}}))),
-            expected
-        );
+        assert_eq!(denial(&class(json!({"overhead": {"podFixed": fixed}}))), expected);
     }
     assert_eq!(denial(&class(json!({"overhead": {}}))), "valid");
 }
@@ -155,18 +180,13 @@ fn scheduling() {
 fn updates() {
     let stored = |fields: Value| {
         let mut class = class(fields);
-        class
-            .metadata
-            .resource_version
-            .get_or_insert("7".to_string());
+        class.metadata.resource_version.get_or_insert("7".to_string());
         class
     };
     let old = stored(json!({}));
     let rows = [
         (
-            stored(
-                json!({"overhead": {"podFixed": {"cpu": "1"}}, "scheduling": {"nodeSelector": {"a": "b"}}}),
-            ),
+            stored(json!({"overhead": {"podFixed": {"cpu": "1"}}, "scheduling": {"nodeSelector": {"a": "b"}}})),
             "valid",
         ),
         (
@@ -191,8 +211,7 @@ fn updates() {
         ),
     ];
     for (new, expected) in rows {
-        let answer =
-            validate_update(&new, &old).map_or_else(|e| e.to_string(), |()| "valid".to_string());
+        let answer = validate_update(&new, &old).map_or_else(|e| e.to_string(), |()| "valid".to_string());
         assert_eq!(answer, expected);
     }
 }
@@ -221,10 +240,7 @@ fn warns_of_each_deprecated_label() {
             "beta.kubernetes.io/instance-type",
             Some("deprecated since v1.17; use \"node.kubernetes.io/instance-type\" instead"),
         ),
-        (
-            "app.kubernetes.io/created-by",
-            Some("deprecated since v1.9"),
-        ),
+        ("app.kubernetes.io/created-by", Some("deprecated since v1.9")),
         (
             "scheduler.alpha.kubernetes.io/preferAvoidPods",
             Some("deprecated since v1.22; use Taints and Tolerations instead"),
@@ -235,17 +251,11 @@ fn warns_of_each_deprecated_label() {
         ),
     ];
     for (label, said) in rows {
-        let expected: Vec<String> = said
-            .iter()
-            .map(|text| format!("scheduling.nodeSelector: {text}"))
-            .collect();
-        assert_eq!(
-            warnings(&class(
-                json!({"scheduling": {"nodeSelector": {label: "x"}}})
-            )),
-            expected,
-            "{label}"
-        );
+        let expected: Vec<String> = said.iter().map(|text| format!("scheduling.nodeSelector: {text}")).collect();
+        let class = class(json!({"scheduling": {"nodeSelector": {label: "x"}}}));
+        assert_eq!(warnings(&class), expected, "{label}");
+        let placed = said.map(|text| format!("scheduling.nodeSelector[{label}]: {text}"));
+        assert_eq!(placed_warnings(&class).first().map(ToString::to_string), placed, "{label}");
     }
     assert!(warnings(&class(json!({}))).is_empty());
 }

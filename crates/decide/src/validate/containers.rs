@@ -6,9 +6,7 @@ use crate::format;
 use crate::requirements::{self, Owner};
 use crate::resources::{is_sidecar, limits, requests};
 use crate::validate::volumes::local_path;
-use cofferdam_model::pod::{
-    Container, ContainerPort, Lifecycle, LifecycleHandler, PodSpec, VolumeMount,
-};
+use cofferdam_model::pod::{Container, ContainerPort, Lifecycle, LifecycleHandler, PodSpec, VolumeMount};
 use std::collections::BTreeSet;
 
 /// Seconds between SIGTERM and SIGKILL where the pod says nothing.
@@ -17,9 +15,7 @@ const GRACE_PERIOD: i64 = 30;
 /// Checks all containers of a pod. `volumes`: the names of the volumes that are right.
 pub(super) fn validate(spec: &PodSpec, volumes: &BTreeSet<&str>, path: &Path, errors: &mut Errors) {
     let (containers, inits) = (path.child("containers"), path.child("initContainers"));
-    let grace = spec
-        .termination_grace_period_seconds
-        .unwrap_or(GRACE_PERIOD);
+    let grace = spec.termination_grace_period_seconds.unwrap_or(GRACE_PERIOD);
     if spec.containers.is_empty() {
         errors.required(&containers, "");
     }
@@ -30,17 +26,9 @@ pub(super) fn validate(spec: &PodSpec, volumes: &BTreeSet<&str>, path: &Path, er
         if !names.insert(container.name.as_str()) {
             errors.duplicate(&path.child("name"), &container.name);
         }
-        lifecycle(
-            container.lifecycle.as_ref(),
-            grace,
-            &path.child("lifecycle"),
-            errors,
-        );
+        lifecycle(container.lifecycle.as_ref(), grace, &path.child("lifecycle"), errors);
         if container.restart_policy.is_some() {
-            errors.forbidden(
-                &path.child("restartPolicy"),
-                "may not be set for non-init containers",
-            );
+            errors.forbidden(&path.child("restartPolicy"), "may not be set for non-init containers");
         }
     }
     let mut host_ports = BTreeSet::new();
@@ -64,20 +52,13 @@ pub(super) fn validate(spec: &PodSpec, volumes: &BTreeSet<&str>, path: &Path, er
 
 fn init_container(container: &Container, grace: i64, path: &Path, errors: &mut Errors) {
     if let Some(policy) = container.restart_policy.filter(|_| !is_sidecar(container)) {
-        errors.not_supported(
-            &path.child("restartPolicy"),
-            &format!("{policy:?}"),
-            &["Always"],
-        );
+        errors.not_supported(&path.child("restartPolicy"), &format!("{policy:?}"), &["Always"]);
     }
     let hooks = path.child("lifecycle");
     if is_sidecar(container) {
         lifecycle(container.lifecycle.as_ref(), grace, &hooks, errors);
     } else if container.lifecycle.is_some() {
-        errors.forbidden(
-            &hooks,
-            "may not be set for init containers without restartPolicy=Always",
-        );
+        errors.forbidden(&hooks, "may not be set for init containers without restartPolicy=Always");
     }
 }
 
@@ -92,11 +73,7 @@ fn common(container: &Container, volumes: &BTreeSet<&str>, path: &Path, errors: 
     if container.image.is_empty() {
         errors.required(&path.child("image"), "");
     }
-    if let Some(policy) = container
-        .termination_message_policy
-        .as_deref()
-        .filter(|p| !p.is_empty())
-    {
+    if let Some(policy) = container.termination_message_policy.as_deref().filter(|p| !p.is_empty()) {
         let policies = ["File", "FallbackToLogsOnError"];
         if !policies.contains(&policy) {
             errors.not_supported(&path.child("terminationMessagePolicy"), policy, &policies);
@@ -105,12 +82,7 @@ fn common(container: &Container, volumes: &BTreeSet<&str>, path: &Path, errors: 
     ports(&container.ports, &path.child("ports"), errors);
     env::validate(&container.env, &path.child("env"), errors);
     env::validate_from(&container.env_from, &path.child("envFrom"), errors);
-    mounts(
-        &container.volume_mounts,
-        volumes,
-        &path.child("volumeMounts"),
-        errors,
-    );
+    mounts(&container.volume_mounts, volumes, &path.child("volumeMounts"), errors);
     requirements::validate(
         requests(container),
         limits(container),
@@ -150,10 +122,7 @@ fn ports(ports: &[ContainerPort], path: &Path, errors: &mut Errors) {
 }
 
 fn protocol(port: &ContainerPort) -> &str {
-    port.protocol
-        .as_deref()
-        .filter(|p| !p.is_empty())
-        .unwrap_or("TCP")
+    port.protocol.as_deref().filter(|p| !p.is_empty()).unwrap_or("TCP")
 }
 
 fn port_number(port: i32, path: &Path, errors: &mut Errors) {
@@ -162,21 +131,12 @@ fn port_number(port: i32, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn unique_host_ports(
-    container: &Container,
-    seen: &mut BTreeSet<String>,
-    path: &Path,
-    errors: &mut Errors,
-) {
+fn unique_host_ports(container: &Container, seen: &mut BTreeSet<String>, path: &Path, errors: &mut Errors) {
     for (at, port) in container.ports.iter().enumerate() {
         let Some(host) = port.host_port.filter(|p| *p != 0) else {
             continue;
         };
-        let key = format!(
-            "{}/{}/{host}",
-            protocol(port),
-            port.host_ip.as_deref().unwrap_or_default()
-        );
+        let key = format!("{}/{}/{host}", protocol(port), port.host_ip.as_deref().unwrap_or_default());
         if seen.contains(&key) {
             errors.duplicate(&path.child("ports").index(at).child("hostPort"), &key);
         }
@@ -198,11 +158,7 @@ fn mounts(mounts: &[VolumeMount], volumes: &BTreeSet<&str>, path: &Path, errors:
             errors.required(&entry.child("mountPath"), "");
         }
         if !places.insert(&mount.mount_path) {
-            errors.invalid(
-                &entry.child("mountPath"),
-                &mount.mount_path,
-                "must be unique",
-            );
+            errors.invalid(&entry.child("mountPath"), &mount.mount_path, "must be unique");
         }
         if let Some(sub_path) = mount.sub_path.as_ref().filter(|p| !p.is_empty()) {
             // Upstream leaves the entry's index out of this path.
@@ -213,10 +169,7 @@ fn mounts(mounts: &[VolumeMount], volumes: &BTreeSet<&str>, path: &Path, errors:
 
 fn lifecycle(lifecycle: Option<&Lifecycle>, grace: i64, path: &Path, errors: &mut Errors) {
     let Some(lifecycle) = lifecycle else { return };
-    for (name, hook) in [
-        ("postStart", &lifecycle.post_start),
-        ("preStop", &lifecycle.pre_stop),
-    ] {
+    for (name, hook) in [("postStart", &lifecycle.post_start), ("preStop", &lifecycle.pre_stop)] {
         if let Some(hook) = hook {
             validate_hook(hook, grace, &path.child(name), errors);
         }
@@ -228,14 +181,9 @@ fn validate_hook(hook: &LifecycleHandler, grace: i64, path: &Path, errors: &mut 
         errors.required(&path.child("exec").child("command"), "");
     }
     match (&hook.exec, &hook.sleep) {
-        (Some(_), Some(_)) => errors.forbidden(
-            &path.child("sleep"),
-            "may not specify more than 1 handler type",
-        ),
+        (Some(_), Some(_)) => errors.forbidden(&path.child("sleep"), "may not specify more than 1 handler type"),
         (None, Some(sleep)) if !(0..=grace).contains(&sleep.seconds) => {
-            let rule = format!(
-                "must be non-negative and less than terminationGracePeriodSeconds ({grace})"
-            );
+            let rule = format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
             errors.invalid(&path.child("sleep"), sleep.seconds, &rule);
         }
         (None, None) => errors.required(path, "must specify a handler type"),

@@ -3,9 +3,7 @@
 use crate::field::{Errors, Path};
 use crate::format;
 use cofferdam_model::Quantity;
-use cofferdam_model::pod::{
-    EnvFrom, EnvSource, EnvVar, FieldRef, KeyRef, LocalRef, ResourceFieldRef,
-};
+use cofferdam_model::pod::{EnvFrom, EnvSource, EnvVar, FieldRef, KeyRef, LocalRef, ResourceFieldRef};
 
 /// Fields of the pod that a variable may take, sorted as upstream prints them.
 const FIELDS: [&str; 9] = [
@@ -60,10 +58,7 @@ pub(super) fn validate_from(sources: &[EnvFrom], path: &Path, errors: &mut Error
         if let Some(prefix) = source.prefix.as_ref().filter(|p| !p.is_empty()) {
             errors.invalid_each(&entry.child("prefix"), prefix, format::env_name(prefix));
         }
-        let refs = [
-            ("configMapRef", &source.config_map_ref),
-            ("secretRef", &source.secret_ref),
-        ];
+        let refs = [("configMapRef", &source.config_map_ref), ("secretRef", &source.secret_ref)];
         for (name, reference) in refs {
             if let Some(reference) = reference {
                 validate_object(reference, &entry.child(name).child("name"), errors);
@@ -71,17 +66,9 @@ pub(super) fn validate_from(sources: &[EnvFrom], path: &Path, errors: &mut Error
         }
         // Both of these sit at the list, not at the entry.
         match refs.iter().filter(|(_, r)| r.is_some()).count() {
-            0 => errors.invalid(
-                path,
-                "",
-                "must specify one of: `configMapRef` or `secretRef`",
-            ),
+            0 => errors.invalid(path, "", "must specify one of: `configMapRef` or `secretRef`"),
             1 => {}
-            _ => errors.invalid(
-                path,
-                "",
-                "may not have more than one field specified at a time",
-            ),
+            _ => errors.invalid(path, "", "may not have more than one field specified at a time"),
         }
     }
 }
@@ -90,11 +77,7 @@ fn validate_object(reference: &LocalRef, path: &Path, errors: &mut Errors) {
     if reference.name.is_empty() {
         errors.required(path, "");
     } else {
-        errors.invalid_each(
-            path,
-            &reference.name,
-            format::dns_subdomain(&reference.name),
-        );
+        errors.invalid_each(path, &reference.name, format::dns_subdomain(&reference.name));
     }
 }
 
@@ -118,24 +101,20 @@ fn validate_source(source: &EnvSource, has_value: bool, path: &Path, errors: &mu
         }
     }
     if given == 0 {
-        errors.invalid(path, "", "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`");
-    } else if has_value {
-        errors.invalid(path, "", "may not be specified when `value` is not empty");
-    } else if given > 1 {
         errors.invalid(
             path,
             "",
-            "may not have more than one field specified at a time",
+            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`",
         );
+    } else if has_value {
+        errors.invalid(path, "", "may not be specified when `value` is not empty");
+    } else if given > 1 {
+        errors.invalid(path, "", "may not have more than one field specified at a time");
     }
 }
 
 fn validate_key(key: &KeyRef, path: &Path, errors: &mut Errors) {
-    errors.invalid_each(
-        &path.child("name"),
-        &key.name,
-        format::dns_subdomain(&key.name),
-    );
+    errors.invalid_each(&path.child("name"), &key.name, format::dns_subdomain(&key.name));
     if key.key.is_empty() {
         errors.required(&path.child("key"), "");
     } else {
@@ -150,13 +129,8 @@ fn validate_field(field: &FieldRef, path: &Path, errors: &mut Errors) {
         errors.required(&at, "");
         return;
     }
-    let mut cannot_convert =
-        |why: String| errors.invalid(&at, name, &format!("error converting fieldPath: {why}"));
-    if let Some(version) = field
-        .api_version
-        .as_deref()
-        .filter(|v| !v.is_empty() && *v != "v1")
-    {
+    let mut cannot_convert = |why: String| errors.invalid(&at, name, &format!("error converting fieldPath: {why}"));
+    if let Some(version) = field.api_version.as_deref().filter(|v| !v.is_empty() && *v != "v1") {
         return cannot_convert(format!("unsupported pod version: {version}"));
     }
     match name
@@ -164,9 +138,7 @@ fn validate_field(field: &FieldRef, path: &Path, errors: &mut Errors) {
         .and_then(|n| n.split_once("['"))
         .filter(|(map, _)| !map.is_empty())
     {
-        Some(("metadata.labels", key)) => {
-            errors.invalid_each(path, key, format::qualified_name(key))
-        }
+        Some(("metadata.labels", key)) => errors.invalid_each(path, key, format::qualified_name(key)),
         Some(("metadata.annotations", key)) => {
             let key = key.to_lowercase();
             errors.invalid_each(path, &key, format::qualified_name(&key));
@@ -197,11 +169,7 @@ fn validate_divisor(name: &str, divisor: &Quantity, pages: bool, path: &Path, er
     let what = match name.split_once('.').map_or("", |(_, resource)| resource) {
         "cpu" => {
             if divisor != "1m" && divisor != "1" {
-                errors.invalid(
-                    path,
-                    name,
-                    "only divisor's values 1m and 1 are supported with the cpu resource",
-                );
+                errors.invalid(path, name, "only divisor's values 1m and 1 are supported with the cpu resource");
             }
             return;
         }

@@ -17,11 +17,7 @@ pub(super) fn pod(spec: &PodSpec, path: &Path, errors: &mut Errors) {
         id(context.run_as_user, &path.child("runAsUser"), errors);
         id(context.run_as_group, &path.child("runAsGroup"), errors);
         for (at, group) in context.supplemental_groups.iter().enumerate() {
-            id(
-                Some(*group),
-                &path.child("supplementalGroups").index(at),
-                errors,
-            );
+            id(Some(*group), &path.child("supplementalGroups").index(at), errors);
         }
     }
     if spec.host_pid && spec.share_process_namespace == Some(true) {
@@ -30,11 +26,7 @@ pub(super) fn pod(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     }
     if let Some(context) = context {
         sysctls(&context.sysctls, spec, &path.child("sysctls"), errors);
-        profile(
-            context.seccomp_profile.as_ref(),
-            &path.child("seccompProfile"),
-            errors,
-        );
+        profile(context.seccomp_profile.as_ref(), &path.child("seccompProfile"), errors);
     }
 }
 
@@ -42,11 +34,7 @@ pub(super) fn pod(spec: &PodSpec, path: &Path, errors: &mut Errors) {
 pub(super) fn container(context: &SecurityContext, path: &Path, errors: &mut Errors) {
     id(context.run_as_user, &path.child("runAsUser"), errors);
     id(context.run_as_group, &path.child("runAsGroup"), errors);
-    profile(
-        context.seccomp_profile.as_ref(),
-        &path.child("seccompProfile"),
-        errors,
-    );
+    profile(context.seccomp_profile.as_ref(), &path.child("seccompProfile"), errors);
     if context.allow_privilege_escalation == Some(false) {
         if context.privileged == Some(true) {
             let rule = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
@@ -75,9 +63,7 @@ fn sysctls(sysctls: &[Sysctl], spec: &PodSpec, path: &Path, errors: &mut Errors)
             errors.required(&path, "");
         } else if !format::is_sysctl_name(name) {
             let segment = "[a-z0-9]([-_a-z0-9]*[a-z0-9])?";
-            let rule = format!(
-                "must have at most 253 characters and match regex ^({segment}[\\./])*{segment}$"
-            );
+            let rule = format!("must have at most 253 characters and match regex ^({segment}[\\./])*{segment}$");
             errors.invalid(&path, name, &rule);
         } else if seen.contains(name) {
             errors.duplicate(&path, name);
@@ -95,11 +81,7 @@ fn shared_with_host(name: &str, spec: &PodSpec, path: &Path, errors: &mut Errors
         .any(|p| name_with_dots.starts_with(p))
         || name_with_dots == "kernel.sem";
     if spec.host_network && name_with_dots.starts_with("net.") {
-        errors.invalid(
-            path,
-            name,
-            "may not be specified when 'hostNetwork' is true",
-        );
+        errors.invalid(path, name, "may not be specified when 'hostNetwork' is true");
     } else if spec.host_ipc && ipc {
         errors.invalid(path, name, "may not be specified when 'hostIPC' is true");
     }
@@ -109,24 +91,15 @@ fn profile(profile: Option<&SeccompProfile>, path: &Path, errors: &mut Errors) {
     let Some(profile) = profile else { return };
     let kind = profile.kind.as_str();
     if kind.is_empty() {
-        errors.required(
-            &path.child("type"),
-            "type is required when seccompProfile is set",
-        );
+        errors.required(&path.child("type"), "type is required when seccompProfile is set");
     } else if !PROFILES.contains(&kind) {
         errors.not_supported(&path.child("type"), kind, &PROFILES);
     }
     let file = path.child("localhostProfile");
     match &profile.localhost_profile {
-        None if kind == "Localhost" => {
-            errors.required(&file, "must be set when seccomp type is Localhost")
-        }
+        None if kind == "Localhost" => errors.required(&file, "must be set when seccomp type is Localhost"),
         Some(name) if kind == "Localhost" => local_path(name, &file, errors),
-        Some(_) => errors.invalid(
-            &file,
-            profile_json(profile),
-            "can only be set when seccomp type is Localhost",
-        ),
+        Some(_) => errors.invalid(&file, profile_json(profile), "can only be set when seccomp type is Localhost"),
         None => {}
     }
 }
@@ -138,11 +111,7 @@ fn profile_json(profile: &SeccompProfile) -> Value {
 /// The settings as upstream's internal type, which has no JSON names, prints them.
 fn internal_json(context: &SecurityContext) -> Value {
     let list = |list: &Vec<String>| {
-        if list.is_empty() {
-            Value::Null
-        } else {
-            json!(list)
-        }
+        if list.is_empty() { Value::Null } else { json!(list) }
     };
     let capabilities = context
         .capabilities

@@ -9,23 +9,14 @@ const RFC_SUBDOMAIN: &str = r"a lowercase RFC 1123 subdomain must consist of low
 fn check(rows: Vec<(Value, String)>) {
     for (spec, expected) in rows {
         let answer = pod(&pod_of(spec.clone())).map_or_else(|e| e.to_string(), |()| String::new());
-        assert_eq!(
-            answer
-                .strip_prefix("Pod \"p\" is invalid: ")
-                .unwrap_or(&answer),
-            expected,
-            "{spec}"
-        );
+        assert_eq!(answer.strip_prefix("Pod \"p\" is invalid: ").unwrap_or(&answer), expected, "{spec}");
     }
 }
 
 /// A pod whose only container has these fields.
 fn with(fields: Value) -> Value {
     let mut container = json!({"name": "c", "image": "i"});
-    container
-        .as_object_mut()
-        .unwrap()
-        .extend(fields.as_object().unwrap().clone());
+    container.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     json!({"containers": [container]})
 }
 
@@ -39,19 +30,23 @@ fn mounting(mounts: Value) -> Value {
 #[test]
 fn the_envelope_and_metadata() {
     let rows = [
-        (json!({}), "Pod \"\" is invalid: metadata.name: Required value: name or generateName is required".to_string()),
+        (
+            json!({}),
+            "Pod \"\" is invalid: metadata.name: Required value: name or generateName is required".to_string(),
+        ),
         (json!({"generateName": "p-"}), String::new()),
-        (json!({"name": "P"}), format!("Pod \"P\" is invalid: metadata.name: Invalid value: \"P\": {RFC_SUBDOMAIN}")),
-        (json!({"name": "p", "namespace": "a.b"}), "Pod \"p\" is invalid: metadata.namespace: Invalid value: \"a.b\": must not contain dots".into()),
+        (
+            json!({"name": "P"}),
+            format!("Pod \"P\" is invalid: metadata.name: Invalid value: \"P\": {RFC_SUBDOMAIN}"),
+        ),
+        (
+            json!({"name": "p", "namespace": "a.b"}),
+            "Pod \"p\" is invalid: metadata.namespace: Invalid value: \"a.b\": must not contain dots".into(),
+        ),
     ];
     for (metadata, expected) in rows {
-        let of = object(
-            json!({"metadata": metadata, "spec": {"containers": [{"name": "c", "image": "i"}]}}),
-        );
-        assert_eq!(
-            pod(&of).map_or_else(|e| e.to_string(), |()| String::new()),
-            expected
-        );
+        let of = object(json!({"metadata": metadata, "spec": {"containers": [{"name": "c", "image": "i"}]}}));
+        assert_eq!(pod(&of).map_or_else(|e| e.to_string(), |()| String::new()), expected);
     }
 }
 
@@ -120,10 +115,22 @@ fn ports() {
     let ports = |ports: Value| with(json!({"ports": ports}));
     let range = "must be between 1 and 65535, inclusive";
     check(vec![
-        (ports(json!([{"containerPort": 80, "name": "http", "protocol": "TCP"}])), String::new()),
-        (ports(json!([{}])), "spec.containers[0].ports[0].containerPort: Required value".into()),
-        (ports(json!([{"containerPort": 65536}])), format!("spec.containers[0].ports[0].containerPort: Invalid value: 65536: {range}")),
-        (ports(json!([{"containerPort": 1, "hostPort": -1}])), format!("spec.containers[0].ports[0].hostPort: Invalid value: -1: {range}")),
+        (
+            ports(json!([{"containerPort": 80, "name": "http", "protocol": "TCP"}])),
+            String::new(),
+        ),
+        (
+            ports(json!([{}])),
+            "spec.containers[0].ports[0].containerPort: Required value".into(),
+        ),
+        (
+            ports(json!([{"containerPort": 65536}])),
+            format!("spec.containers[0].ports[0].containerPort: Invalid value: 65536: {range}"),
+        ),
+        (
+            ports(json!([{"containerPort": 1, "hostPort": -1}])),
+            format!("spec.containers[0].ports[0].hostPort: Invalid value: -1: {range}"),
+        ),
         (
             ports(json!([{"containerPort": 1, "protocol": "tcp"}])),
             "spec.containers[0].ports[0].protocol: Unsupported value: \"tcp\": supported values: \"SCTP\", \"TCP\", \"UDP\"".into(),
@@ -140,7 +147,10 @@ fn ports() {
             ports(json!([{"containerPort": 1, "hostPort": 8}, {"containerPort": 2, "hostPort": 8}])),
             "spec.containers[0].ports[1].hostPort: Duplicate value: \"TCP//8\"".into(),
         ),
-        (ports(json!([{"containerPort": 1, "hostPort": 8}, {"containerPort": 2, "hostPort": 8, "protocol": "UDP"}])), String::new()),
+        (
+            ports(json!([{"containerPort": 1, "hostPort": 8}, {"containerPort": 2, "hostPort": 8, "protocol": "UDP"}])),
+            String::new(),
+        ),
         (
             json!({"hostNetwork": true, "containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 1, "hostPort": 2}]}]}),
             "spec.containers[0].ports[0].hostPort: Invalid value: 2: must match `containerPort` when `hostNetwork` is true".into(),
@@ -228,28 +238,20 @@ fn environment() {
 fn mounts() {
     let place = "spec.containers[0].volumeMounts";
     check(vec![
-        (
-            mounting(json!([{"name": "v", "mountPath": "/a", "subPath": "b/c"}])),
-            String::new(),
-        ),
+        (mounting(json!([{"name": "v", "mountPath": "/a", "subPath": "b/c"}])), String::new()),
         (
             mounting(json!([{"name": "w", "mountPath": "/a"}])),
             format!("{place}[0].name: Not found: \"w\""),
         ),
         (
             json!({"volumes": [{"name": "v", "secret": {}}], "containers": [{"name": "c", "image": "i", "volumeMounts": [{"name": "v", "mountPath": "/a"}]}]}),
-            format!(
-                "[spec.volumes[0].secret.secretName: Required value, {place}[0].name: Not found: \"v\"]"
-            ),
+            format!("[spec.volumes[0].secret.secretName: Required value, {place}[0].name: Not found: \"v\"]"),
         ),
         (
             mounting(json!([{"mountPath": "/a"}])),
             format!("[{place}[0].name: Required value, {place}[0].name: Not found: \"\"]"),
         ),
-        (
-            mounting(json!([{"name": "v"}])),
-            format!("{place}[0].mountPath: Required value"),
-        ),
+        (mounting(json!([{"name": "v"}])), format!("{place}[0].mountPath: Required value")),
         (
             mounting(json!([{"name": "v", "mountPath": "/a"}, {"name": "v", "mountPath": "/a"}])),
             format!("{place}[1].mountPath: Invalid value: \"/a\": must be unique"),
@@ -273,10 +275,7 @@ fn mounts() {
 fn volumes() {
     let volume = |fields: Value| {
         let mut volume = json!({"name": "v"});
-        volume
-            .as_object_mut()
-            .unwrap()
-            .extend(fields.as_object().unwrap().clone());
+        volume.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         json!({"volumes": [volume]})
     };
     let mode = "must be a number between 0 and 0777 (octal), both inclusive";
@@ -388,17 +387,10 @@ fn fields_of_the_pod() {
     ]);
     let long = "a".repeat(200);
     let searches: Vec<&str> = std::iter::repeat_n(long.as_str(), 33).collect();
-    let text = pod(&pod_of(json!({"dnsConfig": {"searches": searches}})))
-        .unwrap_err()
-        .to_string();
+    let text = pod(&pod_of(json!({"dnsConfig": {"searches": searches}}))).unwrap_err().to_string();
+    assert!(text.contains("must not have more than 32 search paths"), "{text}");
     assert!(
-        text.contains("must not have more than 32 search paths"),
-        "{text}"
-    );
-    assert!(
-        text.contains(
-            "must not have more than 2048 characters (including spaces) in the search list"
-        ),
+        text.contains("must not have more than 2048 characters (including spaces) in the search list"),
         "{text}"
     );
 }

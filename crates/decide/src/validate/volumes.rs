@@ -18,11 +18,7 @@ const HOST_PATH_TYPES: [&str; 8] = [
 
 /// Checks the volumes of a pod, and gives the names of those that are right: mounts of others are
 /// not found.
-pub(super) fn validate<'a>(
-    volumes: &'a [Volume],
-    path: &Path,
-    errors: &mut Errors,
-) -> BTreeSet<&'a str> {
+pub(super) fn validate<'a>(volumes: &'a [Volume], path: &Path, errors: &mut Errors) -> BTreeSet<&'a str> {
     let mut names = BTreeSet::new();
     for (at, volume) in volumes.iter().enumerate() {
         let path = path.index(at);
@@ -119,11 +115,7 @@ fn files(items: &[KeyToPath], default_mode: Option<i32>, path: &Path, errors: &m
 
 fn mode(mode: Option<i32>, path: &Path, errors: &mut Errors) {
     if let Some(mode) = mode.filter(|m| !(0..=0o777).contains(m)) {
-        errors.invalid(
-            path,
-            mode,
-            "must be a number between 0 and 0777 (octal), both inclusive",
-        );
+        errors.invalid(path, mode, "must be a number between 0 and 0777 (octal), both inclusive");
     }
 }
 

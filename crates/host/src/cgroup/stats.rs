@@ -9,6 +9,8 @@ use std::path::Path;
 pub struct Stats {
     /// Memory, bytes, page cache included.
     pub memory_usage: u64,
+    /// Most memory used at once, bytes; `None` where the kernel does not tell (v2 before Linux 5.19).
+    pub memory_peak: Option<u64>,
     /// Memory less inactive page cache, bytes: what the kubelet calls the working set.
     pub memory_working_set: u64,
     /// CPU time, nanoseconds.
@@ -37,8 +39,14 @@ impl Group {
             "total_inactive_file"
         };
         let inactive = field(&at(Controller::Memory, "memory.stat")?, inactive)?;
+        let peak_file = if v2 { "memory.peak" } else { "memory.max_usage_in_bytes" };
+        let memory_peak = match number(&at(Controller::Memory, peak_file)?) {
+            Err(e) if e.is_absent() => None,
+            peak => Some(peak?),
+        };
         Ok(Stats {
             memory_usage,
+            memory_peak,
             memory_working_set: memory_usage.saturating_sub(inactive),
             cpu_nanos: if v2 {
                 field(&at(Controller::Cpu, "cpu.stat")?, "usage_usec")?.saturating_mul(1000)
@@ -106,6 +114,7 @@ mod tests {
     fn usage_is_the_same_on_both() {
         let expected = Stats {
             memory_usage: 1000,
+            memory_peak: Some(1500),
             memory_working_set: 700,
             cpu_nanos: 5_000_000,
             pids: 3,
@@ -117,6 +126,7 @@ mod tests {
             dir.path(),
             &[
                 ("u/pod/memory.current", "1000\n"),
+                ("u/pod/memory.peak", "1500\n"),
                 (
                     "u/pod/memory.stat",
                     "anon 1\ninactive_file_x 9\ninactive_file 300\n",
@@ -138,6 +148,7 @@ mod tests {
             dir.path(),
             &[
                 ("memory/pod/memory.usage_in_bytes", "1000\n"),
+                ("memory/pod/memory.max_usage_in_bytes", "1500\n"),
                 (
                     "memory/pod/memory.stat",
                     "inactive_file 1\ntotal_inactive_file 300\n",
@@ -151,6 +162,8 @@ mod tests {
             ],
         );
         assert_eq!(v1.stats().unwrap(), expected);
+        std::fs::remove_file(dir.path().join("u/pod/memory.peak")).unwrap();
+        assert_eq!(v2.stats().unwrap().memory_peak, None, "an older kernel");
         std::fs::write(dir.path().join("u/pod/pids.current"), "many").unwrap();
         assert!(matches!(v2.stats(), Err(Error::Malformed { .. })));
         assert!(v2.child("none").unwrap().stats().unwrap_err().is_absent());

@@ -33,6 +33,7 @@ pub(super) fn spec(check: &mut Check<'_>, path: &Path, spec: &PodSpec) {
             restart(check, &path, container, list == "initContainers");
         }
     }
+    super::affinity::bounds(check, path, spec);
     host_ports(check, path, spec);
     dns(check, path, spec);
     if spec.share_process_namespace == Some(true) && spec.host_pid {

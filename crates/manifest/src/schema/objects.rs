@@ -1,10 +1,8 @@
 //! The objects themselves.
 
-use super::meta::{
-    CLASS_METADATA, LABEL_SELECTOR, METADATA, NAMESPACE_METADATA, NODE_SELECTOR, TOLERATIONS,
-};
+use super::meta::{CLASS_METADATA, LABEL_SELECTOR, METADATA, NAMESPACE_METADATA, NODE_SELECTOR, TOLERATIONS};
 use super::pod::{POD_SPEC, TEMPLATE};
-use super::{Field, Shape, TEXT, Type, idle, later, may, must, owned};
+use super::{Field, Shape, TEXT, TEXTS, Type, idle, may, must, owned};
 
 const fn metadata() -> Field {
     must("metadata", Type::Object(&METADATA))
@@ -25,10 +23,7 @@ pub(crate) static RUNTIME_CLASS: Shape = Shape {
         may(
             "scheduling",
             Type::Object(&Shape {
-                fields: &[
-                    may("nodeSelector", NODE_SELECTOR),
-                    may("tolerations", TOLERATIONS),
-                ],
+                fields: &[may("nodeSelector", NODE_SELECTOR), may("tolerations", TOLERATIONS)],
             }),
         ),
     ],
@@ -55,10 +50,7 @@ static OLD_RUNTIME_CLASS_SPEC: Shape = Shape {
         may(
             "scheduling",
             Type::Object(&Shape {
-                fields: &[
-                    may("nodeSelector", NODE_SELECTOR),
-                    may("tolerations", TOLERATIONS),
-                ],
+                fields: &[may("nodeSelector", NODE_SELECTOR), may("tolerations", TOLERATIONS)],
             }),
         ),
     ],
@@ -120,10 +112,7 @@ pub(crate) static CONFIG_MAP: Shape = Shape {
         owned("apiVersion"),
         owned("kind"),
         metadata(),
-        may(
-            "data",
-            Type::TextMap(crate::format::Format::DataKey, crate::format::Format::Any),
-        ),
+        may("data", Type::TextMap(crate::format::Format::DataKey, crate::format::Format::Any)),
         may("binaryData", Type::Base64Map),
         may("immutable", Type::Bool),
     ],
@@ -141,23 +130,16 @@ pub(crate) static SECRET: Shape = Shape {
     ],
 };
 
+/// What stands in limit ranges and quotas admission checks, with Kubernetes' own messages.
 pub(crate) static LIMIT_RANGE: Shape = Shape {
-    fields: &[
-        owned("apiVersion"),
-        owned("kind"),
-        metadata(),
-        must("spec", LIMITS),
-    ],
+    fields: &[owned("apiVersion"), owned("kind"), metadata(), must("spec", LIMITS)],
 };
 const LIMITS: Type = Type::Object(&Shape {
     fields: &[must("limits", Type::List(&LIMIT))],
 });
 static LIMIT: Type = Type::Object(&Shape {
     fields: &[
-        must(
-            "type",
-            Type::OneOf(&["Container", "Pod", "PersistentVolumeClaim"]),
-        ),
+        must("type", TEXT),
         may("max", Type::Quantities),
         may("min", Type::Quantities),
         may("default", Type::Quantities),
@@ -167,31 +149,18 @@ static LIMIT: Type = Type::Object(&Shape {
 });
 
 pub(crate) static RESOURCE_QUOTA: Shape = Shape {
-    fields: &[
-        owned("apiVersion"),
-        owned("kind"),
-        metadata(),
-        must("spec", QUOTA),
-        owned("status"),
-    ],
+    fields: &[owned("apiVersion"), owned("kind"), metadata(), must("spec", QUOTA), owned("status")],
 };
 const QUOTA: Type = Type::Object(&Shape {
     fields: &[
         may("hard", Type::Quantities),
-        may("scopes", Type::List(&SCOPE)),
-        later("scopeSelector"),
+        may("scopes", TEXTS),
+        may("scopeSelector", SCOPE_SELECTOR),
     ],
 });
-static SCOPE: Type = Type::OneOfYet(
-    &[
-        "Terminating",
-        "NotTerminating",
-        "BestEffort",
-        "NotBestEffort",
-    ],
-    &[
-        "PriorityClass",
-        "CrossNamespacePodAffinity",
-        "VolumeAttributesClass",
-    ],
-);
+const SCOPE_SELECTOR: Type = Type::Object(&Shape {
+    fields: &[may("matchExpressions", Type::List(&SCOPE_REQUIREMENT))],
+});
+static SCOPE_REQUIREMENT: Type = Type::Object(&Shape {
+    fields: &[must("scopeName", TEXT), must("operator", TEXT), may("values", TEXTS)],
+});

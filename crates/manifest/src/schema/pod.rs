@@ -1,8 +1,9 @@
 //! Pods, but for their containers.
 
+use super::affinity::{AFFINITY, TOPOLOGY_SPREAD};
 use super::container::{CONTAINERS, RESOURCES, SECCOMP};
 use super::meta::{METADATA, NODE_SELECTOR, TOLERATIONS};
-use super::{Shape, TEXT, Type, idle, later, later_unless, may, must};
+use super::{Shape, TEXT, Type, idle, later, later_unless, may, must, placing};
 use crate::format::Format;
 
 /// Greatest user or group id (`IsValidUserID` of Kubernetes' validation).
@@ -15,22 +16,19 @@ pub(crate) static POD_SPEC: Shape = Shape {
         may("overhead", Type::Quantities),
         may("nodeSelector", NODE_SELECTOR),
         may("tolerations", TOLERATIONS),
+        may("affinity", AFFINITY),
+        may("topologySpreadConstraints", TOPOLOGY_SPREAD),
+        may("nodeName", TEXT),
         may("initContainers", CONTAINERS),
         must("containers", CONTAINERS),
         may("volumes", Type::List(&VOLUME)),
-        may(
-            "restartPolicy",
-            Type::OneOf(&["Always", "OnFailure", "Never"]),
-        ),
+        may("restartPolicy", Type::OneOf(&["Always", "OnFailure", "Never"])),
         may("terminationGracePeriodSeconds", Type::Int(0, i64::MAX)),
         may("activeDeadlineSeconds", Type::Int(1, i32::MAX as i64)),
         may("hostname", Type::Text(Format::Label)),
         may(
             "dnsPolicy",
-            Type::OneOfYet(
-                &["ClusterFirst", "Default", "None"],
-                &["ClusterFirstWithHostNet"],
-            ),
+            Type::OneOfYet(&["ClusterFirst", "Default", "None"], &["ClusterFirstWithHostNet"]),
         ),
         may("dnsConfig", DNS_CONFIG),
         may("hostNetwork", Type::Bool),
@@ -42,40 +40,35 @@ pub(crate) static POD_SPEC: Shape = Shape {
         may("serviceAccountName", TEXT),
         may("automountServiceAccountToken", Type::Bool),
         may("enableServiceLinks", Type::Bool),
-        idle(
-            "serviceAccount",
-            "there are no service accounts without an API server",
-        ),
+        idle("serviceAccount", "there are no service accounts without an API server"),
         idle(
             "imagePullSecrets",
             "images are not pulled with a pod's secrets; load or pull them beforehand",
         ),
-        later("affinity"),
         later("ephemeralContainers"),
         later("hostAliases"),
         later_unless("hostUsers", "true"),
         later("hostnameOverride"),
-        later("nodeName"),
         later("os"),
-        later_unless("preemptionPolicy", "PreemptLowerPriority"),
-        later_unless("priority", "0"),
-        later("priorityClassName"),
+        placing("preemptionPolicy", TEXT, Some("PreemptLowerPriority")),
+        placing("priority", Type::Int(i32::MIN as i64, i32::MAX as i64), Some("0")),
+        placing("priorityClassName", TEXT, None),
         later("readinessGates"),
         later("resourceClaims"),
         later_unless("schedulerName", "default-scheduler"),
-        later("schedulingGates"),
+        placing("schedulingGates", Type::List(&GATE), None),
         later_unless("setHostnameAsFQDN", "false"),
         later("subdomain"),
-        later("topologySpreadConstraints"),
     ],
 };
 
+static GATE: Type = Type::Object(&Shape {
+    fields: &[must("name", TEXT)],
+});
+
 /// What Deployments and pods share.
 pub(crate) static TEMPLATE: Shape = Shape {
-    fields: &[
-        may("metadata", Type::Object(&METADATA)),
-        must("spec", Type::Object(&POD_SPEC)),
-    ],
+    fields: &[may("metadata", Type::Object(&METADATA)), must("spec", Type::Object(&POD_SPEC))],
 };
 
 const DNS_CONFIG: Type = Type::Object(&Shape {
@@ -86,10 +79,7 @@ const DNS_CONFIG: Type = Type::Object(&Shape {
     ],
 });
 static DNS_OPTION: Type = Type::Object(&Shape {
-    fields: &[
-        must("name", Type::Text(Format::NotEmpty)),
-        may("value", TEXT),
-    ],
+    fields: &[must("name", Type::Text(Format::NotEmpty)), may("value", TEXT)],
 });
 
 const SECURITY_CONTEXT: Type = Type::Object(&Shape {
@@ -110,10 +100,7 @@ const SECURITY_CONTEXT: Type = Type::Object(&Shape {
     ],
 });
 static SYSCTL: Type = Type::Object(&Shape {
-    fields: &[
-        must("name", Type::Text(Format::Sysctl)),
-        must("value", TEXT),
-    ],
+    fields: &[must("name", Type::Text(Format::Sysctl)), must("value", TEXT)],
 });
 
 static VOLUME: Type = Type::Object(&Shape {

@@ -1,0 +1,180 @@
+//! `cofferdam try`: the same pod once in every proved handler, one after another, and what was
+//! different.
+//!
+//! - [`copy`]: the pod as it is tried under a handler
+//! - [`trial`]: one try, from start to removal; [`condition`]: when a server is ready
+//! - [`output`], [`diff`]: what was written, and which lines differ
+//! - [`verdict`]: what is thought of it; [`report`]: what is shown
+
+mod condition;
+mod copy;
+mod diff;
+mod output;
+mod progress;
+mod report;
+mod trial;
+mod verdict;
+
+use crate::args::{Global, Output};
+use crate::commands::run;
+use crate::owner::Keeper;
+use crate::settings::Settings;
+use crate::world::Manifests;
+use crate::{EXIT_DENIED, show};
+use anyhow::{Result, bail};
+use clap::Args;
+use cofferdam_engine::{Engine, Shared};
+use cofferdam_manifest::nearest;
+use cofferdam_model::cri::HandlerStatus;
+use cofferdam_node::{EXIT_ENDED, EXIT_LEFT_BEHIND, EXIT_NOT_STARTED, Machine, Node, PodSetup};
+use condition::Until;
+use progress::Progress;
+use report::Tried;
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use trial::Stage;
+use verdict::{Trial, judge};
+
+/// Exit code where a pod behaved differently under some handler.
+const EXIT_DIFFERS: u8 = 1;
+
+/// Options of `try`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TryArgs {
+    /// Manifests: files, folders, or - for standard input
+    #[arg(short, long = "filename", required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Only under this handler; may be given several times
+    #[arg(long = "handler", value_name = "NAME")]
+    handlers: Vec<String>,
+    /// The handler that the others are compared with [default: the default handler]
+    #[arg(long, value_name = "NAME")]
+    reference: Option<String>,
+    /// The pod is a server, ready when http://:PORT/PATH answers 2xx or exec:COMMAND ends with 0 in its
+    /// first container; then it is ended
+    #[arg(long, value_name = "CONDITION")]
+    until: Option<String>,
+    /// Seconds until a server must be ready, and other pods must have ended
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    until_timeout: u64,
+    /// Shell command to run in the first container once the pod is ready, or runs; its exit code, output
+    /// and time are compared too, and then the pod is ended
+    #[arg(long, value_name = "COMMAND")]
+    exec: Option<String>,
+    /// Format
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// Examples and what a person should know, for `--help`.
+pub(crate) const HELP: &str = "Examples:
+  cofferdam try -f job.yaml
+  cofferdam try -f web.yaml --until http://:8080/health --exec 'wget -qO- localhost:8080/load'
+  cofferdam try -f job.yaml --handler runc --handler gvisor -o json
+
+The pod runs under weaker handlers than its class names too: try only what you trust.
+Each container is started once, whatever restartPolicy says.
+
+Exit code: 0 the pod behaved the same under every handler that was tried, 1 it did not,
+120 an error, 121 a pod was not admitted, 124 it became ready under none, 125 it started
+under none.";
+
+/// Tries the pods of manifests.
+pub(crate) fn attempt(global: &Global, args: &TryArgs) -> Result<u8> {
+    let until = args.until.as_deref().map(Until::parse).transpose()?;
+    Settings::need_root()?;
+    let settings = Settings::read(global).insist()?;
+    settings.warn();
+    let manifests = read(args)?;
+    let keeper = Keeper::open(&settings.layout)?;
+    let engine = settings.open()?;
+    let mut progress = Progress::new();
+    progress.about("proving handlers".into());
+    let chosen = Chosen::of(&prove(&engine), args)?;
+
+    let dirs = run::dirs(&settings.layout);
+    let (setups, refused, warnings) = manifests.admit(settings.untrusted().as_deref(), Machine::detect(&dirs).memory);
+    warnings.iter().for_each(|warning| progress.tell(format_args!("cofferdam: warning: {warning}")));
+    refused.iter().for_each(|refused| progress.tell(format_args!("cofferdam: not admitted: {}", refused.reason)));
+    let node = Node::new(Arc::new(Shared(engine.clone())), dirs, manifests.objects())?;
+    let limit = Duration::from_secs(args.until_timeout);
+    let stage = Stage { engine, desk: &keeper.desk, node, until, limit, exec: args.exec.clone() };
+    let mut tried = Vec::new();
+    for (setup, count) in copy::without_replicas(setups) {
+        tried.push(try_one(&stage, &setup, count, &chosen, &mut progress)?);
+    }
+    drop(progress);
+    let denied: Vec<_> = refused.iter().map(|r| json!({"name": r.pod.metadata.name, "namespace": r.pod.metadata.namespace_or_default(), "reason": r.reason})).collect();
+    match args.output {
+        Output::Json => show::json(&report::value(&tried, &chosen.unproved, &denied))?,
+        Output::Table => show::say(report::text(&tried, &chosen.unproved)),
+    }
+    Ok(code(&tried, !denied.is_empty()))
+}
+
+fn read(args: &TryArgs) -> Result<Manifests> {
+    let manifests = Manifests::decode(&Manifests::texts(&args.files)?)?;
+    for warning in &manifests.warnings {
+        show::tell(format_args!("cofferdam: warning: {warning}"));
+    }
+    if manifests.is_empty() {
+        bail!("the manifests hold no Pod and no Deployment: there is nothing to try");
+    }
+    Ok(manifests)
+}
+
+fn prove(engine: &Engine) -> Vec<HandlerStatus> {
+    engine.prove_ahead(&engine.handler_names());
+    engine.handler_statuses()
+}
+
+/// One pod under every chosen handler.
+fn try_one(stage: &Stage<'_>, setup: &PodSetup, count: usize, chosen: &Chosen, progress: &mut Progress) -> Result<Tried> {
+    let meta = &setup.pod.metadata;
+    let pod = match meta.namespace_or_default() {
+        "default" => meta.name.clone(),
+        namespace => format!("{namespace}/{}", meta.name),
+    };
+    let own = if setup.handler.is_empty() { chosen.default.as_str() } else { setup.handler.as_str() };
+    for note in notes(setup, &pod, count, own, chosen) {
+        progress.tell(format_args!("cofferdam: {note}"));
+    }
+    let mut trials: Vec<Trial> = Vec::new();
+    for (number, handler) in chosen.handlers.iter().enumerate() {
+        progress.about(format!("trying {pod} under {handler} ({} of {})", number + 1, chosen.handlers.len()));
+        let trial = stage.run(copy::for_handler(setup, handler, own), progress)?;
+        if let Some(left) = &trial.left_behind {
+            progress.tell(format_args!("cofferdam: {pod} under {handler}: {left}"));
+        }
+        trials.push(trial);
+    }
+    let judged: Vec<_> = trials.iter().map(|trial| judge(&trials[0], trial)).collect();
+    Ok(Tried { pod, stands_for: count, trials: trials.into_iter().zip(judged).collect() })
+}
+
+/// What a person should know before a pod is tried, in sentences.
+fn notes(setup: &PodSetup, pod: &str, count: usize, own: &str, chosen: &Chosen) -> Vec<String> {
+    let mut notes = Vec::new();
+    let others: Vec<&str> = chosen.handlers.iter().map(String::as_str).filter(|name| *name != own).collect();
+    if let Some(class) = setup.class.as_ref().filter(|_| !others.is_empty()) {
+        notes.push(format!("warning: pod {pod} names RuntimeClass \"{class}\", and is tried under {} too", report::names(others)));
+    }
+    if count > 1 {
+        notes.push(format!("pod {pod} is tried for {count} pods of the same specification"));
+    }
+    notes.extend(copy::dependence(&setup.pod).map(|note| format!("warning: pod {pod}: {note}")));
+    notes
+}
+
+/// The handlers that are tried.
+#[derive(Debug, PartialEq)]
+struct Chosen {
+    /// By name; the reference first.
+    handlers: Vec<String>,
+    /// The default handler; empty where there is none.
+    default: String,
+    /// Those that are never run.
+    unproved: Vec<HandlerStatus>,
+}

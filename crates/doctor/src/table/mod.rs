@@ -1,0 +1,32 @@
+//! The rows, a file a subject. Error texts are those of Kubernetes 1.34, containerd 1.6 to 2.2, CRI-O
+//! 1.30 and later, runc, crun, youki, gVisor and Kata, and our own.
+
+mod admission;
+mod container;
+mod gvisor;
+mod handler;
+mod image;
+mod kernel;
+mod network;
+mod sandbox;
+mod schedule;
+mod storage;
+mod versions;
+mod vm;
+
+use crate::diagnose::Diagnosis;
+
+pub(crate) const ALL: &[&[Diagnosis]] = &[
+    admission::ROWS,
+    handler::ROWS,
+    schedule::ROWS,
+    sandbox::ROWS,
+    image::ROWS,
+    container::ROWS,
+    gvisor::ROWS,
+    vm::ROWS,
+    versions::ROWS,
+    kernel::ROWS,
+    network::ROWS,
+    storage::ROWS,
+];
