@@ -4,7 +4,7 @@
 #
 #   scripts/kubernetes/start.sh [--scheduler] [--controllers] COMMAND...
 #
-# The command finds KUBECONFIG (an administrator's), KUBERNETES_SERVER (the address) and KUBERNETES_FOLDER
+# The command finds the programs in its PATH, KUBECONFIG (an administrator's), KUBERNETES_SERVER (the address) and KUBERNETES_FOLDER
 # (certificates, logs, and the kubeconfigs admin, certificate, nobody, wrong-token and wrong-authority).
 # There is no kubelet: nodes are objects that someone creates. Nor, without --controllers, does anyone
 # make service accounts.
@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 root=$(cd ../.. && pwd)
 bin=${CARGO_TARGET_DIR:-$root/target}/kubernetes/bin
-programs=(etcd kube-apiserver) scheduler=no controllers=no
+programs=(etcd kube-apiserver kubectl) scheduler=no controllers=no
 while :; do
   case ${1:-} in
     --scheduler) scheduler=yes programs+=(kube-scheduler) ;;
@@ -143,6 +143,9 @@ if [ $controllers = yes ]; then
     --service-account-private-key-file "$folder/accounts.key" --controllers '*,-node-lifecycle-controller,-node-ipam-controller,-taint-eviction-controller'
 fi
 
-export KUBECONFIG=$folder/admin KUBERNETES_FOLDER=$folder KUBERNETES_SERVER=$server
+export PATH=$bin:$PATH KUBECONFIG=$folder/admin KUBERNETES_FOLDER=$folder KUBERNETES_SERVER=$server
 cd "$root"
-"$@"
+# In the background, so that a signal to us ends it, too; it keeps our input.
+"$@" <&0 &
+pids+=($!)
+wait $!

@@ -57,6 +57,9 @@ pub(crate) enum Command {
     /// Run the pods of manifests
     #[command(after_help = help::RUN)]
     Run(RunArgs),
+    /// Run the same pod once under every handler, and show what differs and what each costs
+    #[command(after_help = crate::commands::attempt::HELP)]
+    Try(crate::commands::attempt::TryArgs),
     /// List the pods of this machine
     #[command(after_help = help::PS)]
     Ps {
@@ -77,6 +80,9 @@ pub(crate) enum Command {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
+    /// Name what is wrong with this machine or a pod, and how to put it right
+    #[command(after_help = help::DOCTOR)]
+    Doctor(DoctorArgs),
     /// List what happened to pods
     #[command(after_help = "Examples:\n  cofferdam events\n  cofferdam events web --warnings")]
     Events {
@@ -202,6 +208,25 @@ pub(crate) struct RunArgs {
     /// How many pods are started at once
     #[arg(long, default_value_t = 8, value_name = "N")]
     pub(crate) parallel: usize,
+}
+
+/// Options of `doctor`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DoctorArgs {
+    /// Pod: NAME, NAMESPACE/NAME or the beginning of its id, those too that are over; this machine where absent
+    pub(crate) pod: Option<String>,
+    /// Manifests: their classes are what the pod's class is now, and their pods are asked why they are not admitted
+    #[arg(short, long = "filename", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Ask about a pod of the cluster of this kubeconfig
+    #[arg(long, value_name = "FILE", conflicts_with = "files")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The context in the kubeconfig; without --kubeconfig, in the one that kubectl takes
+    #[arg(long, value_name = "NAME", conflicts_with = "files")]
+    pub(crate) context: Option<String>,
+    /// Format
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Output,
 }
 
 /// What to do with images.

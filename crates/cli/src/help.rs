@@ -89,6 +89,20 @@ Examples:
   cofferdam demo
   cofferdam demo --pods examples/tiers.yaml --refused examples/refused.yaml";
 
+pub(crate) const DOCTOR: &str = "\
+Examples:
+  cofferdam doctor                                      the machine
+  cofferdam doctor web                                  a pod, also one that is over
+  cofferdam doctor web -f classes.yaml                  and whether its class is still what it was
+  cofferdam doctor -f pods.yaml                         why pods are not admitted
+  cofferdam doctor --kubeconfig config shop/web         a pod of a cluster
+  cofferdam doctor -o json | jq -r '.findings[].id'
+
+Exit codes:
+  0    nothing was found that stops pods
+  1    something was
+  120  there is no such pod, a manifest cannot be read, or the cluster does not answer";
+
 pub(crate) const COMPLETION: &str = "\
 Examples:
   cofferdam completion bash > /etc/bash_completion.d/cofferdam

@@ -51,9 +51,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     let global = &cli.global;
     match cli.command {
         Command::Run(run) => commands::run::run(global, &run),
+        Command::Try(args) => commands::attempt::attempt(global, &args),
         Command::Supervise => commands::detach::supervise(global),
         Command::Ps { all, output } => commands::ps::ps(global, all, output),
         Command::Describe { pods, output } => commands::describe::describe(global, &pods, output),
+        Command::Doctor(args) => commands::doctor::doctor(global, &args),
         Command::Events { pod, warnings, output } => commands::events::events(global, pod.as_deref(), warnings, output),
         Command::Logs { pod, container, follow, tail, timestamps } => {
             commands::logs::logs(global, &pod, &commands::logs::Wanted { container, follow, tail, timestamps })

@@ -144,6 +144,11 @@ impl Manifests {
         Some(amounts.fold(class.handler.clone(), |text, amount| text + &amount))
     }
 
+    /// Whether there are classes among them.
+    pub(crate) fn has_classes(&self) -> bool {
+        !self.classes.is_empty()
+    }
+
     /// The objects that pods may name.
     pub(crate) fn objects(&self) -> Objects {
         Objects::new(self.config_maps.clone(), self.secrets.clone())

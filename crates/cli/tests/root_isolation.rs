@@ -38,7 +38,7 @@ fn a_gvisor_pod_that_takes_more_memory_than_its_limit_is_killed_with_the_reason(
     pod["spec"]["containers"][0]["command"] = json!(["tail", "-c", "400000000", "/dev/zero"]);
     limits(&mut pod, &json!({}), &json!({"memory": "64Mi"}));
     let (code, report) = world.report(&[pod]);
-    assert_eq!((code, end_of(&report, "p", "app")["reason"].as_str()), (123, Some("OOMKilled")), "{}", common::brief(&report));
+    assert_eq!((code, end_of(&report, "p", "app")["reason"].as_str()), (137, Some("OOMKilled")), "{}", common::brief(&report));
     assert_eq!(pod_in(&report, "p")["phase"], "Failed");
 }
 

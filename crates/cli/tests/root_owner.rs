@@ -93,6 +93,25 @@ fn ctrl_c_in_the_middle_of_a_start_ends_all_and_starts_nothing_more() {
 }
 
 #[test]
+fn what_is_asked_before_any_pod_begins_counts_too() {
+    for args in [&DETACHED[..], &ONE_BY_ONE] {
+        let world = World::new();
+        let hold = Hold::of_the_proof(&world);
+        let mut run = Running(world.spawn(args, three(&world).as_bytes()));
+        hold.until_held();
+        let mut stop = stopping(&world, &["stop", "second"]);
+        common::signal(run.0.id(), Signal::INT);
+        Lines::of(run.0.stderr.take().unwrap()).wait_for("ending all pods");
+        hold.release();
+        assert!(!until("the run ends", || run.0.try_wait().unwrap()).success(), "{args:?}");
+        assert!(until("stop returns", || stop.0.try_wait().unwrap()).success());
+        until("who kept them ends", || names(&world.state().join("owners")).is_empty().then_some(()));
+        assert!(names(&world.out()).is_empty(), "{args:?}: {:?} ran", names(&world.out()));
+        assert!(world.pod_ids().is_empty());
+    }
+}
+
+#[test]
 fn pods_go_on_where_the_caller_of_detach_is_killed_while_they_start() {
     let world = World::new();
     let (hold, mut run) = starting(&world, &DETACHED);

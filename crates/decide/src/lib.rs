@@ -1,4 +1,4 @@
-//! Every decision as a pure function: validation, admission, resource arithmetic, quota.
+//! Every decision as a pure function: validation, admission, resource arithmetic, quota, scheduling.
 //!
 //! - [`runtime_class`]: what a RuntimeClass may say, on create and on update
 //! - [`admission`]: the RuntimeClass admission plugin, default classes and old selection annotations

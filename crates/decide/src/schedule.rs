@@ -24,7 +24,8 @@
 //! Speed: what depends on a pod's specification alone is kept per specification (`shape`), what
 //! depends on a node's labels and taints alone per specification and node (`fixed`), and counts of
 //! pods per topology domain are kept up to date as pods come and go (`counters`), so that one
-//! decision is a few comparisons a node.
+//! decision is a few comparisons a node. A snapshot keeps what it made for every kind of pod that it
+//! has seen; one that is to live long is made anew now and then.
 
 mod counters;
 mod cycle;

@@ -296,6 +296,13 @@ mod tests {
         }
 
         #[test]
+        fn merging_keeps_the_order_of_first_mention(pod in any_list(), class in any_list()) {
+            let first = |t: &Toleration| pod.iter().chain(&class).position(|o| o == t);
+            let mentioned: Vec<_> = merge(&pod, &class).iter().map(first).collect();
+            prop_assert!(mentioned.is_sorted_by(|a, b| a < b), "{:?}", mentioned);
+        }
+
+        #[test]
         fn merging_again_changes_nothing(pod in any_list(), class in any_list()) {
             let merged = merge(&pod, &class);
             prop_assert_eq!(merge(&merged, &class), merged.clone());

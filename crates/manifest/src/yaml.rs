@@ -179,11 +179,13 @@ impl<'t> Documents<'t> {
     }
 
     /// The next document that is not empty; `None` at the end. There is nothing after an error.
-    pub(crate) fn read_next(&mut self) -> Result<Option<Document>, Error> {
-        self.read().map_err(|(at, problem)| Error {
-            place: at.place(self.source),
-            subject: String::new(),
-            problem,
+    pub(crate) fn read_next(&mut self) -> Result<Option<Document>, Box<Error>> {
+        self.read().map_err(|(at, problem)| {
+            Box::new(Error {
+                place: at.place(self.source),
+                subject: String::new(),
+                problem,
+            })
         })
     }
 

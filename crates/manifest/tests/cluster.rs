@@ -59,7 +59,7 @@ items:
       supplementalGroupsPolicy: true
     images:
     - names:
-      - registry.k8s.io/pause:3.10
+      - images.example/pause:3.10
       sizeBytes: 320368
     nodeInfo:
       architecture: amd64

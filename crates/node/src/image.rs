@@ -4,8 +4,11 @@
 use cofferdam_model::cri::{Result, Runtime};
 use cofferdam_model::pod::{Container, PullPolicy};
 
-/// Reason of a container whose image is not there (`pkg/kubelet/images/types.go`).
-pub const REASON: &str = "ErrImageNeverPull";
+/// Reason of a container whose image is not there (`pkg/kubelet/images/types.go`): by its policy
+/// nobody may pull it, or nobody could.
+pub fn reason(container: &Container) -> &'static str {
+    if policy(container) == PullPolicy::Never { "ErrImageNeverPull" } else { "ErrImagePull" }
+}
 
 /// The policy that holds for `container`: the written one, else `Always` for the tag `latest` or no
 /// tag, and `IfNotPresent` for other tags and digests (`pkg/apis/core/v1/defaults.go`).

@@ -39,5 +39,5 @@ pub use end::{FIRST_WAIT, MAX_REMOVALS};
 pub use node::{Handle, Node};
 pub use setup::{Dirs, Machine, Objects, PodSetup};
 pub use start::{FIRST_RETRY, MAX_TRIES};
-pub use story::EVENTS_FILE;
+pub use story::{EVENTS_FILE, HARMLESS};
 pub use status::*;

@@ -133,10 +133,10 @@ impl Worker {
         for container in &containers {
             component("container name", &container.name).map_err(|e| (REASON_UNSUPPORTED, e.0))?;
             match image::find(&*self.shared.runtime, container)
-                .map_err(|e| (image::REASON, e.to_string()))?
+                .map_err(|e| (image::reason(container), e.to_string()))?
             {
                 image::Found::Here(note) => told.extend(note),
-                image::Found::Missing(why) => return Err((image::REASON, why)),
+                image::Found::Missing(why) => return Err((image::reason(container), why)),
             }
         }
         // What the containers may use: the enclosure's share is not theirs.

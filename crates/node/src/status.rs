@@ -295,7 +295,9 @@ pub fn exit_code(pods: &[PodView]) -> i32 {
             0
         };
     };
-    if pod.reason == REASON_SANDBOX_DIED {
+    // Under gVisor a container that needs too much takes its sandbox with it: the fault is its own.
+    let oom = |c: &ContainerView| matches!(&c.state, ContainerPhase::Terminated(end) if end.reason == "OOMKilled");
+    if pod.reason == REASON_SANDBOX_DIED && !pod.containers.iter().any(oom) {
         return EXIT_SANDBOX_DIED;
     }
     if !pod.began && !pod.containers.iter().any(|c| c.exit_code().is_some()) {

@@ -141,8 +141,15 @@ fn exit_codes() {
         left_behind: Some("x".into()),
         ..good()
     };
+    let starved = || {
+        let mut pod = view(Phase::Failed, REASON_SANDBOX_DIED, &[("container", 137)]);
+        let end = Terminated { exit_code: 137, reason: "OOMKilled".into(), ..Terminated::default() };
+        pod.containers[0].state = ContainerPhase::Terminated(end);
+        pod
+    };
     let rows = vec![
         ("no pods", vec![], 0),
+        ("a sandbox that died of what a container needed", vec![starved()], 137),
         ("all good", vec![good(), good()], 0),
         (
             "the first failed pod",

@@ -17,7 +17,7 @@ pub const EVENTS_FILE: &str = "events.log";
 const MAX_FILE: u64 = 1 << 20;
 
 /// System calls that C libraries try in every program and do well without (glibc, `sysdeps/nptl`).
-const HARMLESS: [&str; 1] = ["rseq"];
+pub const HARMLESS: [&str; 1] = ["rseq"];
 
 impl Worker {
     /// Tells of something that happened. What happens again and again is counted.
@@ -159,7 +159,7 @@ fn millis(thousandths: u64) -> String {
 }
 
 fn mebibytes(bytes: u64) -> String {
-    format!("{}.{} MiB", bytes >> 20, (bytes & 0xf_ffff) * 10 >> 20)
+    format!("{}.{} MiB", bytes >> 20, ((bytes & 0xf_ffff) * 10) >> 20)
 }
 
 #[cfg(test)]

@@ -460,6 +460,12 @@ fn a_pod_that_cannot_start_says_why() {
     let rows = [
         (
             json!({"containers": [{"name": "a", "image": "gone"}]}),
+            "ErrImagePull",
+            "image \"gone\" is not on this machine; load it with: cofferdam image load -i FILE",
+            0,
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "gone", "imagePullPolicy": "Never"}]}),
             "ErrImageNeverPull",
             "image \"gone\" is not on this machine; load it with: cofferdam image load -i FILE",
             0,

@@ -1,9 +1,11 @@
 //! One file a command.
 
+pub(crate) mod attempt;
 pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod detach;
 pub(crate) mod describe;
+pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod handlers;

@@ -106,7 +106,7 @@ pub(crate) fn start(settings: &Settings, engine: &Arc<Engine>, manifests: &Manif
 }
 
 /// A pod of a name that is here already is not started again.
-fn unique(engine: &Engine, setups: &[PodSetup]) -> Result<()> {
+pub(crate) fn unique(engine: &Engine, setups: &[PodSetup]) -> Result<()> {
     let mut here: BTreeMap<(String, String), String> = BTreeMap::new();
     for peer in owner::peers(engine.layout()).answering.iter().filter(|p| p.pid != std::process::id()) {
         for view in peer.views.iter().filter(|v| v["ended"] == false) {

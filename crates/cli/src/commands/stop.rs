@@ -107,7 +107,7 @@ fn ask_all(engine: &Engine, grace: Option<u64>) -> Result<owner::Alone> {
     let mut wait = Wait::new();
     let mut asked = BTreeSet::new();
     loop {
-        if wait.said.len() > 9 && let Some(alone) = owner::alone(engine.layout())? {
+        if let Some(alone) = owner::alone(engine.layout())? {
             return Ok(alone);
         }
         let peers = owner::peers(engine.layout());

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Where handlers' binaries are searched where `PATH` is not set.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Default of `--root`.
 const ROOT: &str = "/var/lib/cofferdam";
 /// Default of `--state`.
@@ -52,11 +52,16 @@ impl Settings {
     /// Refuses to go on where a file has an error: what it would have said may have been stronger.
     pub(crate) fn insist(self) -> Result<Self> {
         if self.loaded.errors.is_empty() {
-            places::check(&self.layout)?;
+            self.check()?;
             return Ok(self);
         }
         let all: Vec<String> = self.loaded.errors.iter().map(ToString::to_string).collect();
         bail!("{}", all.join("\n"))
+    }
+
+    /// Refuses directories that cannot be used.
+    pub(crate) fn check(&self) -> Result<()> {
+        places::check(&self.layout)
     }
 
     /// The handlers, with their binaries found.

@@ -17,20 +17,27 @@ pub(crate) const HELD: &str = "held";
 impl<'a> Hold<'a> {
     /// Adds the handler, proves it, and makes it wait from then on.
     pub(crate) fn new(world: &'a World) -> Self {
-        let dir = world.dir.display();
-        let script = format!("#!/bin/sh\n[ -e {dir}/hold ] && echo > {dir}/waits\nwhile [ -e {dir}/hold ]; do sleep 0.02; done\nexec runc \"$@\"\n");
-        let binary = world.script("runc-held", &script);
-        world.drop_in("held.toml", &format!("[handlers.{HELD}]\nbinary = {binary:?}\n"));
+        add(world);
         let proved = world.call(&["handlers", "-o", "json"]).good().json();
         let held = proved.as_array().unwrap().iter().find(|h| h["name"] == HELD).unwrap().clone();
         assert_eq!(held["unproved"], Value::Null, "{held}");
+        Self::begin(world)
+    }
+
+    /// The same with a handler that is not proved yet: its proof waits, before any pod begins.
+    pub(crate) fn of_the_proof(world: &'a World) -> Self {
+        add(world);
+        Self::begin(world)
+    }
+
+    fn begin(world: &'a World) -> Self {
         fs::write(world.dir.join("hold"), "").unwrap();
         Self { world }
     }
 
-    /// Waits until a pod is in the middle of its start.
+    /// Waits until the runtime waits.
     pub(crate) fn until_held(&self) {
-        until("a pod's runtime waits", || self.world.dir.join("waits").exists().then_some(()));
+        until("the runtime waits", || self.world.dir.join("waits").exists().then_some(()));
     }
 
     /// Lets everything go on.
@@ -41,6 +48,13 @@ impl Drop for Hold<'_> {
     fn drop(&mut self) {
         let _ = fs::remove_file(self.world.dir.join("hold"));
     }
+}
+
+fn add(world: &World) {
+    let dir = world.dir.display();
+    let script = format!("#!/bin/sh\n[ -e {dir}/hold ] && echo > {dir}/waits\nwhile [ -e {dir}/hold ]; do sleep 0.02; done\nexec runc \"$@\"\n");
+    let binary = world.script("runc-held", &script);
+    world.drop_in("held.toml", &format!("[handlers.{HELD}]\nbinary = {binary:?}\n"));
 }
 
 /// The class of the handler.

@@ -120,6 +120,10 @@ fn every_rule_of_the_plugin() {
             json!({"runtimeClassName": "gvisor", "nodeSelector": {"sandbox": "kata"}}),
             "conflict: runtimeClass.scheduling.nodeSelector[sandbox] = gvisor; pod.spec.nodeSelector[sandbox] = kata",
         ),
+        (
+            json!({"runtimeClassName": "gvisor", "nodeSelector": {"sandbox": "Gvisor"}}),
+            "conflict: runtimeClass.scheduling.nodeSelector[sandbox] = gvisor; pod.spec.nodeSelector[sandbox] = Gvisor",
+        ),
         // no special case for pods that have a node, or a mirror's mark
         (
             json!({"runtimeClassName": "x", "nodeName": "n"}),

@@ -93,6 +93,9 @@ fn errors_name_their_field() {
         ]
     );
     assert!(causes.iter().all(|c| c.text.starts_with(&format!("{}: ", c.field))));
+    // The same twice is told once.
+    let labels = class(json!({"scheduling": {"nodeSelector": {"a": "x y", "b": "x y"}}}));
+    assert_eq!(validate_create(&labels).unwrap_err().causes().len(), 1);
 }
 
 #[test]

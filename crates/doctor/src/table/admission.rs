@@ -106,7 +106,7 @@ pub(super) const ROWS: &[Diagnosis] = &[
         &["cofferdam check -f MANIFEST"],
     )
     .in_cluster(&["kubectl apply --dry-run=server -f MANIFEST"])
-    .heard(&[says("is forbidden: "), says(" is invalid: ")])
+    .heard(&[says("not admitted: "), says("is forbidden: "), says(" is invalid: ")])
     .generic(),
     row(
         "class-edited",

@@ -54,11 +54,16 @@ impl Until {
             None if host.is_empty() => Some(PORT),
             None => bail!("--until {text:?} names a host; leave it out, as it is the pod's address that is asked: http://:8080/health"),
         };
-        let Some(port) = port else { bail!("--until {text:?} has no valid port; write http://:8080/health") };
+        let Some(port) = port else {
+            bail!("--until {text:?} has no valid port; write http://:8080/health")
+        };
         if path.bytes().any(|b| !b.is_ascii_graphic()) {
             bail!("--until {text:?} has a path with blanks or signs that a URL must encode");
         }
-        Ok(Self::Http { port, path: path.to_owned() })
+        Ok(Self::Http {
+            port,
+            path: path.to_owned(),
+        })
     }
 }
 
@@ -79,7 +84,10 @@ pub(crate) fn ask(address: SocketAddr, path: &str) -> std::result::Result<(), St
 fn status(address: SocketAddr, path: &str, deadline: Instant) -> std::io::Result<Option<u16>> {
     let mut stream = TcpStream::connect_timeout(&address, ATTEMPT)?;
     stream.set_write_timeout(Some(ATTEMPT))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: cofferdam\r\nAccept: */*\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: cofferdam\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    )?;
     let (mut answer, mut buffer) = (Vec::new(), [0; 1024]);
     while !answer.contains(&b'\n') && answer.len() < MAX_ANSWER {
         let left = deadline.saturating_duration_since(Instant::now());

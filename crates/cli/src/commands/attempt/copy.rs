@@ -71,9 +71,18 @@ fn alike(a: &Pod, b: &Pod) -> bool {
 
 /// What a pod brings that makes its tries depend on each other, in one sentence.
 pub(crate) fn dependence(pod: &Pod) -> Option<String> {
-    let of_machine: Vec<&str> = pod.spec.volumes.iter().filter(|v| v.host_path.is_some()).map(|v| v.name.as_str()).collect();
+    let of_machine: Vec<&str> = pod
+        .spec
+        .volumes
+        .iter()
+        .filter(|v| v.host_path.is_some())
+        .map(|v| v.name.as_str())
+        .collect();
     (!of_machine.is_empty()).then(|| {
-        format!("volume {} is a path of the machine: each try sees what the one before it left there", of_machine.join(", "))
+        format!(
+            "volume {} is a path of the machine: each try sees what the one before it left there",
+            of_machine.join(", ")
+        )
     })
 }
 
@@ -90,12 +99,32 @@ mod tests {
         pod.spec.runtime_class_name = Some("gvisor".into());
         let overhead: ResourceList = [("memory".into(), "64Mi".parse().unwrap())].into_iter().collect();
         pod.spec.overhead = Some(overhead);
-        let field = FieldRef { field_path: "metadata.name".into(), ..FieldRef::default() };
-        let source = EnvSource { field_ref: Some(field), ..EnvSource::default() };
-        let variable = EnvVar { name: "POD".into(), value_from: Some(source), ..EnvVar::default() };
-        pod.spec.containers.push(Container { name: "app".into(), env: vec![variable], ..Container::default() });
+        let field = FieldRef {
+            field_path: "metadata.name".into(),
+            ..FieldRef::default()
+        };
+        let source = EnvSource {
+            field_ref: Some(field),
+            ..EnvSource::default()
+        };
+        let variable = EnvVar {
+            name: "POD".into(),
+            value_from: Some(source),
+            ..EnvVar::default()
+        };
+        pod.spec.containers.push(Container {
+            name: "app".into(),
+            env: vec![variable],
+            ..Container::default()
+        });
         let overhead = resources::sandbox_overhead(&pod);
-        PodSetup { pod, handler: "runsc".into(), class: Some("gvisor".into()), overhead, ..PodSetup::default() }
+        PodSetup {
+            pod,
+            handler: "runsc".into(),
+            class: Some("gvisor".into()),
+            overhead,
+            ..PodSetup::default()
+        }
     }
 
     #[test]
@@ -117,7 +146,11 @@ mod tests {
         assert_eq!(copy.pod.spec.restart_policy, Some(RestartPolicy::Never));
         for (name, handler, want) in [
             ("a".repeat(80), "runc".to_owned(), format!("{}-runc", "a".repeat(58))),
-            (format!("{}-b", "a".repeat(57)), "runc".to_owned(), format!("{}-runc", "a".repeat(57))),
+            (
+                format!("{}-b", "a".repeat(57)),
+                "runc".to_owned(),
+                format!("{}-runc", "a".repeat(57)),
+            ),
             ("web".into(), "h".repeat(63), format!("w-{}", "h".repeat(63))),
         ] {
             assert_eq!(copy_name(&name, &handler), want);

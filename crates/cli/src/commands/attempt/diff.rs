@@ -24,7 +24,10 @@ pub(crate) fn lines(reference: &str, here: &str) -> Vec<LineDifference> {
     let (old_rest, new_rest) = (&old[start..], &new[start..]);
     let end = old_rest.iter().rev().zip(new_rest.iter().rev()).take_while(|(a, b)| a == b).count();
     let (old, new) = (&old_rest[..old_rest.len() - end], &new_rest[..new_rest.len() - end]);
-    let mut hunks = Hunks { at: (start, start), ..Hunks::default() };
+    let mut hunks = Hunks {
+        at: (start, start),
+        ..Hunks::default()
+    };
     if old.len().saturating_mul(new.len()) > MOST_PAIRS {
         for number in 0..old.len().max(new.len()) {
             match (old.get(number), new.get(number)) {
@@ -95,7 +98,11 @@ impl Hunks<'_> {
             let (reference, here) = (old.get(number), new.get(number));
             let before = if reference.is_some() { self.at.0 } else { self.at.1 };
             let text = |line: Option<&&str>| line.map(|l| (*l).to_owned());
-            self.found.push(LineDifference { line: before + number + 1, reference: text(reference), here: text(here) });
+            self.found.push(LineDifference {
+                line: before + number + 1,
+                reference: text(reference),
+                here: text(here),
+            });
         }
         self.at = (self.at.0 + old.len(), self.at.1 + new.len());
     }
@@ -136,7 +143,11 @@ mod tests {
 
     #[test]
     fn long_outputs_are_compared_by_number() {
-        let text = |word: &str| (0..2000).map(|n| format!("{} {n}\n", if n % 2 == 0 { "x" } else { word })).collect::<String>();
+        let text = |word: &str| {
+            (0..2000)
+                .map(|n| format!("{} {n}\n", if n % 2 == 0 { "x" } else { word }))
+                .collect::<String>()
+        };
         let found = lines(&text("a"), &text("b"));
         assert_eq!(found.len(), 1000);
         assert_eq!((found[1].line, found[1].here.as_deref()), (4, Some("b 3")));

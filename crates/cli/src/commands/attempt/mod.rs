@@ -25,17 +25,18 @@ use anyhow::{Result, bail};
 use clap::Args;
 use cofferdam_engine::{Engine, Shared};
 use cofferdam_manifest::nearest;
-use cofferdam_model::cri::HandlerStatus;
+use cofferdam_model::cri::{FEATURE_CONTAINER_LIMITS, HandlerStatus};
 use cofferdam_node::{EXIT_ENDED, EXIT_LEFT_BEHIND, EXIT_NOT_STARTED, Machine, Node, PodSetup};
 use condition::Until;
 use progress::Progress;
 use report::Tried;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use trial::Stage;
-use verdict::{Trial, judge};
+use verdict::{Trial, judge, overheads};
 
 /// Exit code where a pod behaved differently under some handler.
 const EXIT_DIFFERS: u8 = 1;
@@ -96,17 +97,31 @@ pub(crate) fn attempt(global: &Global, args: &TryArgs) -> Result<u8> {
 
     let dirs = run::dirs(&settings.layout);
     let (setups, refused, warnings) = manifests.admit(settings.untrusted().as_deref(), Machine::detect(&dirs).memory);
-    warnings.iter().for_each(|warning| progress.tell(format_args!("cofferdam: warning: {warning}")));
-    refused.iter().for_each(|refused| progress.tell(format_args!("cofferdam: not admitted: {}", refused.reason)));
+    warnings
+        .iter()
+        .for_each(|warning| progress.tell(format_args!("cofferdam: warning: {warning}")));
+    refused
+        .iter()
+        .for_each(|refused| progress.tell(format_args!("cofferdam: not admitted: {}", refused.reason)));
     let node = Node::new(Arc::new(Shared(engine.clone())), dirs, manifests.objects())?;
     let limit = Duration::from_secs(args.until_timeout);
-    let stage = Stage { engine, desk: &keeper.desk, node, until, limit, exec: args.exec.clone() };
+    let stage = Stage {
+        engine,
+        desk: &keeper.desk,
+        node,
+        until,
+        limit,
+        exec: args.exec.clone(),
+    };
     let mut tried = Vec::new();
     for (setup, count) in copy::without_replicas(setups) {
         tried.push(try_one(&stage, &setup, count, &chosen, &mut progress)?);
     }
     drop(progress);
-    let denied: Vec<_> = refused.iter().map(|r| json!({"name": r.pod.metadata.name, "namespace": r.pod.metadata.namespace_or_default(), "reason": r.reason})).collect();
+    let denied: Vec<_> = refused
+        .iter()
+        .map(|r| json!({"name": r.pod.metadata.name, "namespace": r.pod.metadata.namespace_or_default(), "reason": r.reason}))
+        .collect();
     match args.output {
         Output::Json => show::json(&report::value(&tried, &chosen.unproved, &denied))?,
         Output::Table => show::say(report::text(&tried, &chosen.unproved)),
@@ -126,7 +141,7 @@ fn read(args: &TryArgs) -> Result<Manifests> {
 }
 
 fn prove(engine: &Engine) -> Vec<HandlerStatus> {
-    engine.prove_ahead(&engine.handler_names());
+    engine.prove_ahead(&engine.table().names().map(str::to_owned).collect());
     engine.handler_statuses()
 }
 
@@ -137,21 +152,35 @@ fn try_one(stage: &Stage<'_>, setup: &PodSetup, count: usize, chosen: &Chosen, p
         "default" => meta.name.clone(),
         namespace => format!("{namespace}/{}", meta.name),
     };
-    let own = if setup.handler.is_empty() { chosen.default.as_str() } else { setup.handler.as_str() };
+    let own = if setup.handler.is_empty() {
+        chosen.default.as_str()
+    } else {
+        setup.handler.as_str()
+    };
     for note in notes(setup, &pod, count, own, chosen) {
         progress.tell(format_args!("cofferdam: {note}"));
     }
     let mut trials: Vec<Trial> = Vec::new();
     for (number, handler) in chosen.handlers.iter().enumerate() {
-        progress.about(format!("trying {pod} under {handler} ({} of {})", number + 1, chosen.handlers.len()));
-        let trial = stage.run(copy::for_handler(setup, handler, own), progress)?;
+        progress.about(format!(
+            "trying {pod} under {handler} ({} of {})",
+            number + 1,
+            chosen.handlers.len()
+        ));
+        let mut trial = stage.run(copy::for_handler(setup, handler, own), progress)?;
+        trial.apart = chosen.apart.contains(handler);
         if let Some(left) = &trial.left_behind {
             progress.tell(format_args!("cofferdam: {pod} under {handler}: {left}"));
         }
         trials.push(trial);
     }
+    overheads(&mut trials);
     let judged: Vec<_> = trials.iter().map(|trial| judge(&trials[0], trial)).collect();
-    Ok(Tried { pod, stands_for: count, trials: trials.into_iter().zip(judged).collect() })
+    Ok(Tried {
+        pod,
+        stands_for: count,
+        trials: trials.into_iter().zip(judged).collect(),
+    })
 }
 
 /// What a person should know before a pod is tried, in sentences.
@@ -159,7 +188,10 @@ fn notes(setup: &PodSetup, pod: &str, count: usize, own: &str, chosen: &Chosen) 
     let mut notes = Vec::new();
     let others: Vec<&str> = chosen.handlers.iter().map(String::as_str).filter(|name| *name != own).collect();
     if let Some(class) = setup.class.as_ref().filter(|_| !others.is_empty()) {
-        notes.push(format!("warning: pod {pod} names RuntimeClass \"{class}\", and is tried under {} too", report::names(others)));
+        notes.push(format!(
+            "warning: pod {pod} names RuntimeClass \"{class}\", and is tried under {} too",
+            report::names(others)
+        ));
     }
     if count > 1 {
         notes.push(format!("pod {pod} is tried for {count} pods of the same specification"));
@@ -169,12 +201,202 @@ fn notes(setup: &PodSetup, pod: &str, count: usize, own: &str, chosen: &Chosen) 
 }
 
 /// The handlers that are tried.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 struct Chosen {
     /// By name; the reference first.
     handlers: Vec<String>,
+    /// Those of them that keep the containers' memory apart from the enclosure's.
+    apart: BTreeSet<String>,
     /// The default handler; empty where there is none.
     default: String,
     /// Those that are never run.
     unproved: Vec<HandlerStatus>,
+}
+
+impl Chosen {
+    /// Those of `all` that `args` ask for. One that is asked for by name must be there and proved.
+    fn of(all: &[HandlerStatus], args: &TryArgs) -> Result<Self> {
+        for name in args.handlers.iter().chain(&args.reference) {
+            let Some(status) = all.iter().find(|h| h.name == *name) else {
+                return Err(unknown(all, name));
+            };
+            if let Some(reason) = &status.unproved {
+                bail!("{}", unproved(name, reason));
+            }
+        }
+        let asked =
+            |h: &HandlerStatus| args.handlers.is_empty() || args.handlers.contains(&h.name) || args.reference.as_ref() == Some(&h.name);
+        let (mut handlers, mut left) = (Vec::new(), Vec::new());
+        for handler in all.iter().filter(|h| asked(h)) {
+            if handler.unproved.is_none() {
+                handlers.push(handler.name.clone())
+            } else {
+                left.push(handler.clone())
+            }
+        }
+        let default = all.iter().find(|h| h.default).map(|h| h.name.clone()).unwrap_or_default();
+        let reference = args.reference.as_ref().unwrap_or(&default);
+        // Stable: the others stay in the order of their names.
+        handlers.sort_by_key(|name| name != reference);
+        if handlers.is_empty() {
+            let reasons: Vec<_> = left
+                .iter()
+                .map(|h| unproved(&h.name, h.unproved.as_deref().unwrap_or_default()))
+                .collect();
+            bail!(
+                "there is no proved handler to try a pod under; see: cofferdam handlers\n{}",
+                reasons.join("\n")
+            );
+        }
+        let apart = |h: &&HandlerStatus| h.features.get(FEATURE_CONTAINER_LIMITS) == Some(&true);
+        let apart = all.iter().filter(apart).map(|h| h.name.clone()).collect();
+        Ok(Self {
+            handlers,
+            apart,
+            default,
+            unproved: left,
+        })
+    }
+}
+
+fn unknown(all: &[HandlerStatus], name: &str) -> anyhow::Error {
+    let names: Vec<&str> = all.iter().map(|h| h.name.as_str()).collect();
+    match nearest(name, names.iter().copied()) {
+        Some(near) => anyhow::anyhow!("there is no handler \"{name}\"; did you mean handler \"{near}\"?"),
+        None => anyhow::anyhow!("there is no handler \"{name}\"; there are: {}", names.join(", ")),
+    }
+}
+
+/// The reason names the handler already where a canary failed.
+fn unproved(name: &str, reason: &str) -> String {
+    if reason.contains(&format!("\"{name}\"")) {
+        reason.to_owned()
+    } else {
+        format!("handler \"{name}\" is not proved: {reason}")
+    }
+}
+
+/// The exit code: a difference stands before what was the same and not as wanted.
+fn code(tried: &[Tried], denied: bool) -> u8 {
+    let all = |of: fn(&Trial) -> bool| tried.iter().any(|pod| pod.trials.iter().all(|(trial, _)| of(trial)));
+    let ours = |code: i32| u8::try_from(code).unwrap_or(crate::EXIT_ERROR);
+    match () {
+        () if tried.iter().any(|pod| !pod.same()) => EXIT_DIFFERS,
+        () if all(|t| !t.started) => ours(EXIT_NOT_STARTED),
+        () if all(|t| t.until.as_ref().is_some_and(|u| u.micros.is_none())) => ours(EXIT_ENDED),
+        () if denied => EXIT_DENIED,
+        () if tried
+            .iter()
+            .flat_map(|pod| &pod.trials)
+            .any(|(trial, _)| trial.left_behind.is_some()) =>
+        {
+            ours(EXIT_LEFT_BEHIND)
+        }
+        () => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::collections::BTreeMap;
+    use verdict::Reached;
+
+    fn status(name: &str, default: bool, unproved: Option<&str>) -> HandlerStatus {
+        let unproved = unproved.map(str::to_owned);
+        HandlerStatus {
+            name: name.into(),
+            default,
+            binary: None,
+            version: None,
+            driver: "oci".into(),
+            unproved,
+            features: BTreeMap::new(),
+        }
+    }
+
+    fn args(handlers: &[&str], reference: Option<&str>) -> TryArgs {
+        TryArgs {
+            files: vec![],
+            handlers: handlers.iter().map(|h| (*h).to_owned()).collect(),
+            reference: reference.map(str::to_owned),
+            until: None,
+            until_timeout: 60,
+            exec: None,
+            output: Output::Table,
+        }
+    }
+
+    #[test]
+    fn proved_handlers_are_tried_and_the_reference_first() {
+        let all = [
+            status("crun", false, None),
+            status("kata", false, Some("no KVM")),
+            status("runc", true, None),
+            status("runsc", false, None),
+        ];
+        for (handlers, reference, want) in [
+            (&[][..], None, Ok("runc crun runsc not kata")),
+            (&[], Some("runsc"), Ok("runsc crun runc not kata")),
+            (&["runsc", "crun"], None, Ok("crun runsc not ")),
+            (&["runsc"], Some("crun"), Ok("crun runsc not ")),
+            (&["kata"], None, Err("handler \"kata\" is not proved: no KVM")),
+            (&[], Some("kata"), Err("handler \"kata\" is not proved: no KVM")),
+            (&["runcs"], None, Err("did you mean handler \"runc\"?")),
+            (&["firecracker"], None, Err("there are: crun, kata, runc, runsc")),
+        ] {
+            let got = Chosen::of(&all, &args(handlers, reference)).map_err(|e| e.to_string());
+            let got = got.map(|c| {
+                format!(
+                    "{} not {}",
+                    c.handlers.join(" "),
+                    c.unproved.iter().map(|h| h.name.as_str()).collect::<Vec<_>>().join(" ")
+                )
+            });
+            match want {
+                Ok(want) => assert_eq!(got.as_deref(), Ok(want)),
+                Err(want) => assert!(got.as_ref().is_err_and(|e| e.contains(want)), "{got:?}"),
+            }
+        }
+        let none = Chosen::of(&all[1..2], &args(&[], None)).unwrap_err().to_string();
+        assert!(none.contains("no proved handler") && none.contains("no KVM"), "{none}");
+    }
+
+    #[test]
+    fn the_exit_code_tells_how_it_went() {
+        let good = |handler: &str| Trial {
+            handler: handler.into(),
+            started: true,
+            ..Trial::default()
+        };
+        let change = |change: fn(&mut Trial)| {
+            let mut trial = good("crun");
+            change(&mut trial);
+            trial
+        };
+        let waits = |trial: &mut Trial| trial.until = Some(Reached::default());
+        let both = |of: fn(&mut Trial)| {
+            let mut first = good("runc");
+            of(&mut first);
+            vec![first, change(of)]
+        };
+        for (trials, denied, want) in [
+            (vec![good("runc"), good("crun")], false, 0),
+            (vec![good("runc"), good("crun")], true, 121),
+            (vec![good("runc"), change(|t| t.started = false)], true, 1),
+            (both(|t| t.started = false), false, 125),
+            (both(waits), false, 124),
+            (vec![good("runc"), change(|t| t.left_behind = Some("x".into()))], false, 122),
+        ] {
+            let judged: Vec<_> = trials.iter().map(|t| judge(&trials[0], t)).collect();
+            let tried = Tried {
+                pod: "p".into(),
+                stands_for: 1,
+                trials: trials.into_iter().zip(judged).collect(),
+            };
+            assert_eq!(code(&[tried], denied), want);
+        }
+        assert_eq!(code(&[], true), 121);
+    }
 }

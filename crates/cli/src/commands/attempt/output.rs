@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 /// Most that is kept of a stream, bytes.
@@ -23,7 +23,10 @@ impl Stream {
     /// The first part of what was written.
     pub(crate) fn of(bytes: &[u8]) -> Self {
         let kept = &bytes[..bytes.len().min(MAX_STREAM)];
-        Self { text: String::from_utf8_lossy(kept).into_owned(), truncated: kept.len() < bytes.len() }
+        Self {
+            text: String::from_utf8_lossy(kept).into_owned(),
+            truncated: kept.len() < bytes.len(),
+        }
     }
 }
 
@@ -60,14 +63,21 @@ fn parse(log: impl BufRead) -> std::io::Result<Output> {
     while log.read_until(b'\n', &mut line)? > 0 && line.last() == Some(&b'\n') {
         let mut fields = line.splitn(4, |b| *b == b' ').skip(1);
         if let (Some(stream), Some(tag), Some(text)) = (fields.next(), fields.next(), fields.next()) {
-            let text = if tag == b"P" { text.strip_suffix(b"\n").unwrap_or(text) } else { text };
+            let text = if tag == b"P" {
+                text.strip_suffix(b"\n").unwrap_or(text)
+            } else {
+                text
+            };
             let kept: &mut Vec<u8> = if stream == b"stderr" { &mut err } else { &mut out };
             // One byte more than is kept tells that there was more.
             kept.extend(&text[..text.len().min((MAX_STREAM + 1).saturating_sub(kept.len()))]);
         }
         line.clear();
     }
-    let mut output = Output { stdout: Stream::of(&out), stderr: Stream::of(&err) };
+    let mut output = Output {
+        stdout: Stream::of(&out),
+        stderr: Stream::of(&err),
+    };
     if log.limit() == 0 {
         (output.stdout.truncated, output.stderr.truncated) = (true, true);
     }
@@ -84,7 +94,10 @@ mod tests {
         let log = b"2026-01-01T00:00:00Z stdout F one\n2026-01-01T00:00:00Z stderr F bad thing\n\
             2026-01-01T00:00:00Z stdout P tw\n2026-01-01T00:00:00Z stdout F o\nno log\n2026-01-01T00:00:00Z stdout F cut";
         let output = parse(&log[..]).unwrap();
-        assert_eq!((output.stdout.text.as_str(), output.stderr.text.as_str()), ("one\ntwo\n", "bad thing\n"));
+        assert_eq!(
+            (output.stdout.text.as_str(), output.stderr.text.as_str()),
+            ("one\ntwo\n", "bad thing\n")
+        );
         assert!(!output.stdout.truncated && !output.is_empty());
     }
 
@@ -92,7 +105,10 @@ mod tests {
     fn what_is_kept_is_bounded() {
         let line = format!("t stdout F {}\n", "x".repeat(1000));
         let output = parse(line.repeat(2000).as_bytes()).unwrap();
-        assert_eq!((output.stdout.text.len(), output.stdout.truncated, output.stderr.truncated), (MAX_STREAM, true, false));
+        assert_eq!(
+            (output.stdout.text.len(), output.stdout.truncated, output.stderr.truncated),
+            (MAX_STREAM, true, false)
+        );
         let output = parse(line.repeat(20_000).as_bytes()).unwrap();
         assert!(output.stderr.truncated, "not all was read");
     }

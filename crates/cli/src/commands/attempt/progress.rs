@@ -19,8 +19,15 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new() -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()));
-        Self { began: Instant::now(), bar, text: String::new(), told: false }
+        let bar = std::io::stderr()
+            .is_terminal()
+            .then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()));
+        Self {
+            began: Instant::now(),
+            bar,
+            text: String::new(),
+            told: false,
+        }
     }
 
     /// This is done from now on.

@@ -41,13 +41,20 @@ pub(crate) fn text(tried: &[Tried], unproved: &[HandlerStatus]) -> String {
         text += &format!("{}\n", table(pod, unproved));
         text += &differences(pod);
         text += "\nVerdict\n";
-        for (_, judged) in &pod.trials {
-            text += &format!("  {}\n", clean(&judged.verdict, usize::MAX));
+        for (trial, judged) in &pod.trials {
+            let weaker = trial.weaker.iter().map(|note| format!("{}: {note}", trial.handler));
+            for line in [judged.verdict.clone()].into_iter().chain(weaker) {
+                text += &format!("  {}\n", clean(&line, usize::MAX));
+            }
         }
         text += "\n";
     }
     for handler in unproved {
-        text += &format!("{}: not tried: {}\n", handler.name, clean(handler.unproved.as_deref().unwrap_or_default(), usize::MAX));
+        text += &format!(
+            "{}: not tried: {}\n",
+            handler.name,
+            clean(handler.unproved.as_deref().unwrap_or_default(), usize::MAX)
+        );
     }
     text.trim_end().to_owned()
 }
@@ -58,7 +65,7 @@ fn table(pod: &Tried, unproved: &[HandlerStatus]) -> comfy_table::Table {
     let mut header = vec!["handler", "result", "exit", "start"];
     header.extend(until.then_some("ready"));
     header.extend(exec.then_some("command"));
-    header.extend(["run", "peak memory", "enclosure", "refused calls"]);
+    header.extend(["run", "peak memory", "overhead", "refused calls"]);
     let mut table = show::table(&header);
     for (number, (trial, judged)) in pod.trials.iter().enumerate() {
         table.add_row(row(trial, judged, number == 0, until, exec));
@@ -75,7 +82,12 @@ fn row(trial: &Trial, judged: &Judgement, reference: bool, until: bool, exec: bo
     let dash = || "-".to_owned();
     let duration = |micros: Option<u64>| micros.map_or_else(dash, time);
     let bytes = |bytes: Option<u64>| bytes.map_or_else(dash, memory);
-    let mut row = vec![trial.handler.clone(), result(trial, judged, reference), exits(trial), duration(trial.start_micros)];
+    let mut row = vec![
+        trial.handler.clone(),
+        result(trial, judged, reference),
+        exits(trial),
+        duration(trial.start_micros),
+    ];
     if until {
         row.push(duration(trial.until.as_ref().and_then(|u| u.micros)));
     }
@@ -86,12 +98,18 @@ fn row(trial: &Trial, judged: &Judgement, reference: bool, until: bool, exec: bo
         }));
     }
     let more = trial.refused_calls.len().saturating_sub(MOST_CALLS);
-    let calls = trial.refused_calls.iter().take(MOST_CALLS).cloned().chain((more > 0).then(|| format!("{more} more")));
+    let calls = trial
+        .refused_calls
+        .iter()
+        .take(MOST_CALLS)
+        .cloned()
+        .chain((more > 0).then(|| format!("{more} more")));
     let calls: Vec<String> = calls.collect();
     row.extend([
-        duration(trial.run_micros),
+        // How long a server ran is our doing.
+        duration(trial.run_micros.filter(|_| !trial.stopped)),
         bytes(trial.memory_peak),
-        bytes(trial.enclosure_peak),
+        bytes(trial.overhead),
         if calls.is_empty() { dash() } else { calls.join(",") },
     ]);
     row
@@ -112,18 +130,28 @@ fn exits(trial: &Trial) -> String {
     match trial.containers.as_slice() {
         [] => "-".into(),
         [only] => code(only.exit_code),
-        all => all.iter().map(|ran| format!("{}={}", ran.name, code(ran.exit_code))).collect::<Vec<_>>().join(" "),
+        all => all
+            .iter()
+            .map(|ran| format!("{}={}", ran.name, code(ran.exit_code)))
+            .collect::<Vec<_>>()
+            .join(" "),
     }
 }
 
 fn differences(pod: &Tried) -> String {
-    let Some((reference, _)) = pod.trials.first() else { return String::new() };
+    let Some((reference, _)) = pod.trials.first() else {
+        return String::new();
+    };
     let mut text = String::new();
     for (trial, judged) in &pod.trials {
         let mut shown: Vec<(&str, usize)> = Vec::new();
         for difference in &judged.differences {
             // The bound holds for a container's two streams together.
-            let so_far: usize = shown.iter().filter(|(name, _)| *name == difference.container).map(|(_, count)| count).sum();
+            let so_far: usize = shown
+                .iter()
+                .filter(|(name, _)| *name == difference.container)
+                .map(|(_, count)| count)
+                .sum();
             let room = MOST_LINES.saturating_sub(so_far);
             shown.push((&difference.container, difference.lines.len().min(room)));
             text += &section(difference, &reference.handler, &trial.handler, room);
@@ -133,11 +161,25 @@ fn differences(pod: &Tried) -> String {
 }
 
 fn section(difference: &Difference, reference: &str, handler: &str, room: usize) -> String {
-    let what = if difference.container == super::verdict::EXEC { "the command".to_owned() } else { format!("container {}", difference.container) };
+    let what = if difference.container == super::verdict::EXEC {
+        "the command".to_owned()
+    } else {
+        format!("container {}", difference.container)
+    };
     let mut text = format!("  {handler}, {what}, {}:\n", difference.stream);
     let width = reference.len().max(handler.len());
-    for LineDifference { line, reference: old, here: new } in difference.lines.iter().take(room) {
-        let side = |name: &str, text: &Option<String>| format!("{name:width$}  {}\n", text.as_ref().map_or_else(|| "(no such line)".into(), |t| clean(t, MOST_CHARS)));
+    for LineDifference {
+        line,
+        reference: old,
+        here: new,
+    } in difference.lines.iter().take(room)
+    {
+        let side = |name: &str, text: &Option<String>| {
+            format!(
+                "{name:width$}  {}\n",
+                text.as_ref().map_or_else(|| "(no such line)".into(), |t| clean(t, MOST_CHARS))
+            )
+        };
         text += &format!("    {line:>4}  {}          {}", side(reference, old), side(handler, new));
     }
     match difference.lines.len().saturating_sub(room) {
@@ -198,14 +240,32 @@ mod tests {
 
     fn tried() -> Tried {
         let trial = |handler: &str, text: &str| {
-            let mut trial = Trial { handler: handler.into(), started: true, start_micros: Some(41_000), ..Trial::default() };
-            let output = crate::commands::attempt::output::Output { stdout: super::super::output::Stream::of(text.as_bytes()), ..Default::default() };
-            trial.containers.push(super::super::verdict::Ran { name: "app".into(), kind: "container", exit_code: Some(0), reason: String::new(), output });
+            let mut trial = Trial {
+                handler: handler.into(),
+                started: true,
+                start_micros: Some(41_000),
+                ..Trial::default()
+            };
+            let output = crate::commands::attempt::output::Output {
+                stdout: super::super::output::Stream::of(text.as_bytes()),
+                ..Default::default()
+            };
+            trial.containers.push(super::super::verdict::Ran {
+                name: "app".into(),
+                kind: "container",
+                exit_code: Some(0),
+                reason: String::new(),
+                output,
+            });
             trial
         };
         let (runc, runsc) = (trial("runc", "1\n2\n3\n4\n5\n6\n7\n"), trial("runsc", "\x1b[31mred\n"));
         let judged = [judge(&runc, &runc), judge(&runc, &runsc)];
-        Tried { pod: "web".into(), stands_for: 1, trials: [runc, runsc].into_iter().zip(judged).collect() }
+        Tried {
+            pod: "web".into(),
+            stands_for: 1,
+            trials: [runc, runsc].into_iter().zip(judged).collect(),
+        }
     }
 
     #[test]
@@ -222,7 +282,10 @@ mod tests {
     fn programs_are_given_all() {
         let value = value(&[tried()], &[], &[]);
         let trial = &value["pods"][0]["trials"][1];
-        assert_eq!((&value["same"], &trial["same"], &trial["reference"]), (&json!(false), &json!(false), &json!(false)));
+        assert_eq!(
+            (&value["same"], &trial["same"], &trial["reference"]),
+            (&json!(false), &json!(false), &json!(false))
+        );
         assert_eq!(trial["differences"][0]["lines"].as_array().map(Vec::len), Some(7));
         assert_eq!(trial["containers"][0]["output"]["stdout"]["text"], "\u{1b}[31mred\n");
     }

@@ -20,6 +20,9 @@ const POLL: Duration = Duration::from_millis(50);
 /// How long `--exec` may take.
 const EXEC_LIMIT: Duration = Duration::from_secs(600);
 
+/// Reason of the events that tell what a handler does not enforce.
+const WEAKER: &str = "Weaker";
+
 /// What every try needs.
 pub(crate) struct Stage<'a> {
     pub(crate) engine: Arc<Engine>,
@@ -49,12 +52,18 @@ impl Stage<'_> {
         let handler = setups[0].handler.clone();
         let handle = Arc::new(self.node.start(setups, 1)?);
         self.desk.keep(handle.clone());
-        let mut watch = Watch { stage: self, handle: &handle, changes: handle.changes(), began: Instant::now(), progress };
+        let mut watch = Watch {
+            stage: self,
+            handle: &handle,
+            changes: handle.changes(),
+            began: Instant::now(),
+            progress,
+        };
         let seen = watch.look();
-        let stopped = !watch.view()?.ended;
+        let stopped = watch.view().is_ok_and(|view| !view.ended);
         handle.stop_all(None);
         let ended = watch.until_ended();
-        let outputs = ended.as_ref().map_err(|_| ()).and_then(|view| outputs(&handle, view).map_err(|_| ()));
+        let outputs = ended.as_ref().map_or_else(|_| Ok(vec![]), |view| outputs(&handle, view));
         for left in handle.remove_logs() {
             progress.tell(format_args!("cofferdam: {left}"));
         }
@@ -62,7 +71,7 @@ impl Stage<'_> {
         if self.desk.was_stopped(&view) {
             bail!("pod {}/{} was ended by request; nothing more is tried", view.namespace, view.name);
         }
-        let Ok(outputs) = outputs else { bail!("the logs of pod {}/{} cannot be read", view.namespace, view.name) };
+        let outputs = outputs.with_context(|| format!("a log of pod {}/{} cannot be read", view.namespace, view.name))?;
         Ok(trial(handler, &view, outputs, seen?, stopped))
     }
 }
@@ -110,7 +119,10 @@ impl Watch<'_> {
         if stage.until.is_none() && stage.exec.is_none() {
             while !self.view()?.ended {
                 if self.over() {
-                    return Ok(Seen { limit_reached: true, ..Seen::default() });
+                    return Ok(Seen {
+                        limit_reached: true,
+                        ..Seen::default()
+                    });
                 }
                 self.pause();
             }
@@ -121,7 +133,11 @@ impl Watch<'_> {
             Some(command) if until.as_ref().is_none_or(|u| u.micros.is_some()) => Some(self.load(command)?),
             _ => None,
         };
-        Ok(Seen { until, exec, limit_reached: false })
+        Ok(Seen {
+            until,
+            exec,
+            limit_reached: false,
+        })
     }
 
     /// Waits until a server is ready.
@@ -130,16 +146,27 @@ impl Watch<'_> {
         loop {
             let view = self.view()?;
             if view.ended {
-                return Ok(Reached { micros: None, why: "the pod ended before".into() });
+                return Ok(Reached {
+                    micros: None,
+                    why: "the pod ended before".into(),
+                });
             }
             if let Some(container) = first_running(&view) {
                 match self.ask(&view, &container, until) {
-                    Ok(()) => return Ok(Reached { micros: u64::try_from(self.began.elapsed().as_micros()).ok(), why: String::new() }),
+                    Ok(()) => {
+                        return Ok(Reached {
+                            micros: u64::try_from(self.began.elapsed().as_micros()).ok(),
+                            why: String::new(),
+                        });
+                    }
                     Err(error) => why = error,
                 }
             }
             if self.over() {
-                return Ok(Reached { micros: None, why: format!("{why}; waited for {} s", self.stage.limit.as_secs()) });
+                return Ok(Reached {
+                    micros: None,
+                    why: format!("{why}; waited for {} s", self.stage.limit.as_secs()),
+                });
             }
             self.pause();
         }
@@ -162,7 +189,10 @@ impl Watch<'_> {
 
     /// Runs `--exec` once the pod runs.
     fn load(&mut self, command: &str) -> Result<Load> {
-        let failed = |why: &str| Load { why: why.to_owned(), ..Load::default() };
+        let failed = |why: &str| Load {
+            why: why.to_owned(),
+            ..Load::default()
+        };
         loop {
             let view = self.view()?;
             if view.ended {
@@ -191,14 +221,27 @@ impl Watch<'_> {
                 self.progress.tick();
                 std::thread::sleep(POLL);
             }
-            call.join().unwrap_or_else(|_| (Err(cofferdam_model::cri::Error::Failed("a fault in Cofferdam ended it".into())), 0))
+            call.join()
+                .unwrap_or_else(|_| (Err(cofferdam_model::cri::Error::Failed("a fault in Cofferdam ended it".into())), 0))
         });
         match result {
             Ok(ran) => {
-                let output = Output { stdout: Stream::of(&ran.stdout), stderr: Stream::of(&ran.stderr) };
-                Load { exit_code: Some(ran.exit_code), why: String::new(), output, micros }
+                let output = Output {
+                    stdout: Stream::of(&ran.stdout),
+                    stderr: Stream::of(&ran.stderr),
+                };
+                Load {
+                    exit_code: Some(ran.exit_code),
+                    why: String::new(),
+                    output,
+                    micros,
+                }
             }
-            Err(error) => Load { why: error.to_string(), micros, ..Load::default() },
+            Err(error) => Load {
+                why: error.to_string(),
+                micros,
+                ..Load::default()
+            },
         }
     }
 }
@@ -210,7 +253,9 @@ fn shell(command: &str) -> [String; 3] {
 /// The first container of the pod's work, where it runs.
 fn first_running(view: &PodView) -> Option<ContainerId> {
     let first = view.containers.iter().find(|c| c.kind == "container")?;
-    matches!(first.state, ContainerPhase::Running { .. }).then(|| first.id.clone()).flatten()
+    matches!(first.state, ContainerPhase::Running { .. })
+        .then(|| first.id.clone())
+        .flatten()
 }
 
 /// What each container wrote.
@@ -229,7 +274,13 @@ fn trial(handler: String, view: &PodView, outputs: Vec<Output>, seen: Seen, stop
             ContainerPhase::Waiting { reason, .. } => (None, reason.clone()),
             ContainerPhase::Running { .. } => (None, String::new()),
         };
-        Ran { name: container.name.clone(), kind: container.kind, exit_code, reason, output }
+        Ran {
+            name: container.name.clone(),
+            kind: container.kind,
+            exit_code,
+            reason,
+            output,
+        }
     };
     let usage = view.usage.clone().unwrap_or_default();
     let (reason, message) = why(view);
@@ -248,7 +299,14 @@ fn trial(handler: String, view: &PodView, outputs: Vec<Output>, seen: Seen, stop
         memory_peak: usage.memory_peak,
         enclosure_peak: usage.enclosure_peak,
         refused_calls: usage.refused_calls,
+        weaker: view
+            .events
+            .iter()
+            .filter(|e| e.reason == WEAKER)
+            .map(|e| e.message.clone())
+            .collect(),
         left_behind: view.left_behind.clone(),
+        ..Trial::default()
     }
 }
 
@@ -259,22 +317,38 @@ fn why(view: &PodView) -> (String, String) {
         return Default::default();
     }
     if view.began || !view.message.is_empty() {
-        return (view.reason.clone(), if view.reason.is_empty() { String::new() } else { view.message.clone() });
+        return (
+            view.reason.clone(),
+            if view.reason.is_empty() {
+                String::new()
+            } else {
+                view.message.clone()
+            },
+        );
     }
     let told = |container: &ContainerView| match &container.state {
         ContainerPhase::Terminated(end) if !end.message.is_empty() => Some((end.reason.clone(), end.message.clone())),
         ContainerPhase::Waiting { reason, message } if !message.is_empty() => Some((reason.clone(), message.clone())),
         _ => None,
     };
-    view.containers.iter().find_map(told).unwrap_or_else(|| ("NotStarted".into(), "no container of it was started".into()))
+    view.containers
+        .iter()
+        .find_map(told)
+        .unwrap_or_else(|| ("NotStarted".into(), "no container of it was started".into()))
 }
 
 /// From the start of the first container of the pod's work to the end of the last.
 fn run_micros(view: &PodView) -> Option<u64> {
-    let ends = view.containers.iter().filter(|c| c.kind == "container").filter_map(|c| match &c.state {
-        ContainerPhase::Terminated(end) if end.started_at > 0 => Some((end.started_at, end.finished_at)),
-        _ => None,
-    });
+    let ends = view
+        .containers
+        .iter()
+        .filter(|c| c.kind == "container")
+        .filter_map(|c| match &c.state {
+            ContainerPhase::Terminated(end) if end.started_at > 0 => Some((end.started_at, end.finished_at)),
+            _ => None,
+        });
     let (begins, finishes): (Vec<i64>, Vec<i64>) = ends.unzip();
-    u64::try_from((finishes.iter().max()? - begins.iter().min()?) / 1000).ok()
+    // What ends at once may end before its start is noted.
+    let nanos = (finishes.iter().max()? - begins.iter().min()?).max(0);
+    u64::try_from(nanos / 1000).ok()
 }

@@ -14,6 +14,8 @@ const START_STEP: i64 = 1_000;
 const MEMORY_STEP: i64 = 1 << 20;
 /// Run times that differ by less are not told, microseconds.
 const RUN_STEP: u64 = 100_000;
+/// What the C library asks for at the start of every program, and does without (glibc's NEWS, 2.35).
+const DISPENSABLE: [&str; 1] = ["rseq"];
 /// Name of the output of `--exec` among those of containers.
 pub(crate) const EXEC: &str = "--exec";
 
@@ -45,10 +47,16 @@ pub(crate) struct Trial {
     pub(crate) run_micros: Option<u64>,
     /// Most memory that it used at once, bytes.
     pub(crate) memory_peak: Option<u64>,
-    /// Of the enclosure alone: what the class's overhead should cover.
+    /// Of the enclosure alone. Where it is a kernel of its own (gVisor), the containers' memory is in it.
     pub(crate) enclosure_peak: Option<u64>,
+    /// Whether the handler keeps the containers' memory apart from the enclosure's.
+    pub(crate) apart: bool,
+    /// What the enclosure itself needs at most, bytes: what a class's overhead should cover.
+    pub(crate) overhead: Option<u64>,
     /// System calls that the enclosure's kernel does not have and that were asked for.
     pub(crate) refused_calls: Vec<String>,
+    /// What of the pod's settings the handler does not enforce, a sentence each.
+    pub(crate) weaker: Vec<String>,
     /// What could not be removed, in one sentence.
     pub(crate) left_behind: Option<String>,
 }
@@ -120,13 +128,39 @@ pub(crate) struct Judgement {
 /// Judges `here` by `reference`, which is judged by itself.
 pub(crate) fn judge(reference: &Trial, here: &Trial) -> Judgement {
     if reference.handler == here.handler {
-        return Judgement { same: true, differences: vec![], verdict: of_reference(here) };
+        return Judgement {
+            same: true,
+            differences: vec![],
+            verdict: of_reference(here),
+        };
     }
     let facts = facts(reference, here);
     let differences = differences(reference, here);
     let same = facts.is_empty() && differences.is_empty();
     let verdict = sentence(reference, here, &facts, &differences);
-    Judgement { same, differences, verdict }
+    Judgement {
+        same,
+        differences,
+        verdict,
+    }
+}
+
+/// Works out each enclosure's own need. Where a handler does not keep the containers' memory apart, it
+/// is what goes beyond the least that they took under a handler that does.
+pub(crate) fn overheads(trials: &mut [Trial]) {
+    let of_containers = |t: &Trial| {
+        t.memory_peak
+            .zip(t.enclosure_peak)
+            .map(|(all, enclosure)| all.saturating_sub(enclosure))
+    };
+    let need = trials.iter().filter(|t| t.apart).filter_map(of_containers).min();
+    for trial in trials {
+        trial.overhead = if trial.apart {
+            trial.enclosure_peak
+        } else {
+            trial.memory_peak.zip(need).map(|(all, need)| all.saturating_sub(need))
+        };
+    }
 }
 
 fn of_reference(here: &Trial) -> String {
@@ -149,7 +183,11 @@ fn sentence(reference: &Trial, here: &Trial, facts: &[String], differences: &[Di
         (false, false) => return format!("{name}: does not run, as under {other}: {}", plain(&here.message)),
         (true, false) => return format!("{name}: does not run: {}", plain(&here.message)),
         (false, true) => parts.push(format!("runs, and under {other} it does not: {}", did(here))),
-        _ if same => parts.push(format!("runs the same: {} and {}", did(here), if is_silent(here) { "no output" } else { "the same output" })),
+        _ if same => parts.push(format!(
+            "runs the same: {} and {}",
+            did(here),
+            if is_silent(here) { "no output" } else { "the same output" }
+        )),
         _ if facts.is_empty() => parts.push(format!("runs, but what it writes differs in {}", count(differences))),
         _ => {
             parts.push(format!("does not run the same: {}", facts.join("; ")));
@@ -196,7 +234,10 @@ fn exit_codes(containers: &[Ran]) -> String {
     let code = |ran: &Ran| ran.exit_code.map_or_else(|| "none".to_owned(), |code| code.to_string());
     match containers {
         [first, rest @ ..] if rest.iter().all(|ran| ran.exit_code == first.exit_code) => format!("exit code {}", code(first)),
-        all => format!("exit codes {}", list(&all.iter().map(|ran| format!("{} ({})", code(ran), ran.name)).collect::<Vec<_>>())),
+        all => format!(
+            "exit codes {}",
+            list(&all.iter().map(|ran| format!("{} ({})", code(ran), ran.name)).collect::<Vec<_>>())
+        ),
     }
 }
 
@@ -215,12 +256,22 @@ fn facts(reference: &Trial, here: &Trial) -> Vec<String> {
     }
     for ran in &here.containers {
         let old = reference.containers.iter().find(|c| c.name == ran.name);
-        let prefix = if here.containers.len() > 1 { format!("container {}: ", ran.name) } else { String::new() };
-        facts.extend(old.and_then(|old| ended(old, ran, ran.kind == "sidecar" || (here.stopped && reference.stopped))).map(|fact| prefix + &fact));
+        let prefix = if here.containers.len() > 1 {
+            format!("container {}: ", ran.name)
+        } else {
+            String::new()
+        };
+        facts.extend(
+            old.and_then(|old| ended(old, ran, ran.kind == "sidecar" || (here.stopped && reference.stopped)))
+                .map(|fact| prefix + &fact),
+        );
     }
     let ready = |trial: &Trial| trial.until.as_ref().map(|u| u.micros.is_some());
     match (ready(reference), ready(here)) {
-        (Some(true), Some(false)) => facts.push(format!("never becomes ready ({})", here.until.as_ref().map_or("", |u| plain(&u.why)))),
+        (Some(true), Some(false)) => facts.push(format!(
+            "never becomes ready ({})",
+            here.until.as_ref().map_or("", |u| plain(&u.why))
+        )),
         (Some(false), Some(true)) => facts.push(format!("becomes ready, and under {} does not", reference.handler)),
         _ => {}
     }
@@ -237,7 +288,9 @@ fn load(reference: &Trial, here: &Trial) -> Option<String> {
     match (reference.exec.as_ref(), here.exec.as_ref()?) {
         (Some(old), new) if old.exit_code == new.exit_code => None,
         (old, Load { exit_code: Some(code), .. }) => {
-            let before = old.and_then(|o| o.exit_code).map_or_else(String::new, |old| format!(" in place of {old}"));
+            let before = old
+                .and_then(|o| o.exit_code)
+                .map_or_else(String::new, |old| format!(" in place of {old}"));
             Some(format!("the command ends with exit code {code}{before}"))
         }
         (_, Load { why, .. }) => Some(format!("the command cannot be run ({})", plain(why))),
@@ -272,7 +325,11 @@ fn differences(reference: &Trial, here: &Trial) -> Vec<Difference> {
         for (stream, old, new) in [("stdout", &old.stdout, &new.stdout), ("stderr", &old.stderr, &new.stderr)] {
             let lines = lines(old, new);
             if !lines.is_empty() {
-                found.push(Difference { container: container.to_owned(), stream, lines });
+                found.push(Difference {
+                    container: container.to_owned(),
+                    stream,
+                    lines,
+                });
             }
         }
     };
@@ -299,7 +356,11 @@ fn lines(old: &Stream, new: &Stream) -> Vec<LineDifference> {
 }
 
 fn whole(stream: &Stream) -> &str {
-    let end = if stream.truncated { stream.text.rfind('\n').map_or(0, |at| at + 1) } else { stream.text.len() };
+    let end = if stream.truncated {
+        stream.text.rfind('\n').map_or(0, |at| at + 1)
+    } else {
+        stream.text.len()
+    };
     &stream.text[..end]
 }
 
@@ -315,9 +376,17 @@ fn count(differences: &[Difference]) -> String {
     }
 }
 
+/// Which system calls the kernel of the enclosure does not have. Those that every program asks for and
+/// does without are no cause of a difference.
 fn refused(here: &Trial, same: bool) -> Option<String> {
+    let calls: Vec<String> = here
+        .refused_calls
+        .iter()
+        .filter(|call| same || !DISPENSABLE.contains(&call.as_str()))
+        .cloned()
+        .collect();
     let harm = if same { ", and it did no harm" } else { "" };
-    (!here.refused_calls.is_empty()).then(|| format!("asked for {}, which gVisor does not have{harm}", list(&here.refused_calls)))
+    (!calls.is_empty()).then(|| format!("asked for {}, which gVisor does not have{harm}", list(&calls)))
 }
 
 /// What the handler costs beside the reference.
@@ -325,7 +394,11 @@ fn costs(reference: &Trial, here: &Trial) -> Option<String> {
     let mut parts = Vec::new();
     let gap = |of: fn(&Trial) -> Option<u64>| Some(of(here)?.cast_signed().saturating_sub(of(reference)?.cast_signed()));
     if let Some(gap) = gap(|t| t.start_micros).filter(|gap| gap.abs() >= START_STEP) {
-        parts.push(format!("starts {} {}", time(gap.unsigned_abs()), if gap > 0 { "later" } else { "sooner" }));
+        parts.push(format!(
+            "starts {} {}",
+            time(gap.unsigned_abs()),
+            if gap > 0 { "later" } else { "sooner" }
+        ));
     }
     // How long a server ran says nothing.
     if let (Some(old), Some(new), false) = (reference.run_micros, here.run_micros, here.stopped)
@@ -336,10 +409,18 @@ fn costs(reference: &Trial, here: &Trial) -> Option<String> {
     if let (Some(old), Some(new)) = (&reference.exec, &here.exec)
         && old.micros.abs_diff(new.micros) >= RUN_STEP
     {
-        parts.push(format!("takes {} for the command in place of {}", time(new.micros), time(old.micros)));
+        parts.push(format!(
+            "takes {} for the command in place of {}",
+            time(new.micros),
+            time(old.micros)
+        ));
     }
     if let Some(gap) = gap(|t| t.memory_peak).filter(|gap| gap.abs() >= MEMORY_STEP) {
-        parts.push(format!("costs {} {}", memory(gap.unsigned_abs()), if gap > 0 { "more" } else { "less" }));
+        parts.push(format!(
+            "costs {} {}",
+            memory(gap.unsigned_abs()),
+            if gap > 0 { "more" } else { "less" }
+        ));
     }
     (!parts.is_empty()).then(|| parts.join(", "))
 }
@@ -370,7 +451,11 @@ pub(crate) fn time(micros: u64) -> String {
 /// `3.4 MiB`, `21 MiB`.
 pub(crate) fn memory(bytes: u64) -> String {
     let mib = bytes as f64 / f64::from(1 << 20);
-    if mib < 10.0 { format!("{mib:.1} MiB") } else { format!("{mib:.0} MiB") }
+    if mib < 10.0 {
+        format!("{mib:.1} MiB")
+    } else {
+        format!("{mib:.0} MiB")
+    }
 }
 
 #[cfg(test)]

@@ -380,3 +380,47 @@ fn pods_and_nodes_are_placed_once() {
         r#"node "n1" is given twice; remove one"#
     );
 }
+
+/// What is remembered of one pod is not said of another that differs in one thing.
+#[test]
+fn pods_that_differ_are_told_apart() {
+    let nodes = || {
+        let tainted =
+            json!({"spec": {"taints": [{"key": "t", "effect": "NoSchedule"}]}, "status": {"runtimeHandlers": [{"name": "kata"}]}});
+        vec![
+            node("n1", json!({"zone": "a"}), tainted),
+            node(
+                "n2",
+                json!({"zone": "b"}),
+                json!({"status": {"runtimeHandlers": [{"name": "runsc"}]}}),
+            ),
+        ]
+    };
+    let tolerating = json!({"tolerations": [{"operator": "Exists"}]});
+    let asked = [
+        (json!({}), ""),
+        (json!({}), "kata"),
+        (json!({}), "runsc"),
+        (tolerating.clone(), ""),
+        (tolerating, "kata"),
+        (json!({"nodeName": "n1"}), ""),
+        (json!({"nodeName": "n2"}), ""),
+        (json!({"nodeSelector": {"topology.kubernetes.io/zone": "a"}}), ""),
+        (requesting(json!({"cpu": "5"})), ""),
+        (
+            json!({"containers": requesting(json!({"cpu": "5"}))["containers"], "preemptionPolicy": "Never"}),
+            "",
+        ),
+    ];
+    let mut one = snapshot(nodes());
+    for _ in 0..2 {
+        for (spec, handler) in &asked {
+            let pod = pod("p", json!({}), spec.clone());
+            let request = Request {
+                handler,
+                ..Request::new(&pod)
+            };
+            assert_eq!(one.decide(&request), snapshot(nodes()).decide(&request), "{spec} {handler}");
+        }
+    }
+}

@@ -77,6 +77,11 @@ fn room_and_balance() {
     // n2: cpu 6000 of 6000 = 0, memory 10000 of 10000 = 0; shares 1 and 1.
     assert_eq!(of(&mut cluster, &coming, |s| s.room), [37, 0]);
     assert_eq!(of(&mut cluster, &coming, |s| s.balance), [87, 100]);
+    // What a node has none of is left out: 25 for cpu alone, and nothing to balance.
+    let mut no_memory = snapshot(vec![node("n1", json!({}), sized("4", "0"))]);
+    let cpu_only = pod("p", json!({}), requesting(json!({"cpu": "3"})));
+    assert_eq!(of(&mut no_memory, &cpu_only, |s| s.room), [25]);
+    assert_eq!(of(&mut no_memory, &cpu_only, |s| s.balance), [100]);
     // A pod that requests nothing counts 100m and 200Mi for room (too much memory here), and has no balance.
     let idle = pod("p", json!({}), json!({}));
     assert_eq!(of(&mut cluster, &idle, |s| s.room), [48, 24]);

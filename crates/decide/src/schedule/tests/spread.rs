@@ -145,16 +145,22 @@ fn only_running_pods_of_the_namespace_count() {
     let mut elsewhere = pod("other", json!({"app": "web"}), json!({}));
     elsewhere.metadata.namespace = Some("other".into());
     snapshot.place(elsewhere, "a1").unwrap();
-    let ending = crate::schedule::Placed {
+    let coming = web("p", json!([constraint(json!({}))]), json!({}));
+    assert_eq!(feasible(&mut snapshot, &coming), "a1 a2 b1", "of another namespace");
+    // Counted when it comes, when it goes, and by a snapshot that is asked only then.
+    let ending = || crate::schedule::Placed {
         pod: pod("ending", json!({"app": "web"}), json!({})).into(),
         ending: true,
         started: None,
     };
-    snapshot.place(ending, "a1").unwrap();
-    assert_eq!(
-        feasible(&mut snapshot, &web("p", json!([constraint(json!({}))]), json!({}))),
-        "a1 a2 b1"
-    );
+    snapshot.place(ending(), "a1").unwrap();
+    assert_eq!(feasible(&mut snapshot, &coming), "a1 a2 b1", "ending");
+    let mut later = super::snapshot(nodes());
+    later.place(ending(), "a1").unwrap();
+    assert_eq!(feasible(&mut later, &coming), "a1 a2 b1", "asked later");
+    snapshot.remove("default", "ending").unwrap();
+    snapshot.place(pod("running", json!({"app": "web"}), json!({})), "a1").unwrap();
+    assert_eq!(feasible(&mut snapshot, &coming), "b1", "running");
 }
 
 #[test]
@@ -166,4 +172,25 @@ fn pods_are_spread_evenly() {
         .collect();
     let in_a = used.iter().filter(|n| n.starts_with('a')).count();
     assert_eq!((in_a, used.iter().filter(|n| *n == "b1").count()), (3, 3), "{used:?}");
+}
+
+/// More domains than are counted one by one.
+#[test]
+fn hosts_of_a_large_cluster() {
+    let count = 300;
+    let mut snapshot = snapshot((0..count).map(|i| node(&format!("n{i:03}"), json!({}), json!({}))).collect());
+    let coming = web(
+        "p",
+        json!([constraint(json!({"topologyKey": "kubernetes.io/hostname"}))]),
+        json!({}),
+    );
+    let there = |i: usize| pod(&format!("w{i}"), json!({"app": "web"}), json!({}));
+    for i in 0..count - 1 {
+        snapshot.place(there(i), &format!("n{i:03}")).unwrap();
+    }
+    assert_eq!(feasible(&mut snapshot, &coming), "n299", "the only one without");
+    snapshot.place(there(count - 1), "n299").unwrap();
+    assert_eq!(feasible(&mut snapshot, &coming).split(' ').count(), count, "one on each");
+    snapshot.remove("default", "w7").unwrap();
+    assert_eq!(feasible(&mut snapshot, &coming), "n007");
 }
