@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use cofferdam_decide::admission::Selection;
 use cofferdam_decide::chain::{World, admit_pod};
 use cofferdam_decide::quota::Used;
-use cofferdam_decide::{resources, runtime_class};
+use cofferdam_decide::{limit_range, quota, resources, runtime_class};
 use cofferdam_manifest::{MAX_TEXT, ObjectKind, decode, pods_of};
 use cofferdam_model::objects::{ConfigMap, LimitRange, Namespace, ResourceQuota, RuntimeClass, Secret};
 use cofferdam_model::pod::Pod;
@@ -65,11 +65,15 @@ impl Manifests {
         self.warnings.extend(decoded.warnings.iter().map(ToString::to_string));
         let mut errors = Vec::new();
         for object in decoded.objects {
+            let checked = match &object.kind {
+                ObjectKind::LimitRange(range) => limit_range::validate(range),
+                ObjectKind::ResourceQuota(quota) => quota::validate(quota),
+                ObjectKind::RuntimeClass(class) => self.add_class((**class).clone()),
+                _ => Ok(()),
+            };
+            errors.extend(checked.err().map(|e| format!("{}: {e}", object.place)));
             match object.kind {
-                ObjectKind::RuntimeClass(class) => match self.add_class(*class) {
-                    Ok(()) => {}
-                    Err(e) => errors.push(format!("{}: {e}", object.place)),
-                },
+                ObjectKind::RuntimeClass(_) => {}
                 ObjectKind::Namespace(o) => self.namespaces.push(*o),
                 ObjectKind::Pod(mut pod) => {
                     // Given by an API server; here each run gives its own.
@@ -160,12 +164,21 @@ impl Manifests {
     }
 }
 
-/// There is one machine here, so a node selector chooses nothing: said, not hidden.
+/// There is one machine here, so what chooses a node chooses nothing: said, not hidden. `check` places
+/// pods on nodes.
 fn placement(pod: &Pod) -> Option<String> {
-    let selector: Vec<_> = pod.spec.node_selector.iter().map(|(k, v)| format!("{k}={v}")).collect();
-    (!selector.is_empty()).then(|| {
-        format!("Pod \"{}\": nodeSelector {} is not checked: this machine is the only node", pod.metadata.name, selector.join(","))
-    })
+    let spec = &pod.spec;
+    let selector: Vec<_> = spec.node_selector.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let asked = [
+        (!selector.is_empty()).then(|| format!("nodeSelector {}", selector.join(","))),
+        spec.affinity.is_some().then(|| "affinity".to_owned()),
+        (!spec.topology_spread_constraints.is_empty()).then(|| "topologySpreadConstraints".to_owned()),
+        spec.node_name.as_ref().map(|node| format!("nodeName {node}")),
+    ];
+    let asked: Vec<String> = asked.into_iter().flatten().collect();
+    let verb = if asked.len() == 1 { "is" } else { "are" };
+    let what = asked.join(" and ");
+    (!asked.is_empty()).then(|| format!("Pod \"{}\": {what} {verb} not checked: this machine is the only node", pod.metadata.name))
 }
 
 fn setup(pod: Pod, selection: &Selection, memory: i64) -> PodSetup {

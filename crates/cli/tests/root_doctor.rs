@@ -5,7 +5,7 @@
 mod broken;
 mod common;
 
-use broken::{Asked, fails, keeper_pid, machine, manifests, of_command, own, pod_p, recorded_pid};
+use broken::{Asked, fails, keeper_pid, machine, manifests, of_command, own, pod_p, recorded_pid, shell};
 use common::{IMAGE, WAITS, World, app, image, object, pod, signal, until, with_volume};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -57,9 +57,13 @@ broken! {
         w.run(&[class, of_command("own", json!(["true"]))], &["--detach"]);
         pod_p()
     };
+    a_handler_that_is_a_virtual_machine, "handler-not-built", "Handler vm", |w| {
+        w.drop_in("vm.toml", "[handlers.vm]\ntype = \"vm\"\n");
+        machine()
+    };
     a_configuration_with_an_error, "configuration-error", "DIR/etc/conf.d/50-bad.toml", |w| {
         w.drop_in("50-bad.toml", "[handlers.x\n");
-        machine().while_there(w.dir.join("etc/conf.d/50-bad.toml"))
+        machine().undone_by(format!("rm {}/etc/conf.d/50-bad.toml", w.dir.display()))
     };
     a_handler_that_is_removed_under_its_pod, "handler-removed", "Handler own", |w| {
         w.detach(&own(w, Path::new("/usr/sbin/runc"), json!(["sh", "-c", WAITS])));
@@ -90,14 +94,14 @@ broken! {
         machine().after(format!("mount --bind {0} {0}; mount -o remount,bind,ro {0}", w.root().display()))
     };
     a_state_directory_that_is_noexec, "state-noexec", "DIR/l", |w| {
-        machine().after(format!("mount -t tmpfs -o noexec,size=256m none {}", w.root().display()))
+        machine().after(format!("mount -t tmpfs -o noexec,size=256m,mode=700 none {}", w.root().display()))
     };
     a_full_disk, "disk-full", "DIR/l", |w| {
-        machine().after(format!("mount -t tmpfs -o size=16m none {0}; head -c 16M /dev/zero > {0}/filler || true", w.root().display()))
+        machine().after(format!("mount -t tmpfs -o size=16m,mode=700 none {0}; head -c 16M /dev/zero > {0}/filler || true", w.root().display()))
     };
     a_disk_without_inodes, "inodes-full", "DIR/l", |w| {
         machine().after(format!(
-            "mount -t tmpfs -o size=256m,nr_inodes=20 none {0}; cd {0}; n=0; while : > $n; do n=$((n + 1)); done 2> /dev/null || true; cd /",
+            "mount -t tmpfs -o size=256m,nr_inodes=20,mode=700 none {0}; for n in $(seq 20); do touch {0}/$n || break; done 2> /dev/null",
             w.root().display()
         ))
     };
@@ -105,10 +109,11 @@ broken! {
         machine().after(format!("mount -t tmpfs -o mode=777 none {}", w.state().display()))
     };
     addresses_that_another_link_has, "addresses-overlap", "of the link other0", |w| {
-        machine().after(format!("ip link add other0 type dummy; ip addr add {}.129/25 dev other0; ip link set other0 up", w.net))
+        machine().after(format!("ip link add other0 type veth peer name other1; ip addr add {}.129/25 dev other0; ip link set other0 up", w.net))
     };
-    a_link_with_the_bridges_name, "bridge-not-ours", "The link of", |w| {
-        machine().after(format!("ip link add {} type dummy", w.bridge))
+    a_link_with_the_bridges_name, "bridge-not-ours", "exists and is no bridge", |w| {
+        shell(&format!("ip link add {0} type veth peer name {0}x", w.bridge));
+        machine().undone_by(format!("ip link del {}", w.bridge))
     };
     // Processes that die, and records that are damaged.
     a_monitor_that_is_killed, "monitor-dead", "its monitor died", |w| {
@@ -130,6 +135,12 @@ broken! {
         until("the pod is over", || w.ps().is_empty().then_some(()));
         pod_p()
     };
+    a_pod_that_nobody_keeps, "keeper-gone", "default/p", |w| {
+        w.detach(&[of_command("crun", json!(["sh", "-c", WAITS]))]);
+        signal(keeper_pid(w), Signal::KILL);
+        until("nobody answers", || (w.ps()[0]["kept"] == false).then_some(()));
+        pod_p()
+    };
     a_record_that_is_damaged, "record-unreadable", "DIR/l/unreadable/", |w| {
         w.detach(&[of_command("crun", json!(["sh", "-c", WAITS]))]);
         fs::write(w.root().join("pods").join(w.id_of("p")).join("pod.json"), "{").unwrap();
@@ -139,6 +150,15 @@ broken! {
     an_image_that_is_not_there, "image-not-found", "no/such:1", |w| {
         let mut pod = of_command("crun", json!(["true"]));
         pod["spec"]["containers"][0]["image"] = json!("no/such:1");
+        fails(w, pod)
+    };
+    an_image_whose_archive_is_damaged, "image-not-found", "test/damaged:1", |w| {
+        let mut archive = image::docker_archive("test/damaged:1", "a marker that nothing else has");
+        let at = archive.windows(8).position(|part| part == b"a marker").unwrap();
+        archive[at] = b'A';
+        w.input(&["image", "load"], &archive).fails(120, "was promised: the archive is damaged or forged");
+        let mut pod = of_command("crun", json!(["true"]));
+        pod["spec"]["containers"][0]["image"] = json!("test/damaged:1");
         fails(w, pod)
     };
     an_image_whose_layer_is_gone, "image-broken", IMAGE, |w| {
@@ -165,7 +185,7 @@ broken! {
     a_port_that_is_taken, "port-taken", "Address already in use", |w| {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
-        let mut pod = of_command("crun", json!(["nc", "-l", "-s", "127.0.0.1", "-p", port.to_string()]));
+        let mut pod = of_command("crun", json!(["httpd", "-f", "-p", format!("127.0.0.1:{port}")]));
         pod["spec"]["hostNetwork"] = json!(true);
         fails(w, pod)
     };
@@ -179,8 +199,8 @@ broken! {
         with_volume(&mut pod, &json!({"configMap": {"name": "settings"}}));
         fails(w, pod)
     };
-    a_container_that_ends_again_and_again, "crash-loop", "exit code 3", |w| {
-        let mut pod = of_command("crun", json!(["sh", "-c", "exit 3"]));
+    a_container_that_ends_again_and_again, "crash-loop", "exit code 3; last line: cannot find it", |w| {
+        let mut pod = of_command("crun", json!(["sh", "-c", "echo cannot find it; exit 3"]));
         pod["spec"]["restartPolicy"] = json!("Always");
         w.run(&[pod], &["--detach"]);
         until("it waits", || w.call(&["describe", "p"]).out.contains("CrashLoopBackOff").then_some(()));
@@ -197,7 +217,7 @@ broken! {
         fails(w, pod)
     };
     a_call_that_gvisor_lacks, "gvisor-unsupported-call", "Operation not supported", |w| {
-        fails(w, of_command("runsc", json!(["sh", "-c", "ip link add x type vlan"])))
+        fails(w, of_command("runsc", json!(["sh", "-c", "ip rule || exit 1"])))
     };
     // What admission refuses.
     an_overhead_of_the_pods_own, "overhead-conflict", "p", |_| {

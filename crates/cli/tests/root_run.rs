@@ -172,7 +172,6 @@ fn what_cannot_be_honoured_stops_the_run_and_nothing_runs() {
         ("StatefulSet", json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "x"}, "spec": {}})),
         ("Gateway", json!({"apiVersion": "example.com/v1", "kind": "Gateway", "metadata": {"name": "x"}})),
         ("colour", change("spec.colour", json!("red"))),
-        ("affinity", change("spec.affinity", json!({"nodeAffinity": {}}))),
         ("livenessProbe", probing("livenessProbe")),
         ("persistentVolumeClaim", {
             let mut bad = marking(&world, "bad", "crun");

@@ -297,6 +297,9 @@ fn errors_of_ours_give_120_and_name_what_was_meant() {
     attempt(&world, &[plain("true")], &["--handler", "runcs"]).fails(120, "did you mean handler \"runc\"?");
     attempt(&world, &[plain("true")], &["--until", "https://:1/"]).fails(120, "is neither http://:PORT/PATH nor exec:COMMAND");
     attempt(&world, &[], &[]).fails(120, "there is nothing to try");
+    let mut probed = plain("true");
+    probed["spec"]["containers"][0]["readinessProbe"] = json!({"exec": {"command": ["true"]}});
+    attempt(&world, &[probed], &[]).fails(120, "give its condition with --until");
 }
 
 #[test]
@@ -316,7 +319,7 @@ fn a_pod_that_is_not_admitted_gives_121_and_one_that_nobody_starts_125() {
 }
 
 #[test]
-fn the_class_is_left_out_and_its_overhead_stays_with_its_handler() {
+fn a_pod_sees_its_own_name_and_its_class_is_warned_of() {
     let world = World::new();
     let mut classed = pod("p", "runsc", &[app("echo $POD; hostname")]);
     classed["spec"]["restartPolicy"] = json!("Always");

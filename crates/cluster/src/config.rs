@@ -22,6 +22,7 @@ pub(crate) async fn client(kubeconfig: Option<&Path>, context: Option<&str>, lim
         why: text(&why),
     };
     read_token(&mut config).map_err(wrong)?;
+    check_token(&config).map_err(wrong)?;
     let client = kube::Client::try_from(config).map_err(|e| wrong(e.to_string()))?;
     Ok((client, server))
 }
@@ -40,6 +41,17 @@ fn read_token(config: &mut Config) -> Result<(), String> {
     Ok(())
 }
 
+/// kube panics over a token that no header can carry.
+fn check_token(config: &Config) -> Result<(), String> {
+    let user = serde_json::to_value(&config.auth_info).map_err(|e| e.to_string())?;
+    match user["token"].as_str() {
+        Some(token) if http::HeaderValue::try_from(format!("Bearer {token}")).is_err() => {
+            Err("its token has characters that no token has, such as a line end".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
 async fn config(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Config, Error> {
     let file = kubeconfig.map_or_else(from_environment, |path| format!("the kubeconfig {}", path.display()));
     let wrong = |e: KubeconfigError| Error::Kubeconfig {
@@ -56,11 +68,36 @@ async fn config(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Conf
                 context: context.map(str::to_owned),
                 ..KubeConfigOptions::default()
             };
-            Config::from_custom_kubeconfig(read, &options).await.map_err(wrong)
+            let mut config = Config::from_custom_kubeconfig(read, &options).await.map_err(wrong)?;
+            check_server(&mut config).map_err(|why| Error::Kubeconfig { file, why })?;
+            Ok(config)
         }
         Err(e) if kubeconfig.is_none() && is_missing(&e) => in_a_pod(context),
         Err(e) => Err(wrong(e)),
     }
+}
+
+/// kube panics over an address without a scheme; kubectl takes https where there is something to do
+/// with certificates.
+fn check_server(config: &mut Config) -> Result<(), String> {
+    let url = &config.cluster_url;
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    if authority.contains('@') {
+        return Err("the server of its cluster has credentials in it, which belong into its user".to_owned());
+    }
+    match url.scheme_str() {
+        Some("http" | "https") => return Ok(()),
+        None if !authority.is_empty() => {}
+        _ => return Err("the server of its cluster is no address of http or https".to_owned()),
+    }
+    let user = &config.auth_info;
+    let has_certificate = user.client_certificate.is_some() || user.client_certificate_data.is_some();
+    let secure = config.root_cert.is_some() || config.accept_invalid_certs || has_certificate;
+    let scheme = if secure { "https" } else { "http" };
+    config.cluster_url = format!("{scheme}://{authority}")
+        .parse()
+        .map_err(|e| format!("the server of its cluster is no address: {e}"))?;
+    Ok(())
 }
 
 fn from_environment() -> String {

@@ -61,6 +61,10 @@ fn credentials() {
 fn credentials_that_are_not_there() {
     for (home, part) in [
         (Home::new(NOBODY, "{tokenFile: /nowhere/token}"), "/nowhere/token"),
+        (
+            Home::new(NOBODY, r#"{token: "a\nb"}"#),
+            "its token has characters that no token has",
+        ),
         (with_plugin(NOBODY, "echo no >&2; exit 3"), "exit status: 3"),
         (with_plugin(NOBODY, "echo hello"), "exec"),
         (
@@ -128,4 +132,36 @@ fn kubeconfigs_that_cannot_be_used() {
     );
     row(&home.write("e", "a: ]"), None, "YAML");
     row(home.dir.path(), None, "directory");
+}
+
+#[test]
+fn servers() {
+    let good = std::fs::read_to_string(Home::new(NOBODY, "{}").path()).unwrap();
+    let open = |server: &str, more: &str| {
+        let home = Home::new(NOBODY, "{}");
+        home.write("config", &good.replace("'http://127.0.0.1:9'", &format!("'{server}'{more}")));
+        home.open()
+    };
+    // As kubectl reads them.
+    for (server, more, read) in [
+        ("127.0.0.1:9", "", "http://127.0.0.1:9"),
+        ("localhost", "", "http://localhost"),
+        ("127.0.0.1:9", ", insecure-skip-tls-verify: true", "https://127.0.0.1:9"),
+        ("http://127.0.0.1:9/k8s/one/", "", "http://127.0.0.1:9/k8s/one"),
+    ] {
+        assert_eq!(open(server, more).unwrap().server(), read);
+    }
+    for server in [
+        "",
+        "/api",
+        "ftp://127.0.0.1:9",
+        "unix:///run/x",
+        "https://",
+        "http:// x",
+        "http://u:secret@127.0.0.1:9",
+    ] {
+        let error = open(server, "").err().unwrap();
+        assert!(matches!(error, Error::Kubeconfig { .. }), "{server}: {error}");
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
 }

@@ -132,16 +132,32 @@ fn more_than_one_page() {
     assert_eq!(names(&listed), expected);
     assert!(cluster.pods(None).unwrap().len() >= 1001);
 
-    // Too much for a limit is told as such, after what came before it.
-    let limits = Limits {
-        list_bytes: 1 << 20,
-        ..Limits::default()
+    // Too much for a limit is told as such, after the pages before it: of limits that double, one is
+    // between one page and two.
+    let within = |list_bytes: u64| {
+        let cluster = Cluster::open_within(
+            Some(&file("admin")),
+            None,
+            Limits {
+                list_bytes,
+                ..Limits::default()
+            },
+        )
+        .unwrap();
+        let mut seen = 0;
+        let end = cluster.each(&Listing::Pods { namespace: Some("many") }, |_| seen += 1);
+        (end, seen)
     };
-    let cluster = Cluster::open_within(Some(&file("admin")), None, limits).unwrap();
-    let mut seen = 0;
-    let error = cluster.each(&Listing::Pods { namespace: Some("many") }, |_| seen += 1).unwrap_err();
-    assert!(matches!(error, Error::TooBig { limit: 1_048_576, .. }), "{error}");
-    assert!(seen > 0 && seen < 1001, "{seen}");
+    let ends: Vec<_> = (16..30).map(|bits| (1 << bits, within(1 << bits))).collect();
+    for (bytes, (end, seen)) in &ends {
+        match end {
+            Ok(()) => assert_eq!(*seen, 1001),
+            Err(Error::TooBig { limit, .. }) => assert!(limit == bytes && *seen < 1001, "{limit}: {seen}"),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(ends.iter().any(|(_, (end, seen))| end.is_err() && *seen == 500));
+    assert!(ends.iter().any(|(_, (end, _))| end.is_ok()));
 }
 
 #[test]

@@ -308,9 +308,9 @@ pub(crate) fn without_generic(mut findings: Vec<Finding>) -> Vec<Finding> {
 /// What facts say.
 pub fn diagnose_facts(facts: &Facts) -> Vec<Finding> {
     let cases = diagnoses().filter_map(|d| Some((d, d.machine?)));
-    let found = cases.flat_map(|(d, rule)| rule(facts).into_iter().map(move |case| d.finding(case, World::Machine)));
+    let shown = cases.flat_map(|(d, rule)| rule(facts).into_iter().map(move |case| d.finding(case, World::Machine)));
     let heard = facts.handlers.iter().flat_map(handler_trouble);
-    crate::finding::settle(found.chain(heard).collect())
+    crate::finding::merge(shown.collect(), heard.collect())
 }
 
 /// Why a handler cannot be used is a text like any other. One that nobody configured and that is no

@@ -119,6 +119,8 @@ pub struct Network {
     pub bridge: String,
     /// Whether it is there.
     pub bridge_there: bool,
+    /// Whether a link of its name is there that is no bridge.
+    pub bridge_taken: bool,
     /// Addresses of our pods, `10.89.0.0/16`.
     pub subnet: String,
     /// Networks of other links that overlap them.

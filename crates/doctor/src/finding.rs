@@ -55,10 +55,12 @@ pub struct Finding {
     pub remedy: Vec<String>,
 }
 
-/// What facts show and what texts said, as one: facts have names that texts leave out, and the kernel
-/// says `no space left on device` of inodes too.
+/// What facts show and what texts said, as one: facts of the machine have names that texts leave out,
+/// and the kernel says `no space left on device` of inodes too.
 pub fn merge(shown: Vec<Finding>, heard: Vec<Finding>) -> Vec<Finding> {
-    let has = |id: &str| shown.iter().any(|f| f.id == id);
+    // What is shown of one handler or runtime says nothing of another.
+    let wide = |f: &Finding| !f.subject.starts_with("handler ") && !f.subject.starts_with("runtime ");
+    let has = |id: &str| shown.iter().any(|f| f.id == id && wide(f));
     let only_inodes = has("inodes-full") && !has("disk-full");
     let more = heard.into_iter().filter(|f| !has(f.id) && !(only_inodes && f.id == "disk-full"));
     let more: Vec<_> = more.collect();
@@ -101,5 +103,10 @@ mod tests {
         assert_eq!(ids(&[], &["disk-full"]), [pair("disk-full", "heard")]);
         assert_eq!(ids(&["inodes-full"], &["disk-full"]), [pair("inodes-full", "shown")]);
         assert_eq!(ids(&["inodes-full", "disk-full"], &["disk-full"]).len(), 2);
+        let of_one = Finding {
+            subject: "runtime /opt/crun".into(),
+            ..finding("a", "shown")
+        };
+        assert_eq!(merge(vec![of_one], vec![finding("a", "heard")]).len(), 2);
     }
 }

@@ -1,7 +1,7 @@
 //! One of our pods: what is known of it, and what that says. Pure; the caller fills the story from
 //! the node's views, the engine's records and the logs.
 
-use crate::diagnose::{Case, Enclosure, Heard, Voice, diagnose_named, found, without_generic};
+use crate::diagnose::{Case, Enclosure, Heard, Voice, by_id, diagnose_named, found, without_generic};
 use crate::finding::{Finding, Severity, World, settle};
 use crate::names::{Names, shown};
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,8 @@ pub struct PodStory {
     pub sandbox_reason: Option<String>,
     /// What of it could not be removed.
     pub left_behind: Option<String>,
+    /// Whether it has a sandbox and no process of ours answers for it.
+    pub abandoned: bool,
     /// Its containers.
     pub containers: Vec<ContainerStory>,
     /// What happened, the newest last.
@@ -117,6 +119,10 @@ pub fn diagnose_pod(story: &PodStory) -> Vec<Finding> {
     let mut listener = Listener::new(World::Machine, enclosure, &story.namespace, &story.name, story.ready);
     listener.know("handler", &story.handler);
     listener.know("class", story.class.as_deref().unwrap_or_default());
+    if let [only] = story.containers.as_slice() {
+        listener.know("container", &only.name);
+        listener.know("image", &only.image);
+    }
     listener.hear(&story.reason, &story.message);
     listener.hear("", story.sandbox_reason.as_deref().unwrap_or_default());
     for container in &story.containers {
@@ -202,6 +208,8 @@ fn changes(story: &PodStory) -> Vec<Finding> {
             .as_ref()
             .and_then(|what| found("left-behind", case(what.clone()), World::Machine)),
     );
+    let abandoned = || found("keeper-gone", case("nobody answers for it".into()), World::Machine);
+    findings.extend(story.abandoned.then(abandoned).flatten());
     let class = story.class.as_deref().unwrap_or_default();
     let change = match (&story.class_then, &story.class_now) {
         (Some(_), Now::Gone) => Some("it does not exist any more".to_owned()),
@@ -257,7 +265,11 @@ impl Listener {
 
     /// What is said of the pod as it is.
     pub(crate) fn hear(&mut self, reason: &str, message: &str) {
-        let text = format!("{reason}: {message}");
+        let text = [reason, message]
+            .into_iter()
+            .filter(|t| !t.is_empty())
+            .collect::<Vec<_>>()
+            .join(": ");
         let heard = Heard {
             text: &text,
             voice: Voice::System,
@@ -289,6 +301,9 @@ impl Listener {
         let before = self.findings.len();
         self.hear(&container.reason, &container.message);
         self.hear_log(&container.log, container.down || !self.ready);
+        // A crash loop says only when it goes on; why is in what was printed.
+        let loops = self.findings[before..].iter_mut().filter(|f| f.id == "crash-loop");
+        loops.for_each(|f| f.evidence = last_words(container));
         let failed = container.exit_code.is_some_and(|c| c != 0) && container.down;
         // A cause that is known says more than that it failed.
         if failed
@@ -335,7 +350,13 @@ impl Listener {
     }
 
     /// What was heard.
-    pub(crate) fn finish(self) -> Vec<Finding> {
+    pub(crate) fn finish(mut self) -> Vec<Finding> {
+        // With the enclosure gone, or the pod failed for a reason of its own, its containers end too.
+        let of_pod = |f: &Finding| f.severity == Severity::StopsPods && f.subject == self.subject;
+        let generic = |f: &Finding| by_id(f.id).is_some_and(|d| d.generic);
+        if self.findings.iter().any(|f| of_pod(f) && !generic(f)) {
+            self.findings.retain(|f| f.id != "container-failed");
+        }
         without_generic(self.findings)
     }
 }

@@ -54,6 +54,14 @@ fn each_story_has_its_cause() {
             },
         ),
         (
+            "enclosure-dead",
+            PodStory {
+                message: "its sandbox died and is not made again: its enclosure died".into(),
+                containers: vec![container("Error", "", Some(137), "working\n")],
+                ..story()
+            },
+        ),
+        (
             "handler-not-found",
             PodStory {
                 reason: "HandlerUnavailable".into(),
@@ -113,6 +121,15 @@ fn each_story_has_its_cause() {
             },
         ),
         (
+            "keeper-gone",
+            PodStory {
+                phase: "Running".into(),
+                ready: true,
+                abandoned: true,
+                ..story()
+            },
+        ),
+        (
             "stuck-container-creating",
             PodStory {
                 phase: "Pending".into(),
@@ -140,6 +157,26 @@ fn the_names_of_the_pod_stand_in_the_finding() {
         found[0].explanation.contains("Container app ended with exit code 3"),
         "{}",
         found[0].explanation
+    );
+}
+
+#[test]
+fn a_crash_loop_shows_the_last_words() {
+    let crashed = container(
+        "CrashLoopBackOff: Error",
+        "back-off 10s restarting failed container=app",
+        Some(3),
+        "cannot find it\n",
+    );
+    let found = diagnose_pod(&PodStory {
+        phase: "Running".into(),
+        containers: vec![crashed],
+        ..story()
+    });
+    let [only] = found.as_slice() else { panic!("{found:#?}") };
+    assert_eq!(
+        (only.id, only.evidence.as_str()),
+        ("crash-loop", "exit code 3; last line: cannot find it")
     );
 }
 

@@ -5,7 +5,7 @@ use crate::failpoint::reach;
 use crate::record::{self, ContainerRecord, ContainerResult};
 use crate::sandbox::{KILL_DEADLINE, Known, Stopwatch, failed, limits, tmpfs, MS_NOSUID_NODEV};
 use crate::handlers::Kind;
-use crate::{Engine, exec, prove};
+use crate::{Engine, events, exec, prove};
 use cofferdam_host::cgroup::{DEFAULT_DEVICES, DeviceKind, Group, Mode};
 use cofferdam_host::files::Durability;
 use cofferdam_host::{devices, files, ids, privilege, remove};
@@ -412,10 +412,12 @@ impl Engine {
         let group = self.group_of(known, &record.id)?;
         let (state, finished_at, exit_code, reason, message) = match &exit {
             Some(exit) => {
-                let code = known.driver()?.exit_code(exit);
+                let driver = known.driver()?;
+                let code = driver.exit_code(exit);
                 let oom = code != 0 && (group.stats().is_ok_and(|s| s.oom_kills > 0) || self.enclosure_oom(known));
                 let reason = if oom { "OOMKilled" } else if code == 0 { "Completed" } else { "Error" };
-                (ContainerState::Exited, exit.at, code, reason.to_owned(), String::new())
+                let message = if driver.lost_enclosure(exit) && !oom { events::ENCLOSURE_DIED } else { "" };
+                (ContainerState::Exited, exit.at, code, reason.to_owned(), message.to_owned())
             }
             None if known.result.state != SandboxState::Ready => {
                 let why = known.result.reason.clone().unwrap_or_default();

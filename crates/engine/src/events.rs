@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Pause before a broken connection is made anew.
 const RECONNECT: Duration = Duration::from_millis(100);
+/// Why a pod whose sentry or pause process ended is not ready.
+pub(crate) const ENCLOSURE_DIED: &str = "its enclosure died";
 /// Stack of a watching thread, bytes.
 const STACK: usize = 128 * 1024;
 
@@ -119,7 +121,7 @@ impl Engine {
             for exit in events.into_iter().flatten() {
                 let Ok(exit) = exit else { break };
                 if exit.key == ENCLOSURE_KEY {
-                    return Ok("its enclosure died".to_owned());
+                    return Ok(ENCLOSURE_DIED.to_owned());
                 }
                 if let Ok(container) = ContainerId::new(exit.key.clone()) {
                     let exit_code = driver.exit_code(&exit);

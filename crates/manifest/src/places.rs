@@ -53,10 +53,10 @@ impl<'t> Places<'t> {
         if node.at.place(&object.place.source) != object.place {
             return None; // another text
         }
-        let found = readings.iter().map(|path| descend(node, path));
-        // Of several that lead as far, the first.
-        found
-            .reduce(|best, next| if next.0 > best.0 { next } else { best })
+        readings
+            .iter()
+            .map(|path| descend(node, path))
+            .max_by_key(|(steps, _)| *steps)
             .map(|(_, mark)| mark)
     }
 

@@ -3,11 +3,13 @@
 //! JSON is read by the same parser, as it is YAML. Aliases share their nodes, so an alias bomb
 //! costs nothing to hold; its size when followed is counted, and refused, while the tree grows.
 
+mod mistake;
+
 use crate::error::{Error, Place, Problem};
 use crate::path::{quoted, shown};
 use crate::scalar::{Plain, resolve};
 use crate::{MAX_BYTES, MAX_DEPTH, MAX_NODES};
-use serde_saphyr::granit_parser::{self, Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
+use serde_saphyr::granit_parser::{self, Event, Marker, Parser, ScalarStyle, Span, StrInput, Tag};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -192,7 +194,7 @@ impl<'t> Documents<'t> {
     fn read(&mut self) -> Result<Option<Document>, Fail> {
         let mut start = self.base;
         for event in self.parser.by_ref() {
-            let (event, span) = event.map_err(|e| syntax(&e, self.text))?;
+            let (event, span) = event.map_err(|e| mistake::of(&e, self.text))?;
             match event {
                 Event::DocumentStart(..) => {
                     start = start_of(self.text, &span, self.base);
@@ -214,12 +216,7 @@ impl<'t> Documents<'t> {
 fn start_of(text: &str, span: &Span, base: Start) -> Start {
     let line = Mark::from(span.start).line;
     let before = span.start.byte_offset().and_then(|at| text.get(..at)).unwrap_or_default();
-    // The first line is whole, so that a byte order mark stays in front of it.
-    let offset = if line == 1 {
-        0
-    } else {
-        before.rfind(['\n', '\r']).map_or(0, |at| at + 1)
-    };
+    let offset = before.rfind(['\n', '\r']).map_or(0, |at| at + 1);
     let add = |a: u32, b: u32| a.saturating_add(b);
     Start {
         line: add(base.line, line - 1),
@@ -228,40 +225,6 @@ fn start_of(text: &str, span: &Span, base: Start) -> Start {
 }
 
 type Fail = (Mark, Problem);
-
-/// A parser's error, and whether a lost line explains it.
-fn syntax(error: &ScanError, text: &str) -> Fail {
-    use granit_parser::ErrorKind as K;
-    let at = Mark::from(*error.marker());
-    if matches!(error.kind(), K::RecursionLimitExceeded) {
-        return (at, Problem::TooDeep);
-    }
-    if matches!(
-        error.kind(),
-        K::MappingValueNotAllowed | K::InvalidColonPlacement | K::SimpleKeyExpected
-    ) && let Some(above) = value_above(text, at.line as usize)
-    {
-        return (at, Problem::LostLine { above });
-    }
-    let what = match error.kind() {
-        K::ExpectedDocumentStart => "a new document must begin with a line `---`".to_owned(),
-        K::UnknownAnchor => "this alias has no anchor before it".to_owned(),
-        K::TabInBlockIndentation => "a tab cannot indent; use spaces".to_owned(),
-        kind => kind.to_string(),
-    };
-    (at, Problem::Syntax(what))
-}
-
-/// The line above `line` where it is a `key: value` that `line` is indented below.
-fn value_above(text: &str, line: usize) -> Option<String> {
-    let mut above = text.lines().skip(line.checked_sub(2)?);
-    let (above, here) = (above.next()?, above.next()?);
-    let indent = |l: &str| l.len() - l.trim_start().len();
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./ ".contains(&b);
-    let (key, value) = above.trim_start().split_once(": ")?;
-    let is_value = !value.trim().is_empty() && value.bytes().chain(key.bytes()).all(plain) && above.len() <= 80;
-    (is_value && indent(here) > indent(above)).then(|| above.trim().to_owned())
-}
 
 /// Makes the tree from the parser's events, without recursion.
 #[derive(Default)]

@@ -31,8 +31,9 @@ spec:
   runtimeClassName: gvisor
   overhead: {cpu: 1, memory: 1Mi}
   nodeSelector:
-    disk: ssd
+    a: ssd
     a.b[c]: linux
+    a.b: linux
   tolerations:
   - key: a
     operator: Exists
@@ -63,32 +64,34 @@ fn fields_of_a_pod() {
         ("spec.overhead", "11:3"),
         ("spec.overhead[memory]", "11:30"),
         ("spec.nodeSelector", "12:3"),
-        ("spec.containers", "21:3"),
-        ("spec.containers[1]", "28:5"),
-        ("spec.containers[1].args[1]", "31:12"),
-        ("spec.containers[0].resources.limits", "25:7"),
-        ("spec.containers[0].resources.limits[cpu]", "26:14"),
+        ("spec.containers", "22:3"),
+        ("spec.containers[1]", "29:5"),
+        ("spec.containers[1].args[1]", "32:12"),
+        ("spec.containers[0].resources.limits", "26:7"),
+        ("spec.containers[0].resources.limits[cpu]", "27:14"),
         // keys with dots, slashes and brackets, in brackets or not
         ("spec.nodeSelector[a.b[c]]", "14:13"),
-        ("spec.containers[0].resources.limits[example.com/gpu]", "27:26"),
-        ("spec.containers[0].resources.limits.example.com/gpu", "27:26"),
+        ("spec.containers[0].resources.limits[example.com/gpu]", "28:26"),
+        ("spec.containers[0].resources.limits.example.com/gpu", "28:26"),
         ("metadata.annotations[example.com/a.b]", "7:22"),
         ("metadata.annotations[example.com/a]", "8:20"),
-        ("spec.tolerations[0].key", "16:10"),
-        ("spec.tolerations[1].operator", "19:16"),
+        ("metadata.annotations.example.com/a.b", "7:22"),
+        ("spec.nodeSelector.a.b", "15:10"),
+        ("spec.tolerations[0].key", "17:10"),
+        ("spec.tolerations[1].operator", "20:16"),
         // what is not there is where its nearest parent is
-        ("spec.containers[0].resources.requests[cpu]", "24:5"),
-        ("spec.containers[7].name", "21:3"),
-        ("spec.containers[x].name", "21:3"),
-        ("spec.containers[1].resources.limits[cpu]", "28:5"),
+        ("spec.containers[0].resources.requests[cpu]", "25:5"),
+        ("spec.containers[7].name", "22:3"),
+        ("spec.containers[x].name", "22:3"),
+        ("spec.containers[1].resources.limits[cpu]", "29:5"),
         ("spec.initContainers[0].name", "9:1"),
-        ("spec.nodeSelector[a.b]", "12:3"),
+        ("spec.nodeSelector[a.c]", "12:3"),
         ("metadata.namespace", "4:1"),
         ("status", "2:1"),
         ("", "2:1"),
         // paths that upstream makes up
         ("spec.overhead.limits[cpu]", "11:19"),
-        ("spec.resources.containers[0][cpu].limits", "26:14"),
+        ("spec.resources.containers[0][cpu].limits", "27:14"),
     ];
     let fields: Vec<&str> = rows.iter().map(|r| r.0).collect();
     let expected: Vec<&str> = rows.iter().map(|r| r.1).collect();
@@ -251,7 +254,9 @@ fn every_document_and_item_is_found() {
         for at in order {
             let object = &objects[at];
             assert_eq!(places.of(object, "nothing"), object.place, "{name}");
-            assert_eq!(places.of(object, "metadata.name").line, lines[at], "{name} {at}");
+            let found = places.of(object, "metadata.name");
+            assert_eq!(found.line, lines[at], "{name} {at}");
+            assert_ne!(found, object.place, "{name} {at}");
         }
     }
 }
@@ -265,7 +270,7 @@ fn an_alias_stands_where_its_anchor_does() {
 #[test]
 fn another_text_gives_the_objects_own_place() {
     let object = &objects(POD)[0];
-    for text in ["", "a: b\n", "\n\n- x\n", "a: [\n"] {
+    for text in ["", "a: b\n", "\n\n- x\n", "a: [\n", &POD.replacen("comment\n", "comment\n\n", 1)] {
         assert_eq!(Places::new(text).of(object, "spec.containers[0].name"), object.place);
     }
 }

@@ -143,6 +143,10 @@ pub trait Driver: Send + Sync {
     fn exec(&self, pod: &Pod<'_>, exec: Exec<'_>) -> Result<()>;
     /// The exit code in what the monitor kept.
     fn exit_code(&self, exit: &Exit) -> i32;
+    /// Whether a container did not end by itself, but with its enclosure.
+    fn lost_enclosure(&self, _exit: &Exit) -> bool {
+        false
+    }
     /// Ends a further process that [`Driver::exec`] began, with all that it started where it can.
     fn kill_exec(&self, pod: &Pod<'_>, key: &str, dir: &Path, container: &ContainerId) -> Result<()>;
     /// Removes what the runtime kept of a container whose processes are gone; the enclosure's own has

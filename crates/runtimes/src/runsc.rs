@@ -265,6 +265,10 @@ impl Driver for Runsc {
         Ok(())
     }
 
+    fn lost_enclosure(&self, exit: &Exit) -> bool {
+        exit.reply.is_empty() && exit.code < 0
+    }
+
     fn exit_code(&self, exit: &Exit) -> i32 {
         if exit.reply.is_empty() {
             // The connection broke: the sentry died and took its containers with it.
@@ -353,6 +357,7 @@ mod tests {
         ];
         for (exit, code) in rows {
             assert_eq!(runsc.exit_code(&exit), code, "{:?}", String::from_utf8_lossy(&exit.reply));
+            assert_eq!(runsc.lost_enclosure(&exit), exit.reply.is_empty() && exit.code == -1);
         }
     }
 }

@@ -58,7 +58,9 @@ fn old_log(logs: &Path, pod: &str, container: Option<&str>) -> Result<Option<Pat
     let named = |e: &std::fs::DirEntry| e.file_name().to_string_lossy().starts_with(&prefix);
     let begun = |e: &std::fs::DirEntry| e.metadata().and_then(|m| m.modified()).ok();
     let Some(dir) = std::fs::read_dir(logs).into_iter().flatten().flatten().filter(named).max_by_key(begun) else { return Ok(None) };
-    let mut containers: Vec<_> = std::fs::read_dir(dir.path())?.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    // What happened to the pod stands beside the folders of its containers.
+    let folders = std::fs::read_dir(dir.path())?.flatten().filter(|e| e.path().is_dir());
+    let mut containers: Vec<_> = folders.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
     containers.sort();
     let chosen = match (container, containers.as_slice()) {
         (Some(name), all) if !all.iter().any(|c| c == name) => return Err(pods::no_container(pod, name, all)),

@@ -3,7 +3,6 @@
 
 use crate::common::{Answer, World, answer, manifest, names, pod, until};
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::process::Command;
 
 /// What the doctor is asked, and where.
@@ -13,8 +12,8 @@ pub(crate) struct Asked {
     input: String,
     /// Commands of a shell in mount and network namespaces of their own, in which the doctor is asked.
     before: Option<String>,
-    /// Put back before the world ends.
-    broken: Option<PathBuf>,
+    /// Commands of a shell that put right what no world puts right by itself.
+    undo: Option<String>,
 }
 
 /// About the machine.
@@ -29,7 +28,9 @@ pub(crate) fn pod_p() -> Asked {
 
 /// About objects that are not run, from standard input.
 pub(crate) fn manifests(objects: &[Value]) -> Asked {
-    Asked { input: manifest(objects), ..machine().with(&["-f", "-"]) }
+    let mut asked = machine().with(&["-f", "-"]);
+    asked.input = manifest(objects);
+    asked
 }
 
 impl Asked {
@@ -40,13 +41,15 @@ impl Asked {
     }
 
     /// In namespaces of its own, after these commands; nobody else sees what they do.
-    pub(crate) fn after(self, commands: String) -> Self {
-        Self { before: Some(commands), ..self }
+    pub(crate) fn after(mut self, commands: String) -> Self {
+        self.before = Some(commands);
+        self
     }
 
-    /// With a file that is removed before the world ends.
-    pub(crate) fn while_there(self, file: PathBuf) -> Self {
-        Self { broken: Some(file), ..self }
+    /// What is put right in the end, by these commands.
+    pub(crate) fn undone_by(mut self, commands: String) -> Self {
+        self.undo = Some(commands);
+        self
     }
 
     fn ask(&self, world: &World, more: &[&str]) -> Answer {
@@ -75,10 +78,20 @@ impl Asked {
         let page = self.ask(world, &[]).out;
         let block: Vec<&str> = page.lines().skip_while(|l| !l.ends_with(&format!("; {id})"))).take_while(|l| !l.is_empty()).collect();
         assert!(block.iter().any(|line| line.contains(&thing)), "a person does not read {thing:?} in\n{page}");
-        if let Some(file) = self.broken {
-            std::fs::remove_file(file).unwrap();
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if let Some(undo) = self.undo.take() {
+            shell(&undo);
         }
     }
+}
+
+/// Runs commands of a shell.
+pub(crate) fn shell(commands: &str) {
+    assert!(Command::new("sh").args(["-e", "-c", commands]).status().unwrap().success(), "{commands}");
 }
 
 /// Pod `p` of one container that runs a command.

@@ -222,7 +222,7 @@ impl Trial {
     #[track_caller]
     pub(crate) fn unknown(&self, command: &str) -> String {
         let answer = self.bare().call(&[command]);
-        assert_eq!(answer.code, Some(2), "{answer:?}");
+        assert_eq!(answer.code, Some(120), "{answer:?}");
         answer.err
     }
 }

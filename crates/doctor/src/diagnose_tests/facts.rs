@@ -123,8 +123,8 @@ fn with_handler(handler: Handler) -> Facts {
 
 #[rustfmt::skip]
 fn handler_rows() -> Vec<(&'static str, Severity, Facts)> {
-    let silent = |configured| Facts {
-        runtimes: vec![Runtime { kind: "crun".into(), path: "/opt/crun".into(), error: Some("printed nothing".into()), ..Runtime::default() }],
+    let silent = |configured, error: &str| Facts {
+        runtimes: vec![Runtime { kind: "crun".into(), path: "/opt/crun".into(), error: Some(error.into()), ..Runtime::default() }],
         ..with_handler(Handler { binary: Some("/opt/crun".into()), configured, ..handler("c", "oci", "crun") })
     };
     let troubled = |configured, trouble: &str| with_handler(Handler { configured, trouble: Some(trouble.into()), ..handler("youki", "oci", "youki") });
@@ -134,8 +134,16 @@ fn handler_rows() -> Vec<(&'static str, Severity, Facts)> {
     vec![
         ("configuration-error", StopsPods, Facts { config_errors: vec!["/etc/x.toml:1:2: this is not valid TOML".into()], ..Facts::default() }),
         ("configuration-not-honoured", Note, Facts { config_warnings: vec!["/etc/x.toml:1: no version".into()], ..Facts::default() }),
-        ("runtime-does-not-answer", StopsPods, silent(true)),
-        ("runtime-does-not-answer", Note, silent(false)),
+        ("bridge-not-ours", StopsPods, network(Network { bridge: "cofferdam0".into(), bridge_taken: true, ..Network::default() })),
+        ("runtime-does-not-answer", StopsPods, silent(true, "printed nothing")),
+        ("runtime-does-not-answer", Note, silent(false, "printed nothing")),
+        ("runtime-wrong-architecture", StopsPods, silent(true, "cannot be run: Exec format error (os error 8)")),
+        // One cause, told once.
+        ("handler-binary-not-executable", StopsPods, {
+            let mut facts = silent(true, "cannot be run: Permission denied (os error 13)");
+            facts.handlers[0].trouble = Some("handler \"c\" needs /opt/crun, which is not an executable file".into());
+            facts
+        }),
         ("handler-binary-missing", StopsPods, troubled(true, missing)),
         ("handler-binary-missing", Note, troubled(false, missing)),
         ("handler-unproved", StopsPods, troubled(true, "handler \"youki\" is not proved: what?")),

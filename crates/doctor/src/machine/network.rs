@@ -12,9 +12,13 @@ pub(super) fn network(sources: &Sources<'_>, unknown: &mut Vec<String>) -> Netwo
     let nft = find(sources, "nft");
     let firewall = firewall::look(sources, nft.as_deref(), unknown);
     let cni = |name: &String| [".conf", ".conflist", ".json"].iter().any(|e| name.ends_with(e));
+    let link = sources.at("/sys/class/net").join(&config.bridge);
+    // The kernel gives a bridge, and no other link, a folder of its settings.
+    let bridge = link.join("bridge").exists();
     Network {
         bridge: config.bridge.clone(),
-        bridge_there: sources.at("/sys/class/net").join(&config.bridge).exists(),
+        bridge_there: bridge,
+        bridge_taken: link.exists() && !bridge,
         subnet: config.subnet.to_string(),
         overlaps: overlaps(
             &sources.table_file("/proc/net/route", unknown).unwrap_or_default(),
@@ -39,7 +43,7 @@ pub(super) fn find(sources: &Sources<'_>, name: &str) -> Option<PathBuf> {
     folders.map(|d| Path::new(d).join(name)).find(|p| is_program(&sources.at(p)))
 }
 
-fn is_program(path: &Path) -> bool {
+pub(super) fn is_program(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }

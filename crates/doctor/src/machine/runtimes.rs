@@ -2,7 +2,7 @@
 
 use super::command::{LIMIT, output_of};
 use super::golang::{Build, date};
-use super::network::find;
+use super::network::{find, is_program};
 use super::{Sources, packages};
 use crate::facts::{Handler, Runtime};
 use cofferdam_handlers::{Binary, Driver};
@@ -70,10 +70,14 @@ fn of_table(sources: &Sources<'_>, handler: &cofferdam_handlers::Handler, defaul
             (found, missing)
         }
         Some(Binary::Path(path)) => {
-            let missing = !sources.at(path).exists();
+            let why = match sources.at(path) {
+                at if !at.exists() => Some("does not exist"),
+                at if !is_program(&at) => Some("is not an executable file"),
+                _ => None,
+            };
             (
                 Some(path.clone()),
-                missing.then(|| format!("handler \"{name}\" needs {}, which does not exist", path.display())),
+                why.map(|why| format!("handler \"{name}\" needs {}, which {why}", path.display())),
             )
         }
         None => (None, None),

@@ -1,7 +1,7 @@
 //! Handlers: missing, unproved, changed.
 
 use crate::diagnose::{Case, Diagnosis, row, says};
-use crate::facts::Facts;
+use crate::facts::{Facts, Runtime};
 use crate::finding::Severity::{Degrades, Note, StopsPods};
 
 pub(super) const ROWS: &[Diagnosis] = &[
@@ -88,7 +88,7 @@ pub(super) const ROWS: &[Diagnosis] = &[
         says("is not proved: <binary> --version printed nothing"),
         says("is not proved: <binary> cannot be run:").unless(&["exec format error"]),
     ])
-    .seen(silent_runtimes),
+    .seen(|facts| silent(facts, false)),
     row(
         "runtime-wrong-architecture",
         "the runtime's binary is for another architecture",
@@ -96,7 +96,8 @@ pub(super) const ROWS: &[Diagnosis] = &[
         "<binary> is a program for other CPUs than this machine's, or no program at all. Install the build for this architecture.",
         &["file <binary>", "uname -m"],
     )
-    .heard(&[says("is not proved: <binary> cannot be run: Exec format error")]),
+    .heard(&[says("is not proved: <binary> cannot be run: Exec format error")])
+    .seen(|facts| silent(facts, true)),
     row(
         "handler-removed",
         "the handler was removed while pods ran",
@@ -158,9 +159,22 @@ pub(super) const ROWS: &[Diagnosis] = &[
     ]),
 ];
 
-fn silent_runtimes(facts: &Facts) -> Vec<Case> {
-    let silent = facts.runtimes.iter().filter_map(|r| Some((r, r.error.as_ref()?)));
-    let case = |(runtime, error): (&crate::facts::Runtime, &String)| {
+/// Runtimes that did not answer, because they are for other CPUs or for another reason. Where that is
+/// the trouble of a handler already, it is told there.
+fn silent(facts: &Facts, foreign: bool) -> Vec<Case> {
+    let told = |r: &Runtime| {
+        facts
+            .handlers
+            .iter()
+            .any(|h| h.trouble.is_some() && h.binary.as_ref() == Some(&r.path))
+    };
+    let silent = facts
+        .runtimes
+        .iter()
+        .filter(|r| !told(r))
+        .filter_map(|r| Some((r, r.error.as_ref()?)));
+    let silent = silent.filter(|(_, error)| error.contains("Exec format error") == foreign);
+    let case = |(runtime, error): (&Runtime, &String)| {
         let used = facts
             .handlers
             .iter()

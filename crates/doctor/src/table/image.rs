@@ -102,6 +102,11 @@ pub(super) const ROWS: &[Diagnosis] = &[
         says("invalid tar header").unless(&["failed to extract layer", "cannot be unpacked"]),
         says("failed size validation").unless(&["failed to extract layer"]),
         says("blob <_> is missing").unless(&["cannot be unpacked"]),
+        says("it is damaged: load the image again"),
+        says("a layer of image <image> is gone"),
+        says("cannot open the layers in <path>: No such file or directory"),
+        says("it was put aside as <path>.unreadable"),
+        says("a record that could not be read lies there as .unreadable"),
     ]),
     row(
         "image-wrong-architecture",

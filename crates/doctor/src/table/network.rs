@@ -70,7 +70,12 @@ pub(super) const ROWS: &[Diagnosis] = &[
         "A link called <link> is there and is not the bridge that Cofferdam would make: it is no bridge, or has another address. Remove it if nobody needs it, or configure another bridge name.",
         &["ip -d link show <link>", "ip addr show <link>"],
     )
-    .heard(&[says("the link <link> exists and is no bridge"), says("the bridge <link> has the address <_> where <_> was expected")]),
+    .heard(&[says("the link <link> exists and is no bridge"), says("the bridge <link> has the address <_> where <_> was expected")])
+    .seen(|facts| {
+        let link = &facts.network.bridge;
+        let case = || Case::new(format!("the link {link} exists and is no bridge")).with("link", link);
+        facts.network.bridge_taken.then(case).into_iter().collect()
+    }),
     row(
         "nft-missing",
         "nft is not installed",

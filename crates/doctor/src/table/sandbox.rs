@@ -108,6 +108,13 @@ pub(super) const ROWS: &[Diagnosis] = &[
         says("sandbox container <_> is not running"),
     ]),
     row(
+        "keeper-gone",
+        "no process keeps the pod",
+        Degrades,
+        "The `cofferdam run` that started this pod was killed or hangs, so nothing restarts its containers, holds it to its deadline or removes it at its end. Stop the pod and start it again.",
+        &["cofferdam stop <namespace>/<pod>", "cofferdam run -f MANIFEST --detach"],
+    ),
+    row(
         "machine-restarted",
         "the machine was restarted under the pod",
         StopsPods,

@@ -93,7 +93,7 @@ pub(super) const ROWS: &[Diagnosis] = &[
         "<path> is on a file system mounted with noexec, so neither the pods' monitor nor any program of an image can be executed from there. Mount it without noexec, or give --root another folder.",
         &["findmnt --target <path>", "mount -o remount,exec MOUNTPOINT"],
     )
-    .heard(&[says("<path> cannot be executed: Permission denied"), says("the pod's monitor did not start: <_>Permission denied").unless(&["cannot be executed"])])
+    .heard(&[says("<path> cannot be executed: Permission denied"), says("the pod's monitor did not start: monitor <path>: Permission denied"), says("the pod's monitor did not start: <_>Permission denied").unless(&["cannot be executed"])])
     .seen(|facts| {
         let rule = |s: &Storage| s.noexec && s.role == "root";
         storages(facts, rule, |s| format!("{} is mounted noexec", s.fstype))

@@ -84,10 +84,8 @@ pub(crate) fn ask(address: SocketAddr, path: &str) -> std::result::Result<(), St
 fn status(address: SocketAddr, path: &str, deadline: Instant) -> std::io::Result<Option<u16>> {
     let mut stream = TcpStream::connect_timeout(&address, ATTEMPT)?;
     stream.set_write_timeout(Some(ATTEMPT))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: cofferdam\r\nAccept: */*\r\nConnection: close\r\n\r\n"
-    )?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: cofferdam\r\nAccept: */*\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let (mut answer, mut buffer) = (Vec::new(), [0; 1024]);
     while !answer.contains(&b'\n') && answer.len() < MAX_ANSWER {
         let left = deadline.saturating_duration_since(Instant::now());

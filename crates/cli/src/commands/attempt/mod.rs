@@ -130,7 +130,10 @@ pub(crate) fn attempt(global: &Global, args: &TryArgs) -> Result<u8> {
 }
 
 fn read(args: &TryArgs) -> Result<Manifests> {
-    let manifests = Manifests::decode(&Manifests::texts(&args.files)?)?;
+    let manifests = Manifests::decode(&Manifests::texts(&args.files)?).map_err(|error| match error.to_string() {
+        text if text.contains(".readinessProbe ") => error.context("a readinessProbe is not read yet: give its condition with --until"),
+        _ => error,
+    })?;
     for warning in &manifests.warnings {
         show::tell(format_args!("cofferdam: warning: {warning}"));
     }

@@ -225,7 +225,9 @@ pub(crate) fn value(tried: &[Tried], unproved: &[HandlerStatus], denied: &[Value
         })
         .collect();
     let unproved: Vec<Value> = unproved.iter().map(|h| json!({"handler": h.name, "reason": h.unproved})).collect();
-    json!({"same": tried.iter().all(Tried::same), "pods": pods, "unproved": unproved, "denied": denied})
+    // Of pods of which none was tried nothing can be said.
+    let same = !tried.is_empty() && tried.iter().all(Tried::same);
+    json!({"same": same, "pods": pods, "unproved": unproved, "denied": denied})
 }
 
 /// Names for a sentence.

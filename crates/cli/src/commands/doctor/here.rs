@@ -93,7 +93,9 @@ impl Here {
             let subject = format!("pod {}/{}", pod.config.namespace, pod.config.name);
             pod.reason.map(|why| hear(&why, &subject)).unwrap_or_default()
         };
-        closed.into_iter().flatten().chain(pods.flat_map(of_pod))
+        let images = self.engine.iter().flat_map(|e| e.images().problems().to_vec());
+        let of_images = images.flat_map(|problem| hear(&problem, "the images"));
+        closed.into_iter().flatten().chain(pods.flat_map(of_pod)).chain(of_images)
     }
 
     /// Why admission refuses pods of manifests.

@@ -28,6 +28,7 @@ pub(super) fn of(here: &Here, engine: &Engine, account: &Account, manifests: &Ma
         message: owned("message"),
         ready: is_ready(view),
         sandbox_reason: account.sandbox.as_ref().and_then(|s| s.reason.clone()),
+        abandoned: account.sandbox.is_some() && !account.kept,
         left_behind: view["leftBehind"].as_str().map(str::to_owned),
         containers: view["containers"]
             .as_array()
