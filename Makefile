@@ -1,13 +1,13 @@
 # The whole developer interface. `make` alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint bench fuzz clean
+.PHONY: help demo build test test-kubernetes lint bench fuzz clean
 
 # runc and nft are in sbin, which `su` and cron leave out; rustup and Go are often not in root's path.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:/usr/local/go/bin:$(HOME)/.cargo/bin
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
 demo: ## Install what is missing (told first), build, and run examples/tiers.yaml
 	@scripts/preflight.sh --install demo
@@ -21,9 +21,13 @@ test: ## Install what the tests need (told first), run all of them, count them
 	@scripts/preflight.sh --install test
 	@scripts/test.sh
 
+test-kubernetes: ## Build a real Kubernetes (15 minutes the first time), test against it, compare its answers with those recorded
+	@scripts/preflight.sh --install kubernetes
+	scripts/kubernetes/start.sh --scheduler bash -c 'cargo test --locked --package cofferdam-cluster -- --ignored && scripts/kubernetes/record.sh --check'
+
 lint: ## Clippy on everything, warnings denied; bash -n on the scripts
 	cargo clippy --workspace --all-targets --locked --keep-going -- --deny warnings
-	bash -n scripts/*.sh .ci/run
+	for script in scripts/*.sh scripts/*/*.sh .ci/run; do bash -n "$$script" || exit 1; done
 
 bench: ## Measure ours beside containerd and the bare runtimes
 	scripts/bench.sh

@@ -3,14 +3,14 @@
 # is changed; then, with --install, installs it. Reuses what is there, removes no package, starts no
 # service.
 #
-#   scripts/preflight.sh [--install] WHAT...     WHAT: demo, test, bench, fuzz
+#   scripts/preflight.sh [--install] WHAT...     WHAT: demo, test, bench, fuzz, kubernetes
 set -u
 cd "$(dirname "$0")/.." || exit 1
 install=no
 [ "${1:-}" = --install ] && { install=yes; shift; }
 [ $# -gt 0 ] || set -- demo
 for what in "$@"; do
-  case $what in demo | test | bench | fuzz) ;; *) echo "usage: scripts/preflight.sh [--install] demo|test|bench|fuzz" >&2; exit 2 ;; esac
+  case $what in demo | test | bench | fuzz | kubernetes) ;; *) echo "usage: scripts/preflight.sh [--install] demo|test|bench|fuzz|kubernetes" >&2; exit 2 ;; esac
 done
 purposes=" $* "
 wants() { for w in "$@"; do [[ $purposes == *" $w "* ]] && return 0; done; return 1; }
@@ -187,6 +187,14 @@ if wants bench; then
   [ -x /usr/lib/cni/bridge ] || { row cni install "Debian package containernetworking-plugins: containerd's network"; packages+=(containernetworking-plugins); }
 fi
 wants fuzz && need g++ g++ "the fuzzer is C++"
+if wants kubernetes; then
+  need openssl openssl "the API server's certificates"
+  need curl curl "it is asked whether it is ready"
+  need jq jq "its answers are read with it"
+  go=$(command -v go) && minor=$(go env GOVERSION | sed -n 's/^go1\.\([0-9]*\).*/\1/p')
+  if [ -n "$go" ] && [ "${minor:-0}" -ge 24 ]; then row go there "$(go env GOVERSION): builds Kubernetes"
+  else bad go "Go 1.24 or later builds Kubernetes: install it from https://go.dev/dl/"; fi
+fi
 
 if [ ${#packages[@]} -gt 0 ] || [ $busybox = unpack ]; then
   command -v apt-get >/dev/null 2>&1 || bad apt-get "this is not Debian: install what is marked install above by hand, then run this again"

@@ -85,7 +85,7 @@ make_root() {
     [ "$applet" = busybox ] || ln -s /usr/bin/busybox "$root/usr/bin/$applet"
   done
   ln -s /usr/bin/busybox "$root/usr/sbin/modprobe"
-  for program in crun runc runsc nft ip script; do
+  for program in crun runc runsc nft ip script head; do
     rm -f "$root/usr/bin/$program"
     add "$(command -v "$program")" "/usr/bin/$program"
   done
@@ -124,17 +124,17 @@ make_initrd() {
   local tree=$work/initrd.tree from=$work/kernel/lib/modules/$release/kernel/drivers module
   rm -rf "$tree" && mkdir -p "$tree"/{bin,modules,disk,dev,proc}
   install -m 755 "$busybox" "$tree/bin/busybox"
-  for module in virtio/virtio.ko virtio/virtio_ring.ko virtio/virtio_pci_modern_dev.ko virtio/virtio_pci_legacy_dev.ko virtio/virtio_pci.ko block/virtio_blk.ko; do
+  for module in virtio/virtio_ring.ko virtio/virtio.ko virtio/virtio_pci_modern_dev.ko virtio/virtio_pci_legacy_dev.ko virtio/virtio_pci.ko block/virtio_blk.ko; do
     cp "$from/$module" "$tree/modules/"
   done
   cat >"$tree/init" <<'END'
 #!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
-for module in virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk; do
+for module in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk; do
   /bin/busybox insmod "/modules/$module.ko"
 done
-until /bin/busybox mount -t ext4 /dev/vda /disk 2>/dev/null; do /bin/busybox sleep 0.1; done
-exec /bin/busybox switch_root /disk /init
+/bin/busybox mount -t ext4 /dev/vda /disk && exec /bin/busybox switch_root /disk /init
+/bin/busybox poweroff -f
 END
   chmod 755 "$tree/init"
   (cd "$tree" && find . | "$busybox" cpio -o -H newc 2>/dev/null) | gzip -1 >"$work/initrd"

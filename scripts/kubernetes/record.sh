@@ -190,12 +190,17 @@ scored() {
   fi
 }
 
+# The parts of an answer, sorted: where upstream goes through a map, several errors come in any order.
+# The order that was written down first stays.
+parts() { sed 's/, /\n/g; s/[][]/\n/g' "$1" | sort; }
+
 # one CASE-FILE: records or compares it.
 one() {
   local file=$1 into=${1%.yaml}.txt
   case=${file#"$data"/} count=$((count + 1))
   # One that fails does not keep the others from being asked.
   if ! ("${case%%/*}" "$file") >"$scratch/said"; then wrong=1
+  elif [ -e "$into" ] && cmp -s <(parts "$into") <(parts "$scratch/said"); then return
   elif [ $check = no ]; then cp "$scratch/said" "$into"
   elif ! diff -u "$into" "$scratch/said"; then wrong=1; fi
 }

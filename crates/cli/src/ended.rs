@@ -35,7 +35,10 @@ fn dir(layout: &Layout) -> PathBuf {
 pub(crate) fn write(layout: &Layout, view: &PodView) -> Result<()> {
     let dir = dir(layout);
     files::private_dir(&dir)?;
-    let ended = Ended { ended_at: ids::now_nanos(), view: seen(view) };
+    let ended = Ended {
+        ended_at: ids::now_nanos(),
+        view: seen(view),
+    };
     let name = plain(&view.uid).context("a pod without a UID is not kept")?;
     atomic_write(dir.join(format!("{name}.json")), &serde_json::to_vec(&ended)?, Durability::Cached)?;
     let all = all(layout);
@@ -119,7 +122,13 @@ mod tests {
     }
 
     fn view(uid: &str) -> PodView {
-        PodView { name: "p".into(), namespace: "default".into(), uid: uid.into(), ended: true, ..PodView::default() }
+        PodView {
+            name: "p".into(),
+            namespace: "default".into(),
+            uid: uid.into(),
+            ended: true,
+            ..PodView::default()
+        }
     }
 
     #[test]

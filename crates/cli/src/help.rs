@@ -146,7 +146,11 @@ mod tests {
         every(&Cli::command(), &mut |command| {
             let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(text.starts_with("Examples:"), "{} has no examples", command.get_name());
-            for line in text.lines().filter_map(|l| l.strip_prefix("  ")).filter(|l| l.contains("cofferdam ")) {
+            for line in text
+                .lines()
+                .filter_map(|l| l.strip_prefix("  "))
+                .filter(|l| l.contains("cofferdam "))
+            {
                 // Of a pipe, the part that is ours; after two spaces comes what it does.
                 let ours = line.split(" | ").find(|part| part.starts_with("cofferdam")).unwrap();
                 let words = words(ours.split("  ").next().unwrap().split(" > ").next().unwrap());

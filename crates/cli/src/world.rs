@@ -201,14 +201,9 @@ fn setup(pod: Pod, selection: &Selection, memory: i64) -> PodSetup {
 }
 
 fn texts(path: &Path) -> Result<Vec<(String, String)>> {
-    if path == Path::new("-") {
-        return Ok(vec![("-".into(), bounded(std::io::stdin().lock(), "standard input")?)]);
-    }
     let name = path.display().to_string();
-    let meta = std::fs::metadata(path).with_context(|| format!("{name} cannot be read"))?;
-    if !meta.is_dir() {
-        let file = std::fs::File::open(path).with_context(|| format!("{name} cannot be read"))?;
-        return Ok(vec![(name.clone(), bounded(file, &name)?)]);
+    if path == Path::new("-") || !is_folder(path)? {
+        return Ok(vec![(name, text(path, MAX_TEXT)?)]);
     }
     let mut files: Vec<PathBuf> = std::fs::read_dir(path)
         .with_context(|| format!("{name} cannot be listed"))?
@@ -227,11 +222,29 @@ fn texts(path: &Path) -> Result<Vec<(String, String)>> {
     Ok(all)
 }
 
-fn bounded(reader: impl Read, name: &str) -> Result<String> {
+fn is_folder(path: &Path) -> Result<bool> {
+    let meta = std::fs::metadata(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    Ok(meta.is_dir())
+}
+
+/// The text of a file, of standard input for `-`; an error beyond so many bytes.
+pub(crate) fn text(path: &Path, most: usize) -> Result<String> {
+    if path == Path::new("-") {
+        return bounded(std::io::stdin().lock(), "standard input", most);
+    }
+    let name = path.display().to_string();
+    if is_folder(path)? {
+        bail!("{name} is a folder; name a file in it");
+    }
+    let file = std::fs::File::open(path).with_context(|| format!("{name} cannot be read"))?;
+    bounded(file, &name, most)
+}
+
+fn bounded(reader: impl Read, name: &str, most: usize) -> Result<String> {
     let mut text = String::new();
-    reader.take(MAX_TEXT as u64 + 1).read_to_string(&mut text).with_context(|| format!("{name} is not text in UTF-8"))?;
-    if text.len() > MAX_TEXT {
-        bail!("{name} is larger than {} MiB, the most that is read", MAX_TEXT >> 20);
+    reader.take(most as u64 + 1).read_to_string(&mut text).with_context(|| format!("{name} is not text in UTF-8"))?;
+    if text.len() > most {
+        bail!("{name} is larger than {} MiB, the most that is read", most >> 20);
     }
     Ok(text)
 }

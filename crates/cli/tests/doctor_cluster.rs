@@ -18,14 +18,29 @@ fn serve(objects: BTreeMap<&'static str, Value>) -> String {
 
 fn answer(mut stream: TcpStream, objects: &BTreeMap<&'static str, Value>) {
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
-    let path = lines.next().unwrap_or_default().split(' ').nth(1).unwrap_or_default().split('?').next().unwrap().to_owned();
+    let path = lines
+        .next()
+        .unwrap_or_default()
+        .split(' ')
+        .nth(1)
+        .unwrap_or_default()
+        .split('?')
+        .next()
+        .unwrap()
+        .to_owned();
     lines.find(String::is_empty);
     let (status, body) = match objects.get(path.as_str()) {
         Some(object) => ("200 OK", object.to_string()),
-        None => ("403 Forbidden", json!({"kind": "Status", "message": format!("{path} is not yours")}).to_string()),
+        None => (
+            "403 Forbidden",
+            json!({"kind": "Status", "message": format!("{path} is not yours")}).to_string(),
+        ),
     };
     let length = body.len();
-    let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+    let _ = write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
 }
 
 struct Home {
@@ -51,7 +66,13 @@ impl Home {
 
     fn ask(&self, words: &[&str]) -> (Option<i32>, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
-        let output = command.arg("doctor").arg("--kubeconfig").arg(self.kubeconfig()).args(words).output().unwrap();
+        let output = command
+            .arg("doctor")
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig())
+            .args(words)
+            .output()
+            .unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (output.status.code(), text(output.stdout), text(output.stderr))
     }
@@ -78,7 +99,10 @@ fn objects() -> BTreeMap<&'static str, Value> {
     BTreeMap::from([
         ("/api/v1/namespaces/shop/pods/web", pod),
         ("/api/v1/namespaces/shop/events", list("Event", &[event])),
-        ("/apis/node.k8s.io/v1/runtimeclasses", json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClassList", "metadata": {}, "items": [class]})),
+        (
+            "/apis/node.k8s.io/v1/runtimeclasses",
+            json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClassList", "metadata": {}, "items": [class]}),
+        ),
     ])
 }
 
@@ -88,14 +112,22 @@ fn a_pod_of_a_cluster_is_asked_about_by_its_events_and_class() {
     let (code, out, err) = home.ask(&["shop/web", "-o", "json"]);
     assert_eq!(code, Some(1), "{out}{err}");
     let told: Value = serde_json::from_str(&out).unwrap();
-    let ids: Vec<_> = told["findings"].as_array().unwrap().iter().map(|f| f["id"].as_str().unwrap()).collect();
+    let ids: Vec<_> = told["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| f["id"].as_str().unwrap())
+        .collect();
     assert_eq!(ids, ["handler-not-found"], "{told:#}");
     let remedy = told["findings"][0]["remedy"].to_string();
     assert!(remedy.contains("kubectl get node node-a"), "{remedy}");
     // What may not be seen is said, and stops nothing.
     assert!(told["unknown"].to_string().contains("refuses the nodes (403)"), "{told:#}");
     let (_, page, _) = home.ask(&["web"]);
-    assert!(page.starts_with("Pod shop/web: Pending\n") && page.contains("\"runsc\" is configured"), "{page}");
+    assert!(
+        page.starts_with("Pod shop/web: Pending\n") && page.contains("\"runsc\" is configured"),
+        "{page}"
+    );
 }
 
 #[test]

@@ -12,8 +12,15 @@ use std::process::{Command, Stdio};
 /// What the last line counts.
 #[track_caller]
 fn counted(out: &str) -> BTreeMap<String, usize> {
-    let line = out.lines().find_map(|l| l.strip_prefix("Left behind: ")).unwrap_or_else(|| panic!("no last line: {out}"));
-    let pair = |part: &str| part.split_once(' ').map(|(kind, count)| (kind.to_owned(), count.parse().unwrap())).unwrap();
+    let line = out
+        .lines()
+        .find_map(|l| l.strip_prefix("Left behind: "))
+        .unwrap_or_else(|| panic!("no last line: {out}"));
+    let pair = |part: &str| {
+        part.split_once(' ')
+            .map(|(kind, count)| (kind.to_owned(), count.parse().unwrap()))
+            .unwrap()
+    };
     line.split(", ").map(pair).collect()
 }
 
@@ -42,7 +49,10 @@ fn start(program: &str, args: &[&str]) -> Running {
 
 #[track_caller]
 fn does(program: &str, args: &[&str]) {
-    let status = Command::new(program).args(args).status().unwrap_or_else(|e| panic!("{program} is missing: {e}"));
+    let status = Command::new(program)
+        .args(args)
+        .status()
+        .unwrap_or_else(|e| panic!("{program} is missing: {e}"));
     assert!(status.success(), "{program} {args:?}");
 }
 
@@ -57,7 +67,12 @@ fn nothing_is_left_and_what_else_starts_beside_it_is_not_counted() {
     let answer = end(run);
     does("umount", &[other.out().to_str().unwrap()]);
     assert_eq!(other.statuses()["p"], "Running");
-    assert!(counted(&answer.out).values().all(|count| *count == 0), "{}\n{}", answer.out, answer.err);
+    assert!(
+        counted(&answer.out).values().all(|count| *count == 0),
+        "{}\n{}",
+        answer.out,
+        answer.err
+    );
     assert_eq!(answer.code, Some(0), "{}\n{}", answer.out, answer.err);
     assert_eq!(counted(&answer.out).len(), 7);
 }
@@ -75,11 +90,28 @@ const ID: &str = "5eed5eed5eed5eed5eed5eed5eed5eed";
 
 impl Plants {
     fn new(world: &World) -> Self {
-        let plants = |kept: Vec<Running>| Self { world: world.dir.clone(), id: ID.into(), bridge: world.bridge.clone(), _processes: kept };
+        let plants = |kept: Vec<Running>| Self {
+            world: world.dir.clone(),
+            id: ID.into(),
+            bridge: world.bridge.clone(),
+            _processes: kept,
+        };
         // Of a pod: its run-time directory (which goes), cgroup, link and volumes.
         fs::create_dir(world.state().join("pods").join(ID)).unwrap();
         fs::create_dir(cgroup()).unwrap();
-        does("ip", &["link", "add", &format!("cd{}", &ID[..12]), "type", "veth", "peer", "name", "cdt-planted"]);
+        does(
+            "ip",
+            &[
+                "link",
+                "add",
+                &format!("cd{}", &ID[..12]),
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "cdt-planted",
+            ],
+        );
         fs::create_dir_all(world.root().join("volumes/planted")).unwrap();
         // Under the directories: a mount, and a process that runs from there.
         let point = world.state().join("planted");
@@ -108,7 +140,10 @@ impl Drop for Plants {
 fn cgroup() -> PathBuf {
     let top = Path::new("/sys/fs/cgroup");
     let all = names(top).into_iter().map(|name| top.join(name)).chain([top.to_owned()]);
-    all.map(|h| h.join("cofferdam")).find(|dir| dir.is_dir()).expect("pods have cgroups").join(ID)
+    all.map(|h| h.join("cofferdam"))
+        .find(|dir| dir.is_dir())
+        .expect("pods have cgroups")
+        .join(ID)
 }
 
 fn table(bridge: &str) -> String {
@@ -121,13 +156,23 @@ fn what_is_left_is_counted_kind_by_kind() {
     let run = demo(&world);
     let plants = Plants::new(&world);
     // Rules are torn down with the bridge; what comes after that is still seen, as the last count waits.
-    until("all is torn down", || (!Path::new("/sys/class/net").join(&world.bridge).exists()).then_some(()));
+    until("all is torn down", || {
+        (!Path::new("/sys/class/net").join(&world.bridge).exists()).then_some(())
+    });
     until("the rules are gone", || (!nft_has(&table(&world.bridge))).then_some(()));
     does("nft", &["add", "table", "inet", &table(&world.bridge)]);
     let answer = end(run);
     drop(plants);
     let counted = counted(&answer.out);
-    for (kind, least) in [("processes", 1), ("mounts", 1), ("namespaces", 1), ("cgroups", 1), ("links", 1), ("rules", 1), ("files", 1)] {
+    for (kind, least) in [
+        ("processes", 1),
+        ("mounts", 1),
+        ("namespaces", 1),
+        ("cgroups", 1),
+        ("links", 1),
+        ("rules", 1),
+        ("files", 1),
+    ] {
         assert!(counted[kind] >= least, "{kind}: {}\n{}", answer.out, answer.err);
     }
     assert_eq!(answer.code, Some(1), "{}\n{}", answer.out, answer.err);

@@ -5,7 +5,7 @@
 mod broken;
 mod common;
 
-use broken::{Asked, fails, keeper_pid, machine, manifests, of_command, own, pod_p, recorded_pid, shell};
+use broken::{Asked, fails, keeper_pid, kill, machine, manifests, of_command, own, pod_p, recorded_pid, shell};
 use common::{IMAGE, WAITS, World, app, image, object, pod, signal, until, with_volume};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -118,26 +118,36 @@ broken! {
     // Processes that die, and records that are damaged.
     a_monitor_that_is_killed, "monitor-dead", "its monitor died", |w| {
         w.detach(&[of_command("crun", json!(["sh", "-c", WAITS]))]);
-        signal(recorded_pid(w, "monitor_pid"), Signal::KILL);
+        kill(recorded_pid(w, "monitor_pid"));
         until("the pod is over", || w.ps().is_empty().then_some(()));
         pod_p()
     };
     a_monitor_that_dies_while_nobody_keeps_its_pod, "monitor-dead", "its monitor died", |w| {
         w.detach(&[of_command("crun", json!(["sh", "-c", WAITS]))]);
         let monitor = recorded_pid(w, "monitor_pid");
-        signal(keeper_pid(w), Signal::KILL);
-        signal(monitor, Signal::KILL);
+        kill(keeper_pid(w));
+        kill(monitor);
+        pod_p()
+    };
+    a_monitor_whose_death_another_process_sees_first, "monitor-dead", "its monitor died", |w| {
+        w.detach(&[of_command("crun", json!(["sh", "-c", WAITS]))]);
+        let keeper = keeper_pid(w);
+        signal(keeper, Signal::STOP);
+        kill(recorded_pid(w, "monitor_pid"));
+        w.call(&["image", "ls"]).good();
+        signal(keeper, Signal::CONT);
+        until("its keeper knows", || w.ps().is_empty().then_some(()));
         pod_p()
     };
     a_sentry_that_is_killed, "enclosure-dead", "its enclosure died", |w| {
         w.detach(&[of_command("runsc", json!(["sh", "-c", WAITS]))]);
-        signal(recorded_pid(w, "enclosure_pid"), Signal::KILL);
+        kill(recorded_pid(w, "enclosure_pid"));
         until("the pod is over", || w.ps().is_empty().then_some(()));
         pod_p()
     };
     a_pod_that_nobody_keeps, "keeper-gone", "default/p", |w| {
         w.detach(&[of_command("crun", json!(["sh", "-c", WAITS]))]);
-        signal(keeper_pid(w), Signal::KILL);
+        kill(keeper_pid(w));
         until("nobody answers", || (w.ps()[0]["kept"] == false).then_some(()));
         pod_p()
     };
@@ -150,7 +160,7 @@ broken! {
     an_image_that_is_not_there, "image-not-found", "no/such:1", |w| {
         let mut pod = of_command("crun", json!(["true"]));
         pod["spec"]["containers"][0]["image"] = json!("no/such:1");
-        fails(w, pod)
+        fails(w, [pod])
     };
     an_image_whose_archive_is_damaged, "image-not-found", "test/damaged:1", |w| {
         let mut archive = image::docker_archive("test/damaged:1", "a marker that nothing else has");
@@ -159,45 +169,45 @@ broken! {
         w.input(&["image", "load"], &archive).fails(120, "was promised: the archive is damaged or forged");
         let mut pod = of_command("crun", json!(["true"]));
         pod["spec"]["containers"][0]["image"] = json!("test/damaged:1");
-        fails(w, pod)
+        fails(w, [pod])
     };
     an_image_whose_layer_is_gone, "image-broken", IMAGE, |w| {
         fs::remove_dir_all(w.root().join("images/layers")).unwrap();
-        fails(w, of_command("crun", json!(["true"])))
+        fails(w, [of_command("crun", json!(["true"]))])
     };
     an_image_whose_configuration_is_damaged, "image-broken", "DIR/l/images/blobs/sha256/", |w| {
         let blobs = w.root().join("images/blobs/sha256");
         for name in common::names(&blobs) {
             fs::write(blobs.join(name), "{}").unwrap();
         }
-        fails(w, of_command("crun", json!(["true"])))
+        fails(w, [of_command("crun", json!(["true"]))])
     };
     an_image_for_other_cpus, "image-wrong-architecture", "test/foreign:1", |w| {
         w.input(&["image", "load"], &foreign_image()).good();
         let mut pod = of_command("crun", json!(["true"]));
         pod["spec"]["containers"][0]["image"] = json!("test/foreign:1");
-        fails(w, pod)
+        fails(w, [pod])
     };
-    a_command_that_is_not_in_the_image, "entrypoint-not-found", "/no/such", |w| fails(w, of_command("crun", json!(["/no/such"])));
-    a_command_that_is_not_in_the_image_under_gvisor, "entrypoint-not-found", "/no/such", |w| fails(w, of_command("runsc", json!(["/no/such"])));
-    a_command_that_may_not_be_executed, "entrypoint-permission-denied", "/etc/passwd", |w| fails(w, of_command("runc", json!(["/etc/passwd"])));
+    a_command_that_is_not_in_the_image, "entrypoint-not-found", "/no/such", |w| fails(w, [of_command("crun", json!(["/no/such"]))]);
+    a_command_that_is_not_in_the_image_under_gvisor, "entrypoint-not-found", "/no/such", |w| fails(w, [of_command("runsc", json!(["/no/such"]))]);
+    a_command_that_may_not_be_executed, "entrypoint-permission-denied", "/etc/passwd", |w| fails(w, [of_command("runc", json!(["/etc/passwd"]))]);
     // Pods.
     a_port_that_is_taken, "port-taken", "Address already in use", |w| {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
         let mut pod = of_command("crun", json!(["httpd", "-f", "-p", format!("127.0.0.1:{port}")]));
         pod["spec"]["hostNetwork"] = json!(true);
-        fails(w, pod)
+        fails(w, [pod])
     };
     a_container_without_enough_memory, "oom-killed", "OOMKilled", |w| {
         let mut pod = of_command("crun", json!(["sh", "-c", "dd if=/dev/zero of=/dev/null bs=64M"]));
         pod["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "16Mi"}});
-        fails(w, pod)
+        fails(w, [pod])
     };
     a_config_map_that_is_missing, "volume-source-missing", "settings", |w| {
         let mut pod = of_command("crun", json!(["true"]));
         with_volume(&mut pod, &json!({"configMap": {"name": "settings"}}));
-        fails(w, pod)
+        fails(w, [pod])
     };
     a_container_that_ends_again_and_again, "crash-loop", "exit code 3; last line: cannot find it", |w| {
         let mut pod = of_command("crun", json!(["sh", "-c", "echo cannot find it; exit 3"]));
@@ -209,15 +219,15 @@ broken! {
     a_hook_that_fails, "hook-failed", "container app", |w| {
         let mut pod = of_command("crun", json!(["sh", "-c", WAITS]));
         pod["spec"]["containers"][0]["lifecycle"] = json!({"postStart": {"exec": {"command": ["false"]}}});
-        fails(w, pod)
+        fails(w, [pod])
     };
     an_image_of_root_where_root_is_forbidden, "run-as-non-root", "runAsNonRoot", |w| {
         let mut pod = of_command("crun", json!(["true"]));
         pod["spec"]["securityContext"] = json!({"runAsNonRoot": true});
-        fails(w, pod)
+        fails(w, [pod])
     };
     a_call_that_gvisor_lacks, "gvisor-unsupported-call", "Operation not supported", |w| {
-        fails(w, of_command("runsc", json!(["sh", "-c", "ip rule || exit 1"])))
+        fails(w, own(w, Path::new("runsc"), json!(["sh", "-c", "ip rule || exit 1"])))
     };
     // What admission refuses.
     an_overhead_of_the_pods_own, "overhead-conflict", "p", |_| {
@@ -284,8 +294,17 @@ fn what_is_no_administrator_is_told_what_it_cannot_see() {
     let binary = world.dir.join("cofferdam");
     fs::copy(env!("CARGO_BIN_EXE_cofferdam"), &binary).unwrap();
     let mut command = std::process::Command::new("setpriv");
-    command.args(["--reuid=65534", "--clear-groups"]).arg(&binary).arg("--config").arg(world.dir.join("etc/config.toml"));
-    command.arg("--root").arg(world.root()).arg("--state").arg(world.state()).args(["doctor", "p"]);
+    command
+        .args(["--reuid=65534", "--clear-groups"])
+        .arg(&binary)
+        .arg("--config")
+        .arg(world.dir.join("etc/config.toml"));
+    command
+        .arg("--root")
+        .arg(world.root())
+        .arg("--state")
+        .arg(world.state())
+        .args(["doctor", "p"]);
     let told = common::answer(command, b"").good().out;
     assert!(told.starts_with("Nothing can be told of pod p"), "{told}");
     assert!(told.contains("not run as root") && told.contains("kernel       Linux"), "{told}");

@@ -12,7 +12,10 @@ use std::process::Command;
 
 /// A binary that writes its arguments down, one call a line, and is then the real one.
 fn logged(world: &World, real: &str) -> PathBuf {
-    let script = format!("#!/bin/sh\necho \"$@\" >> {}\nexec {real} \"$@\"\n", world.dir.join(format!("{real}.calls")).display());
+    let script = format!(
+        "#!/bin/sh\necho \"$@\" >> {}\nexec {real} \"$@\"\n",
+        world.dir.join(format!("{real}.calls")).display()
+    );
     world.script(&format!("{real}-logged"), &script)
 }
 
@@ -20,7 +23,11 @@ fn logged(world: &World, real: &str) -> PathBuf {
 #[track_caller]
 fn calls(world: &World, real: &str) -> Vec<String> {
     let text = fs::read_to_string(world.dir.join(format!("{real}.calls"))).unwrap_or_else(|e| panic!("{real} was never run: {e}"));
-    let made = |line: &&str| ["create", "run", "boot"].iter().any(|verb| line.split(' ').any(|word| word == *verb));
+    let made = |line: &&str| {
+        ["create", "run", "boot"]
+            .iter()
+            .any(|verb| line.split(' ').any(|word| word == *verb))
+    };
     let calls: Vec<String> = text.lines().filter(made).map(str::to_owned).collect();
     assert!(!calls.is_empty(), "{real} made nothing: {text}");
     calls
@@ -61,10 +68,15 @@ fn containerds_binary_and_root_are_what_runs() {
     );
     import(&world, "containerd.toml", &text);
     // The default handler, as the pod names no class.
-    let report = runs(&world, "mine", |pod| drop(pod["spec"].as_object_mut().unwrap().remove("runtimeClassName")));
+    let report = runs(&world, "mine", |pod| {
+        drop(pod["spec"].as_object_mut().unwrap().remove("runtimeClassName"))
+    });
     assert_eq!(report["pods"][0]["handler"], "mine");
     for call in calls(&world, "runc") {
-        assert!(call.contains(&format!("--root {}", root.display())) || call.contains(&format!("--root={}", root.display())), "{call}");
+        assert!(
+            call.contains(&format!("--root {}", root.display())) || call.contains(&format!("--root={}", root.display())),
+            "{call}"
+        );
         assert!(!call.contains("--systemd-cgroup"), "cgroups are ours: {call}");
     }
 }
@@ -77,7 +89,13 @@ fn systemds_cgroup_driver_is_honoured_in_our_own_way() {
     import(&world, "containerd.toml", text);
     world.detach(&[class("mine"), pod("p", "mine", &[app(WAITS)])]);
     assert!(cgroups(&world.id_of("p")).count() > 0);
-    assert!(world.call(&["config"]).good().err.contains("SystemdCgroup is honoured in our own way"));
+    assert!(
+        world
+            .call(&["config"])
+            .good()
+            .err
+            .contains("SystemdCgroup is honoured in our own way")
+    );
 }
 
 #[test]
@@ -85,7 +103,11 @@ fn gvisors_own_file_names_binary_root_and_flags() {
     let world = World::new();
     let (binary, root) = (logged(&world, "runsc"), world.dir.join("g"));
     let own = world.dir.join("runsc.toml");
-    fs::write(&own, format!("binary_name = {binary:?}\nroot = {root:?}\n[runsc_config]\ndirectfs = \"false\"\n")).unwrap();
+    fs::write(
+        &own,
+        format!("binary_name = {binary:?}\nroot = {root:?}\n[runsc_config]\ndirectfs = \"false\"\n"),
+    )
+    .unwrap();
     let text = format!(
         "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.gvisor]\nruntime_type = \"io.containerd.runsc.v1\"\n\
          [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.gvisor.options]\n\
@@ -127,23 +149,37 @@ fn a_handler_without_host_devices_gives_a_privileged_container_none() {
     };
     let devices = |without: bool| -> usize {
         import(&world, "containerd.toml", &with(without));
-        let report = runs(&world, "mine", |pod| pod["spec"]["containers"][0]["securityContext"] = json!({"privileged": true}));
+        let report = runs(&world, "mine", |pod| {
+            pod["spec"]["containers"][0]["securityContext"] = json!({"privileged": true})
+        });
         common::message(&report, "p", "app").trim().parse().unwrap()
     };
     let (all, few) = (devices(false), devices(true));
     assert!(few < all, "{few} devices without the machine's, {all} with them");
     let machine = Command::new("ls").arg("/dev").output().unwrap();
-    assert!(all > 20 || all >= String::from_utf8_lossy(&machine.stdout).lines().count() / 2, "{all}");
+    assert!(
+        all > 20 || all >= String::from_utf8_lossy(&machine.stdout).lines().count() / 2,
+        "{all}"
+    );
 }
 
 #[test]
 fn what_means_a_virtual_machine_is_listed_with_the_reason_and_never_run() {
     let world = World::new();
-    let text = format!("[crio.runtime.runtimes.kata]\nruntime_path = {:?}\nruntime_type = \"oci\"\nruntime_root = \"/run/kata\"\n", world.script("kata-runtime", "#!/bin/sh\ntouch ran\n"));
+    let text = format!(
+        "[crio.runtime.runtimes.kata]\nruntime_path = {:?}\nruntime_type = \"oci\"\nruntime_root = \"/run/kata\"\n",
+        world.script("kata-runtime", "#!/bin/sh\ntouch ran\n")
+    );
     import(&world, "crio.conf", &text);
     let handlers = world.call(&["handlers", "-o", "json"]).good().json();
     let kata = handlers.as_array().unwrap().iter().find(|h| h["name"] == "kata").unwrap().clone();
-    assert!(kata["unproved"].as_str().unwrap().contains("needs the VM driver, which is not built yet"), "{kata}");
+    assert!(
+        kata["unproved"]
+            .as_str()
+            .unwrap()
+            .contains("needs the VM driver, which is not built yet"),
+        "{kata}"
+    );
     let (code, report) = world.report(&[class("kata"), pod("p", "kata", &[app("exit 0")])]);
     assert_eq!((code, &report["pods"][0]["reason"]), (125, &json!("HandlerUnavailable")));
 }

@@ -5,7 +5,7 @@
 mod common;
 
 use common::hold::{self, HELD, Hold};
-use common::{Lines, Running, WAITS, World, app, manifest, names, object, pod, until, with_volume};
+use common::{Lines, Running, WAITS, World, app, manifest, names, object, pod, until, until_runs, with_volume};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
@@ -19,7 +19,12 @@ fn marking(world: &World, name: &str, class: &str) -> Value {
 
 /// Three pods, one after the other; the first waits in the middle of its start.
 fn three(world: &World) -> String {
-    manifest(&[hold::class(), marking(world, "first", HELD), marking(world, "second", "crun"), marking(world, "third", "crun")])
+    manifest(&[
+        hold::class(),
+        marking(world, "first", HELD),
+        marking(world, "second", "crun"),
+        marking(world, "third", "crun"),
+    ])
 }
 
 const ONE_BY_ONE: [&str; 5] = ["run", "-f", "-", "--parallel", "1"];
@@ -62,15 +67,26 @@ fn stop_all_in_the_middle_of_a_start_ends_all_and_starts_nothing_more() {
         let (hold, mut run) = starting(&world, args);
         let traces = world.traces();
         let mut stop = stopping(&world, &["stop", "--all"]);
-        assert!(names(&world.state()).contains(&"pods".to_owned()), "nothing is torn down under a living owner");
+        assert!(
+            names(&world.state()).contains(&"pods".to_owned()),
+            "nothing is torn down under a living owner"
+        );
         hold.release();
         assert!(until("stop returns", || stop.0.try_wait().unwrap()).success());
         // Whatever comes after this is too late for `stop`.
         traces.assert_gone(&world);
-        assert_eq!((names(&world.state().join("owners")), world.pod_ids()), (vec![], vec![]), "{args:?}");
+        assert_eq!(
+            (names(&world.state().join("owners")), world.pod_ids()),
+            (vec![], vec![]),
+            "{args:?}"
+        );
         assert!(until("the run ends", || run.0.try_wait().unwrap()).code().is_some());
         // The first is let go in the middle of its start, and may have run for a moment.
-        assert!(names(&world.out()).iter().all(|name| name == "first"), "{args:?}: {:?} ran", names(&world.out()));
+        assert!(
+            names(&world.out()).iter().all(|name| name == "first"),
+            "{args:?}: {:?} ran",
+            names(&world.out())
+        );
     }
 }
 
@@ -84,10 +100,16 @@ fn ctrl_c_in_the_middle_of_a_start_ends_all_and_starts_nothing_more() {
         Lines::of(run.0.stderr.take().unwrap()).wait_for("ending all pods");
         hold.release();
         assert!(!until("the run ends", || run.0.try_wait().unwrap()).success(), "{args:?}");
-        until("who kept them ends", || names(&world.state().join("owners")).is_empty().then_some(()));
+        until("who kept them ends", || {
+            names(&world.state().join("owners")).is_empty().then_some(())
+        });
         traces.assert_gone(&world);
         // The first is let go in the middle of its start, and may have run for a moment.
-        assert!(names(&world.out()).iter().all(|name| name == "first"), "{args:?}: {:?} ran", names(&world.out()));
+        assert!(
+            names(&world.out()).iter().all(|name| name == "first"),
+            "{args:?}: {:?} ran",
+            names(&world.out())
+        );
         assert_eq!(world.call(&["ps", "--all", "-o", "json"]).good().json(), json!([]));
     }
 }
@@ -105,7 +127,9 @@ fn what_is_asked_before_any_pod_begins_counts_too() {
         hold.release();
         assert!(!until("the run ends", || run.0.try_wait().unwrap()).success(), "{args:?}");
         assert!(until("stop returns", || stop.0.try_wait().unwrap()).success());
-        until("who kept them ends", || names(&world.state().join("owners")).is_empty().then_some(()));
+        until("who kept them ends", || {
+            names(&world.state().join("owners")).is_empty().then_some(())
+        });
         assert!(names(&world.out()).is_empty(), "{args:?}: {:?} ran", names(&world.out()));
         assert!(world.pod_ids().is_empty());
     }
@@ -125,14 +149,20 @@ fn pods_go_on_where_the_caller_of_detach_is_killed_while_they_start() {
         pods.iter().all(|p| p["status"] == "Running" && p["kept"] == true).then_some(())
     });
     std::thread::sleep(std::time::Duration::from_millis(300));
-    assert!(world.ps().iter().all(|p| p["kept"] == true), "who keeps them ended: {:?}", world.ps());
+    assert!(
+        world.ps().iter().all(|p| p["kept"] == true),
+        "who keeps them ended: {:?}",
+        world.ps()
+    );
 }
 
 #[test]
 fn a_pod_of_a_name_that_another_run_is_about_to_start_is_not_started() {
     let world = World::new();
     let (hold, mut run) = starting(&world, &DETACHED);
-    world.run(&[pod("third", "crun", &[app("exit 0")])], &[]).fails(120, "pod default/third is here already");
+    world
+        .run(&[pod("third", "crun", &[app("exit 0")])], &[])
+        .fails(120, "pod default/third is here already");
     hold.release();
     assert!(until("the caller returns", || run.0.try_wait().unwrap()).success());
 }
@@ -141,7 +171,12 @@ fn a_pod_of_a_name_that_another_run_is_about_to_start_is_not_started() {
 fn all(world: &World) -> Vec<(String, String, Option<i64>)> {
     let rows = world.call(&["ps", "--all", "-o", "json"]).good().json();
     let text = |v: &Value| v.as_str().unwrap().to_owned();
-    let mut all: Vec<_> = rows.as_array().unwrap().iter().map(|r| (text(&r["name"]), text(&r["status"]), r["exitCode"].as_i64())).collect();
+    let mut all: Vec<_> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| (text(&r["name"]), text(&r["status"]), r["exitCode"].as_i64()))
+        .collect();
     all.sort();
     all
 }
@@ -149,8 +184,16 @@ fn all(world: &World) -> Vec<(String, String, Option<i64>)> {
 /// Two pods that are over, of which nobody keeps anything but how they ended.
 fn over() -> World {
     let world = World::new();
-    world.run(&[pod("bad", "runc", &[app("echo from bad; exit 37")]), pod("good", "crun", &[app("echo from good")])], &["--detach"]);
-    until("nobody keeps them", || (names(&world.state().join("owners")).is_empty()).then_some(()));
+    world.run(
+        &[
+            pod("bad", "runc", &[app("echo from bad; exit 37")]),
+            pod("good", "crun", &[app("echo from good")]),
+        ],
+        &["--detach"],
+    );
+    until("nobody keeps them", || {
+        (names(&world.state().join("owners")).is_empty()).then_some(())
+    });
     world
 }
 
@@ -162,7 +205,9 @@ fn pods_that_are_over_are_shown_with_their_exit_codes_until_they_are_stopped() {
     assert_eq!(world.ps(), Vec::<Value>::new());
     assert!(world.call(&["ps"]).good().out.contains("2 are over"));
     assert_eq!(world.call(&["logs", "bad"]).good().out, "from bad\n");
-    world.call(&["exec", "bad", "--", "true"]).fails(120, "is over; see: cofferdam ps --all");
+    world
+        .call(&["exec", "bad", "--", "true"])
+        .fails(120, "is over; see: cofferdam ps --all");
     world.call(&["stop", "bad"]).good();
     assert_eq!(all(&world), [ended("good", "Completed", 0)]);
     world.call(&["logs", "bad"]).fails(120, "pod \"bad\" is not here");
@@ -187,7 +232,9 @@ fn a_pod_that_never_started_is_shown_with_the_reason() {
 fn of_two_pods_of_one_name_that_are_over_the_newer_has_the_log() {
     let world = over();
     world.run(&[pod("bad", "runc", &[app("echo later; exit 3")])], &["--detach"]);
-    until("nobody keeps it", || (names(&world.state().join("owners")).is_empty()).then_some(()));
+    until("nobody keeps it", || {
+        (names(&world.state().join("owners")).is_empty()).then_some(())
+    });
     assert_eq!(all(&world).len(), 3);
     assert_eq!(world.call(&["logs", "bad"]).good().out, "later\n");
     world.call(&["stop", "bad"]).good();
@@ -201,7 +248,9 @@ fn of_a_pod_that_was_stopped_nothing_is_kept() {
     world.call(&["stop", "p"]).good();
     assert_eq!(all(&world), [("q".to_owned(), "Running".to_owned(), None)]);
     world.call(&["stop", "q"]).good();
-    until("nobody keeps them", || (names(&world.state().join("owners")).is_empty()).then_some(()));
+    until("nobody keeps them", || {
+        (names(&world.state().join("owners")).is_empty()).then_some(())
+    });
     assert_eq!((all(&world), names(&world.root().join("logs"))), (vec![], vec![]));
 }
 
@@ -209,7 +258,11 @@ fn of_a_pod_that_was_stopped_nothing_is_kept() {
 fn a_hint_tells_which_pod_was_meant() {
     let world = World::new();
     world.detach(&[pod("webserver", "crun", &[app(WAITS)])]);
-    for args in [&["stop", "websevrer"][..], &["logs", "websevrer"], &["exec", "websevrer", "--", "true"]] {
+    for args in [
+        &["stop", "websevrer"][..],
+        &["logs", "websevrer"],
+        &["exec", "websevrer", "--", "true"],
+    ] {
         world.call(args).fails(120, "did you mean default/webserver?");
     }
     world.call(&["logs", "webserver", "-c", "ap"]).fails(120, "did you mean app?");
@@ -220,7 +273,11 @@ fn a_hint_tells_which_pod_was_meant() {
 fn folders_of_pods_that_are_gone_are_swept_and_no_others() {
     let world = World::new();
     let uid = "01234567-89ab-4cde-8f01-23456789abcd";
-    let stale = [world.root().join("volumes").join(uid), world.state().join("secrets").join(uid), world.root().join(format!("logs/default_p_{uid}"))];
+    let stale = [
+        world.root().join("volumes").join(uid),
+        world.state().join("secrets").join(uid),
+        world.root().join(format!("logs/default_p_{uid}")),
+    ];
     let mut kept = pod("kept", "crun", &[app(&format!("echo before > /v/x; {WAITS}"))]);
     with_volume(&mut kept, &json!({"emptyDir": {}}));
     world.detach(&[kept]);
@@ -246,7 +303,10 @@ fn folders_of_a_pod_that_has_no_sandbox_yet_are_left_alone() {
     let text = manifest(&[hold::class(), object("Secret", "s", json!({"stringData": {"k": "secret"}})), held]);
     let run = world.spawn(&["run", "-f", "-", "-o", "json"], text.as_bytes());
     hold.until_held();
-    assert!(!names(&world.state().join("secrets")).is_empty(), "they are made before the sandbox");
+    assert!(
+        !names(&world.state().join("secrets")).is_empty(),
+        "they are made before the sandbox"
+    );
     world.call(&["ps"]).good();
     hold.release();
     let answer = common::finish(run).good();
@@ -257,21 +317,24 @@ fn folders_of_a_pod_that_has_no_sandbox_yet_are_left_alone() {
 fn an_owner_that_was_killed_leaves_pods_that_stop_ends() {
     let world = World::new();
     let mut run = Running(world.spawn(&ONE_BY_ONE, manifest(&[marking(&world, "p", "crun")]).as_bytes()));
-    until("it runs", || (world.statuses().get("p")? == "Running").then_some(()));
+    until_runs(&world, &mut run, "p");
     let traces = world.traces();
     run.0.kill().unwrap();
     run.0.wait().unwrap();
     assert_eq!(world.ps()[0]["kept"], false);
     world.call(&["stop", "p", "--grace", "0"]).good();
     traces.assert_gone(&world);
-    assert!(names(&world.state().join("owners")).is_empty(), "its socket is removed by who finds nobody behind it");
+    assert!(
+        names(&world.state().join("owners")).is_empty(),
+        "its socket is removed by who finds nobody behind it"
+    );
 }
 
 #[test]
 fn an_owner_that_does_not_answer_is_named_and_nothing_is_torn_down() {
     let world = World::new();
-    let run = Running(world.spawn(&ONE_BY_ONE, manifest(&[marking(&world, "p", "crun")]).as_bytes()));
-    until("it runs", || (world.statuses().get("p")? == "Running").then_some(()));
+    let mut run = Running(world.spawn(&ONE_BY_ONE, manifest(&[marking(&world, "p", "crun")]).as_bytes()));
+    until_runs(&world, &mut run, "p");
     common::signal(run.0.id(), Signal::STOP);
     let mut stop = Running(world.spawn(&["stop", "--all"], b""));
     let line = Lines::of(stop.0.stderr.take().unwrap()).wait_for("waiting for the end of");

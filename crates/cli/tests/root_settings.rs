@@ -21,7 +21,10 @@ fn refuses(world: &World, saying: &str) {
 fn a_drop_in_that_is_a_link_to_nothing_is_an_error() {
     let world = World::bare();
     symlink("/nonexistent/handlers.toml", world.dir.join("etc/conf.d/10-handlers.toml")).unwrap();
-    refuses(&world, "etc/conf.d/10-handlers.toml: it cannot be read: it is a link to something that is not there");
+    refuses(
+        &world,
+        "etc/conf.d/10-handlers.toml: it cannot be read: it is a link to something that is not there",
+    );
     // As with systemd's, a link to the null device switches a file off.
     fs::remove_file(world.dir.join("etc/conf.d/10-handlers.toml")).unwrap();
     symlink("/dev/null", world.dir.join("etc/conf.d/10-handlers.toml")).unwrap();
@@ -65,7 +68,10 @@ fn directories_that_the_kernel_would_refuse_later_are_refused_at_once() {
     let ps = |flag: &str, dir: &str| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cofferdam"));
         let other = if flag == "--root" { "--state" } else { "--root" };
-        command.arg("--config").arg(world.dir.join("etc/config.toml")).args([flag, dir, other, "/run/cdt-none/o", "ps"]);
+        command
+            .arg("--config")
+            .arg(world.dir.join("etc/config.toml"))
+            .args([flag, dir, other, "/run/cdt-none/o", "ps"]);
         common::answer(command, b"")
     };
     for odd in ["/run/cdt-none/a:b", "/run/cdt-none/a,b", "/run/cdt-none/a\\b"] {
@@ -80,7 +86,18 @@ fn directories_that_the_kernel_would_refuse_later_are_refused_at_once() {
 fn a_relative_directory_is_the_same_wherever_the_process_is() {
     let world = World::new();
     let mut run = std::process::Command::new(env!("CARGO_BIN_EXE_cofferdam"));
-    run.current_dir(&world.dir).args(["--config", "etc/config.toml", "--root", "l", "--state", "s", "run", "-f", "-", "--detach"]);
+    run.current_dir(&world.dir).args([
+        "--config",
+        "etc/config.toml",
+        "--root",
+        "l",
+        "--state",
+        "s",
+        "run",
+        "-f",
+        "-",
+        "--detach",
+    ]);
     common::answer(run, manifest(&[pod("p", "crun", &[app(WAITS)])]).as_bytes()).good();
     assert_eq!(world.statuses()["p"], "Running");
     assert!(world.ps()[0]["kept"] == true, "the process behind it is found by the absolute path");
@@ -91,10 +108,19 @@ fn a_relative_directory_is_the_same_wherever_the_process_is() {
 fn a_change_between_reading_and_watching_is_taken() {
     let world = World::new();
     let mut command = world.command(&["run", "-f", "-"]);
-    let mut run = Running(command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut run = Running(
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
     let mut stdin = run.0.stdin.take().unwrap();
     let waits_in = format!("/proc/{}/wchan", run.0.id());
-    until("it has read its configuration and waits for manifests", || fs::read_to_string(&waits_in).unwrap().contains("pipe").then_some(()));
+    until("it has read its configuration and waits for manifests", || {
+        fs::read_to_string(&waits_in).unwrap().contains("pipe").then_some(())
+    });
     world.drop_in("late.toml", "[handlers.late]\nbinary = \"crun\"\n");
     stdin.write_all(manifest(&[pod("p", "crun", &[app(WAITS)])]).as_bytes()).unwrap();
     drop(stdin);

@@ -10,7 +10,14 @@ fn cofferdam(args: &[&str]) -> Output {
 
 #[test]
 fn a_wrong_command_line_has_a_code_that_no_container_is_taken_for() {
-    for args in [&["rnu"][..], &["run"], &["stop"], &["stop", "--all", "web"], &["logs", "web", "--tail", "x"], &[]] {
+    for args in [
+        &["rnu"][..],
+        &["run"],
+        &["stop"],
+        &["stop", "--all", "web"],
+        &["logs", "web", "--tail", "x"],
+        &[],
+    ] {
         let output = cofferdam(args);
         assert_eq!(output.status.code(), Some(120), "{args:?}: {output:?}");
         assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{args:?}");
@@ -33,11 +40,18 @@ fn each_shell_completes_the_commands_and_not_what_is_internal() {
     for shell in ["bash", "zsh", "fish"] {
         let output = cofferdam(&["completion", shell]);
         let text = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success() && ["run", "stop", "detach", "handlers"].iter().all(|w| text.contains(w)), "{shell}");
+        assert!(
+            output.status.success() && ["run", "stop", "detach", "handlers"].iter().all(|w| text.contains(w)),
+            "{shell}"
+        );
         assert!(!text.contains("supervise"), "{shell}");
     }
     let script = cofferdam(&["completion", "bash"]).stdout;
-    let mut bash = Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().expect("bash is missing");
+    let mut bash = Command::new("bash")
+        .arg("-n")
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("bash is missing");
     bash.stdin.take().unwrap().write_all(&script).unwrap();
     assert!(bash.wait().unwrap().success());
 }

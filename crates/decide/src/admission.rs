@@ -4,7 +4,7 @@
 use crate::denied::Reason;
 use crate::field::{Path, Warning, go_quote};
 use crate::selection::{CLASS_NAME, Choice, annotation_path, choose};
-use crate::{Denied, tolerations};
+use crate::{Denied, defaults, tolerations};
 use cofferdam_model::HandlerName;
 use cofferdam_model::objects::{Namespace, RuntimeClass};
 use cofferdam_model::pod::Pod;
@@ -76,7 +76,14 @@ pub struct Admitted {
 /// Admits a pod with regard to its RuntimeClass: finds the class, sets overhead, merges node
 /// selector and tolerations, or refuses. Admitting what was admitted changes nothing, except that
 /// an old annotation is refused beside a class, even one that was filled in.
-pub fn admit(mut pod: Pod, context: &Context<'_>) -> Result<Admitted, Denied> {
+pub fn admit(pod: Pod, context: &Context<'_>) -> Result<Admitted, Denied> {
+    let admitted = mutate(pod, context)?;
+    validate(&admitted, context)?;
+    Ok(admitted)
+}
+
+/// What the plugin changes of a pod. [`validate`] follows, once the pod's own rules are checked.
+pub(crate) fn mutate(mut pod: Pod, context: &Context<'_>) -> Result<Admitted, Denied> {
     match select(&pod, context) {
         Ok((class, selection, warnings)) => {
             if let Selection::Class { name, .. } = &selection {
@@ -87,6 +94,18 @@ pub fn admit(mut pod: Pod, context: &Context<'_>) -> Result<Admitted, Denied> {
         }
         Err(reason) => Err(Denied::pod(&pod, vec![reason])),
     }
+}
+
+/// What the plugin checks last: overhead comes from a class, and from nowhere else.
+pub(crate) fn validate(admitted: &Admitted, context: &Context<'_>) -> Result<(), Denied> {
+    let class = admitted.selection.class();
+    let class = context.classes.iter().find(|c| Some(c.metadata.name.as_str()) == class);
+    // Even an empty one counts as set.
+    if class.is_some_and(|c| c.overhead.is_some()) || admitted.pod.spec.overhead.is_none() {
+        return Ok(());
+    }
+    let text = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
+    Err(Denied::pod(&admitted.pod, vec![Reason::new("spec.overhead", text)]))
 }
 
 type Selected<'a> = (Option<&'a RuntimeClass>, Selection, Vec<Warning>);
@@ -149,24 +168,17 @@ fn apply(pod: &mut Pod, class: Option<&RuntimeClass>) -> Result<(), Reason> {
 }
 
 fn set_overhead(pod: &mut Pod, class: Option<&RuntimeClass>) -> Result<(), Reason> {
-    let refuse = |why: &str| Err(Reason::new("spec.overhead", format!("pod rejected: {why}")));
     let Some(overhead) = class.and_then(|c| c.overhead.as_ref()) else {
-        // Even an empty one counts as set.
-        return match pod.spec.overhead {
-            None => Ok(()),
-            Some(_) => refuse("Pod Overhead set without corresponding RuntimeClass defined Overhead"),
-        };
+        return Ok(());
     };
-    let fixed = overhead.pod_fixed.clone();
-    match &pod.spec.overhead {
-        Some(own) if !own.is_empty() && *own != fixed.clone().unwrap_or_default() => {
-            refuse("Pod's Overhead doesn't match RuntimeClass's defined Overhead")
-        }
-        _ => {
-            pod.spec.overhead = fixed;
-            Ok(())
-        }
+    let mut fixed = overhead.pod_fixed.clone().unwrap_or_default();
+    defaults::round(&mut fixed);
+    if pod.spec.overhead.as_ref().is_some_and(|own| !own.is_empty() && *own != fixed) {
+        let text = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
+        return Err(Reason::new("spec.overhead", text));
     }
+    pod.spec.overhead = Some(fixed).filter(|f| !f.is_empty());
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The whole way of a pod through the API server, in its order: defaults, then what plugins change
-//! (LimitRanger and DefaultTolerationSeconds before RuntimeClass), then the rules of pods, then what plugins check (LimitRanger,
-//! and ResourceQuota last, which so sees overhead).
+//! (LimitRanger and DefaultTolerationSeconds before RuntimeClass), then the rules of pods, then what
+//! plugins check (LimitRanger, RuntimeClass, and ResourceQuota last, which so sees overhead).
 
 use crate::admission::{self, Admitted, Context};
 use crate::quota::Used;
@@ -33,9 +33,11 @@ pub fn admit_pod(mut pod: Pod, world: &World<'_>, used: &Used) -> Result<Admitte
         namespaces: world.namespaces,
         untrusted_handler: world.untrusted_handler,
     };
-    let admitted = admission::admit(pod, &context)?;
+    let mut admitted = admission::mutate(pod, &context)?;
+    defaults::drop_disabled(&mut admitted.pod, None);
     validate::pod(&admitted.pod)?;
     limit_range::check(&admitted.pod, world.limit_ranges)?;
+    admission::validate(&admitted, &context)?;
     quota::check(&admitted.pod, world.quotas, used)?;
     Ok(admitted)
 }

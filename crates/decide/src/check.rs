@@ -2,10 +2,10 @@
 
 use crate::admission::{Admitted, Selection};
 use crate::chain::{World, admit_pod};
-use crate::field::{Path, Warning, go_quote};
+use crate::field::{Warning, go_quote};
 use crate::quota::{self, QuotaLeft, Used};
 use crate::resources::{Qos, pod_limits, pod_requests, qos};
-use crate::{Denied, runtime_class};
+use crate::{Denied, warnings};
 use cofferdam_model::pod::Pod;
 use cofferdam_model::{HandlerName, ResourceList};
 use std::collections::BTreeSet;
@@ -100,9 +100,7 @@ impl Check<'_> {
     fn admitted(&mut self, admitted: Admitted, mut warnings: Vec<Warning>) -> PodReport {
         self.used.charge(self.world.quotas, &admitted.pod);
         warnings.extend(admitted.warnings);
-        let selector = Path::new("spec").child("nodeSelector");
-        let labels = admitted.pod.spec.node_selector.keys();
-        warnings.extend(labels.filter_map(|key| Some(Warning::new(selector.key(key), runtime_class::deprecated_label(key)?))));
+        warnings.extend(warnings::of_pod(&admitted.pod));
         self.describe(admitted.pod, Some(admitted.selection), warnings, None)
     }
 

@@ -2,7 +2,7 @@
 //! changes decisions. Fields whose default is only a reading of absence stay absent.
 
 use crate::requirements::{can_overcommit, is_huge_pages, is_pod_level};
-use crate::resources::{limits, requests, sum_of_containers};
+use crate::resources::{is_sidecar, limits, requests, sum_of_containers};
 use cofferdam_model::ResourceList;
 use cofferdam_model::pod::{Container, Pod};
 
@@ -11,8 +11,12 @@ use cofferdam_model::pod::{Container, Pod};
 pub fn apply(pod: &mut Pod) {
     let spec = &mut pod.spec;
     let host_network = spec.host_network;
+    let levels = spec.resources.iter_mut().flat_map(|r| [&mut r.requests, &mut r.limits]);
+    levels.chain(&mut spec.overhead).for_each(round);
     for container in spec.containers.iter_mut().chain(&mut spec.init_containers) {
         if let Some(resources) = &mut container.resources {
+            round(&mut resources.requests);
+            round(&mut resources.limits);
             fill(&mut resources.requests, &resources.limits);
         }
         if host_network {
@@ -26,6 +30,38 @@ pub fn apply(pod: &mut Pod) {
 pub(crate) fn fill(list: &mut ResourceList, from: &ResourceList) {
     for (name, quantity) in from {
         list.entry(name.clone()).or_insert_with(|| quantity.clone());
+    }
+}
+
+/// Rounds amounts up to thousandths (`SetDefaults_ResourceList`): 100u of a cpu is stored as 1m.
+pub(crate) fn round(list: &mut ResourceList) {
+    for quantity in list.values_mut() {
+        *quantity = quantity.rounded_to_milli();
+    }
+}
+
+/// Whether a container has a restart policy that 1.34 knows of only with its gate
+/// `ContainerRestartRules` on, which by default is off.
+fn has_own_policy(container: &Container, is_init: bool) -> bool {
+    container.restart_policy.is_some() && !(is_init && is_sidecar(container))
+}
+
+/// Drops what the API server drops without a word, as its feature is off (`dropDisabledFields` in
+/// `pkg/api/pod/util.go`): restart policies of single containers, unless the pod that is updated has
+/// one. An init container's `Always` stays.
+pub(crate) fn drop_disabled(pod: &mut Pod, old: Option<&Pod>) {
+    let uses = |pod: &Pod| {
+        let inits = pod.spec.init_containers.iter().any(|c| has_own_policy(c, true));
+        inits || pod.spec.containers.iter().any(|c| has_own_policy(c, false))
+    };
+    if old.is_some_and(uses) {
+        return;
+    }
+    let lists = [(&mut pod.spec.init_containers, true), (&mut pod.spec.containers, false)];
+    for (containers, is_init) in lists {
+        for container in containers.iter_mut().filter(|c| has_own_policy(c, is_init)) {
+            container.restart_policy = None;
+        }
     }
 }
 

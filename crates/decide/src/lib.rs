@@ -5,6 +5,7 @@
 //! - [`tolerations`]: validation and merging of tolerations
 //! - [`resources`]: requests, limits, QoS class and cgroup values of pods
 //! - [`defaults`], [`validate`]: what the API server fills in and what it refuses in a pod
+//! - [`warnings`]: what it warns of in a pod that it lets in
 //! - [`limit_range`], [`quota`]: the admission plugins of these names
 //! - [`pod_update`]: what an update of a pod may change
 //! - [`chain`]: all of it in the API server's order
@@ -33,6 +34,7 @@ pub mod schedule;
 mod selection;
 pub mod tolerations;
 pub mod validate;
+pub mod warnings;
 
 #[cfg(test)]
 mod testing;

@@ -6,7 +6,7 @@ mod validate;
 pub use validate::validate;
 
 use crate::Denied;
-use crate::defaults::fill;
+use crate::defaults::{fill, round};
 use crate::denied::Reason;
 use crate::field::Path;
 use crate::resources::{limits, limits_without_overhead, pod_level, requests, requests_without_overhead};
@@ -52,6 +52,7 @@ pub fn check(pod: &Pod, ranges: &[LimitRange]) -> Result<(), Denied> {
         validate(range)?;
         let mut broken = Vec::new();
         for item in &range.spec.limits {
+            let item = &with_defaults(item);
             match item.kind.as_str() {
                 CONTAINER => check_containers(item, pod, &mut broken),
                 POD => {
@@ -106,11 +107,14 @@ fn container_defaults(range: &LimitRange) -> Resources {
     all
 }
 
-/// An entry as the API server stores it: for containers, the default limit is the maximum where
+/// An entry as the API server stores it: amounts in thousandths, and for containers, the default limit is the maximum where
 /// none is given, the default request the default limit, else the minimum
 /// (`SetDefaults_LimitRangeItem`).
 fn with_defaults(item: &LimitRangeItem) -> LimitRangeItem {
     let mut item = item.clone();
+    let lists = [&mut item.max, &mut item.min, &mut item.default, &mut item.default_request];
+    lists.into_iter().for_each(round);
+    round(&mut item.max_limit_request_ratio);
     if item.kind == CONTAINER {
         fill(&mut item.default, &item.max);
         fill(&mut item.default_request, &item.default);

@@ -25,6 +25,7 @@ pub(crate) fn validate(meta: &ObjectMeta, namespaced: bool, errors: &mut Errors)
     } else if generate.is_empty() {
         errors.required(&path.child("name"), "name or generateName is required");
     }
+    // Of a kind that stands in no namespace, the API server drops it before it looks (`BeforeCreate`).
     let namespace = meta.namespace.as_deref().unwrap_or_default();
     if namespaced {
         errors.invalid_each(
@@ -36,8 +37,6 @@ pub(crate) fn validate(meta: &ObjectMeta, namespaced: bool, errors: &mut Errors)
                 format::dns_label(namespace)
             },
         );
-    } else if !namespace.is_empty() {
-        errors.forbidden(&path.child("namespace"), "not allowed on this type");
     }
     labels(&meta.labels, &path.child("labels"), errors);
     annotations(&meta.annotations, &path.child("annotations"), errors);

@@ -24,6 +24,7 @@ pub fn validate_update(new: &Pod, old: &Pod) -> Result<(), Denied> {
     let (mut new, mut old) = (new.clone(), old.clone());
     defaults::apply(&mut new);
     defaults::apply(&mut old);
+    defaults::drop_disabled(&mut new, Some(&old));
     let mut errors = Errors::default();
     metadata(&new.metadata, &old.metadata, &mut errors);
     if let Err(Denied::Invalid { errors: more, .. }) = validate::pod(&new) {

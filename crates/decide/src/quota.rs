@@ -42,7 +42,7 @@ pub fn check(pod: &Pod, quotas: &[ResourceQuota], used: &Used) -> Result<(), Den
     let mut matching = Vec::new();
     for quota in of_namespace(pod, quotas) {
         validate(quota)?;
-        if matches(quota, pod) {
+        if matches(quota, pod, used) {
             matching.push(quota);
         }
     }
@@ -51,7 +51,7 @@ pub fn check(pod: &Pod, quotas: &[ResourceQuota], used: &Used) -> Result<(), Den
     }
     // Upstream asks every quota what it must know before it asks any for room.
     for quota in &matching {
-        let reason = unspecified(quota, pod).or_else(|| unknown(quota, used));
+        let reason = unspecified(quota, pod, used).or_else(|| unknown(quota, used));
         if let Some(reason) = reason {
             return Err(Denied::pod(pod, vec![reason]));
         }
@@ -72,9 +72,9 @@ pub fn check(pod: &Pod, quotas: &[ResourceQuota], used: &Used) -> Result<(), Den
 /// used, of every resource that pods take. Below zero where more is used than there is.
 pub fn left(pod: &Pod, quotas: &[ResourceQuota], used: &Used) -> Vec<QuotaLeft> {
     let one = |quota: &ResourceQuota| {
-        let hard = quota.spec.hard.iter().filter(|(name, _)| counts_pods(name));
+        let hard = used.hard(quota).iter().filter(|(name, _)| counts_pods(name));
         let left = hard.map(|(name, hard)| {
-            let left = hard.checked_sub(&used.get(quota, name));
+            let left = hard.rounded_to_milli().checked_sub(&used.get(quota, name));
             // Beyond 128 bits only where more is used than any quota has.
             (name.clone(), left.unwrap_or_default())
         });
@@ -83,7 +83,7 @@ pub fn left(pod: &Pod, quotas: &[ResourceQuota], used: &Used) -> Vec<QuotaLeft> 
             left: left.collect(),
         }
     };
-    of_namespace(pod, quotas).filter(|q| matches(q, pod)).map(one).collect()
+    of_namespace(pod, quotas).filter(|q| matches(q, pod, used)).map(one).collect()
 }
 
 /// What a quota has left.
@@ -131,9 +131,9 @@ fn declared(requests: &ResourceList, limits: &ResourceList) -> ResourceList {
 
 /// Whether the quota is of the pod's namespace, counts anything of pods, and has scopes that the
 /// pod is in.
-fn matches(quota: &ResourceQuota, pod: &Pod) -> bool {
+fn matches(quota: &ResourceQuota, pod: &Pod, used: &Used) -> bool {
     quota.metadata.namespace_or_default() == pod.metadata.namespace_or_default()
-        && quota.spec.hard.keys().any(|name| counts_pods(name))
+        && used.hard(quota).keys().any(|name| counts_pods(name))
         && scopes::hold(&quota.spec, pod)
 }
 
@@ -144,16 +144,12 @@ fn counts_pods(name: &str) -> bool {
 
 /// What containers leave open of what the quota limits: `limits.cpu for: a,b; …`. Not asked of pods
 /// with pod-level resources.
-fn unspecified(quota: &ResourceQuota, pod: &Pod) -> Option<Reason> {
+fn unspecified(quota: &ResourceQuota, pod: &Pod, used: &Used) -> Option<Reason> {
     if pod_level(pod).is_some() {
         return None;
     }
-    let required: Vec<&String> = quota
-        .spec
-        .hard
-        .keys()
-        .filter(|name| MUST_SPECIFY.contains(&name.as_str()))
-        .collect();
+    let hard = used.hard(quota).keys();
+    let required: Vec<&String> = hard.filter(|name| MUST_SPECIFY.contains(&name.as_str())).collect();
     let mut field = None;
     let mut missing = Vec::new();
     for name in required {
@@ -172,7 +168,7 @@ fn unspecified(quota: &ResourceQuota, pod: &Pod) -> Option<Reason> {
 
 /// A quota whose status a cluster has not worked out yet.
 fn unknown(quota: &ResourceQuota, used: &Used) -> Option<Reason> {
-    let counted: Vec<&str> = quota.spec.hard.keys().map(String::as_str).filter(|n| counts_pods(n)).collect();
+    let counted: Vec<&str> = used.hard(quota).keys().map(String::as_str).filter(|n| counts_pods(n)).collect();
     used.lacks(quota, &counted).then(|| {
         let text = format!(
             "status unknown for quota: {}, resources: {}",
@@ -188,14 +184,15 @@ struct Over<'a> {
     resource: &'a str,
     requested: &'a Quantity,
     used: Quantity,
-    hard: &'a Quantity,
+    hard: Quantity,
 }
 
 fn exceeded(quota: &ResourceQuota, pod: &Pod, usage: &ResourceList, used: &Used) -> Option<Reason> {
-    let over = quota.spec.hard.iter().filter_map(|(resource, hard)| {
+    let over = used.hard(quota).iter().filter_map(|(resource, hard)| {
+        let hard = hard.rounded_to_milli();
         let requested = usage.get(resource).filter(|q| !q.is_zero())?;
         let used = used.get(quota, resource);
-        (used.saturating_add(requested) > *hard).then_some(Over {
+        (used.saturating_add(requested) > hard).then_some(Over {
             resource,
             requested,
             used,

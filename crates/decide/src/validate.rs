@@ -12,7 +12,8 @@ use crate::requirements::{self, Owner, is_huge_pages};
 use crate::resources::{limits, requests, sum_of_containers};
 use crate::{Denied, format, meta, tolerations};
 use cofferdam_model::ResourceList;
-use cofferdam_model::pod::{DnsConfig, Pod, PodSpec};
+use cofferdam_model::pod::{DnsConfig, Pod, PodSpec, SchedulingGate};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// libc's limits, as upstream has them.
@@ -27,6 +28,9 @@ pub fn pod(pod: &Pod) -> Result<(), Denied> {
     let path = Path::new("spec");
     validate_spec(pod, &path, &mut errors);
     images(&pod.spec, &path, &mut errors);
+    if !pod.spec.scheduling_gates.is_empty() && pod.spec.node_name.as_ref().is_some_and(|n| !n.is_empty()) {
+        errors.forbidden(&path.child("nodeName"), "cannot be set until all schedulingGates have been cleared");
+    }
     // Upstream shows the generated name here; nothing is generated before admission in this crate.
     let name = if pod.metadata.name.is_empty() {
         pod.metadata.generate_name.as_deref().unwrap_or_default()
@@ -48,6 +52,8 @@ fn validate_spec(pod: &Pod, path: &Path, errors: &mut Errors) {
     if let Some(affinity) = &spec.affinity {
         affinity::affinity(affinity, &path.child("affinity"), errors);
     }
+    dns_config(spec, &path.child("dnsConfig"), errors);
+    scheduling_gates(&spec.scheduling_gates, &path.child("schedulingGates"), errors);
     affinity::topology_spread(&spec.topology_spread_constraints, &path.child("topologySpreadConstraints"), errors);
     if let Some(account) = spec.service_account_name.as_ref().filter(|a| !a.is_empty()) {
         errors.invalid_each(&path.child("serviceAccountName"), account, format::dns_subdomain(account));
@@ -70,6 +76,16 @@ fn validate_spec(pod: &Pod, path: &Path, errors: &mut Errors) {
     }
     if let Some(overhead) = &spec.overhead {
         requirements::validate(&ResourceList::new(), overhead, Owner::Container, &path.child("overhead"), errors);
+    }
+}
+
+fn scheduling_gates(gates: &[SchedulingGate], path: &Path, errors: &mut Errors) {
+    let mut seen = BTreeSet::new();
+    for (at, SchedulingGate { name }) in gates.iter().enumerate() {
+        errors.invalid_each(&path.index(at), name, format::qualified_name(name));
+        if !seen.insert(name) {
+            errors.duplicate(&path.index(at), name);
+        }
     }
 }
 
@@ -127,21 +143,24 @@ fn dns_policy(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     if !policy.is_empty() && !policies.contains(&policy) {
         errors.not_supported(&path.child("dnsPolicy"), policy, &policies);
     }
-    let path = path.child("dnsConfig");
+}
+
+fn dns_config(spec: &PodSpec, path: &Path, errors: &mut Errors) {
+    let policy = spec.dns_policy.as_deref().unwrap_or_default();
     match &spec.dns_config {
-        None if policy == "None" => errors.required(&path, "must provide `dnsConfig` when `dnsPolicy` is None"),
+        None if policy == "None" => errors.required(path, "must provide `dnsConfig` when `dnsPolicy` is None"),
         Some(config) if policy == "None" && config.nameservers.is_empty() => {
             errors.required(
                 &path.child("nameservers"),
                 "must provide at least one DNS nameserver when `dnsPolicy` is None",
             );
         }
-        Some(config) => dns_config(config, &path, errors),
+        Some(config) => dns_settings(config, path, errors),
         None => {}
     }
 }
 
-fn dns_config(config: &DnsConfig, path: &Path, errors: &mut Errors) {
+fn dns_settings(config: &DnsConfig, path: &Path, errors: &mut Errors) {
     let (nameservers, searches) = (path.child("nameservers"), path.child("searches"));
     if config.nameservers.len() > MOST_NAMESERVERS {
         let all = serde_json::json!(config.nameservers);

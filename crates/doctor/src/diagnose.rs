@@ -334,6 +334,13 @@ fn handler_trouble(handler: &crate::facts::Handler) -> Vec<Finding> {
         names.set("binary", binary.display().to_string());
     }
     let mut findings = diagnose_named(&heard, &names);
+    if findings.is_empty() {
+        let case = Case {
+            names,
+            ..Case::new(text.as_str()).about(subject.as_str())
+        };
+        findings.extend(found("handler-unusable", case, World::Machine));
+    }
     if !handler.configured && !handler.default {
         findings
             .iter_mut()

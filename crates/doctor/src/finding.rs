@@ -62,7 +62,7 @@ pub fn merge(shown: Vec<Finding>, heard: Vec<Finding>) -> Vec<Finding> {
     let wide = |f: &Finding| !f.subject.starts_with("handler ") && !f.subject.starts_with("runtime ");
     let has = |id: &str| shown.iter().any(|f| f.id == id && wide(f));
     let only_inodes = has("inodes-full") && !has("disk-full");
-    let more = heard.into_iter().filter(|f| !has(f.id) && !(only_inodes && f.id == "disk-full"));
+    let more = heard.into_iter().filter(|f| !(has(f.id) || only_inodes && f.id == "disk-full"));
     let more: Vec<_> = more.collect();
     settle(shown.into_iter().chain(more).collect())
 }

@@ -61,7 +61,8 @@ pub struct PodStory {
     pub events: Vec<EventStory>,
     /// The binary that its record names.
     pub binary: Option<PathBuf>,
-    /// The binary that its handler has in the configuration now.
+    /// The binary that its handler has in the configuration now; of a pod whose record is gone, what
+    /// most likely ran it.
     pub binary_now: Now<PathBuf>,
     /// Whether the file of `binary` was written anew after the pod was made.
     pub binary_replaced: bool,
@@ -112,9 +113,9 @@ pub struct EventStory {
 
 /// Names the causes of what is wrong with a pod of ours; empty where nothing is.
 pub fn diagnose_pod(story: &PodStory) -> Vec<Finding> {
-    let enclosure = match &story.binary {
-        Some(binary) => Enclosure::of(&binary.file_name().unwrap_or_default().to_string_lossy()),
-        None => Enclosure::of(&story.handler),
+    let enclosure = match (&story.binary, &story.binary_now) {
+        (Some(binary), _) | (None, Now::There(binary)) => Enclosure::of(&binary.file_name().unwrap_or_default().to_string_lossy()),
+        (None, _) => Enclosure::of(&story.handler),
     };
     let mut listener = Listener::new(World::Machine, enclosure, &story.namespace, &story.name, story.ready);
     listener.know("handler", &story.handler);

@@ -105,7 +105,13 @@ impl Engine {
         }
         match self.fail_sandbox(pod, &reason) {
             Ok(Some(reason)) => self.hub.tell(&Event::SandboxDied { pod: pod.clone(), reason }),
-            Ok(None) => {}
+            // Another process may have found it dead first, as every command that opens an engine does.
+            Ok(None) => {
+                let found = self.known(pod).ok().flatten().and_then(|known| known.result.reason);
+                if let Some(reason) = found.filter(|found| found.starts_with(&reason)) {
+                    self.hub.tell(&Event::SandboxDied { pod: pod.clone(), reason });
+                }
+            }
             Err(e) => self.hub.tell(&Event::SandboxDied { pod: pod.clone(), reason: format!("{reason}; {e}") }),
         }
     }

@@ -97,11 +97,12 @@ fn cri_table(mut plugins: Table, version: Option<i64>, report: &mut Report) -> T
         return Table::new();
     };
     if (id_version, id) != own {
+        // 1.6, 1.7 and 2.2 look for nothing else then; 2.3 tries the ids of newer versions too.
         let says = version.map_or(
-            "has no version, which containerd takes for version 1".to_owned(),
-            |v| format!("is of version {v}"),
+            "containerd before 2.3 would ignore it, as the file has no version, which it takes for version 1".to_owned(),
+            |v| format!("containerd itself would ignore it, as the file is of version {v}"),
         );
-        report.warn(&node.key, format!("plugins.{id:?} is read as version {id_version}; containerd itself would ignore it, as the file {says}"));
+        report.warn(&node.key, format!("plugins.{id:?} is read as version {id_version}; {says}"));
     }
     let path = join("plugins", id);
     let Value::Table(mut table) = node.value else {

@@ -53,7 +53,7 @@ fn an_id_of_another_version_is_read_and_told() {
         (
             "",
             "'io.containerd.cri.v1.runtime'",
-            "read as version 3; containerd itself would ignore it, as the file has no version",
+            "read as version 3; containerd before 2.3 would ignore it, as the file has no version",
         ),
         (
             "version = 3\n",

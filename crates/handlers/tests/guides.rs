@@ -185,7 +185,7 @@ fn containerd_without_a_version() {
         warnings(&loaded),
         [
             "/etc/containerd/config.toml:1: plugins.\"io.containerd.grpc.v1.cri\" is read as version 2; \
-         containerd itself would ignore it, as the file has no version, which containerd takes for version 1"
+         containerd before 2.3 would ignore it, as the file has no version, which it takes for version 1"
         ]
     );
     assert_eq!(driver(&loaded, "runc"), "runc $runc - -");

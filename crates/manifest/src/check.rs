@@ -84,10 +84,11 @@ fn metadata(check: &mut Check<'_>, object: &ObjectKind) {
         );
     }
     if !object.is_namespaced() && meta.namespace.is_some() {
-        check.refuse(
-            &path.key("namespace"),
-            "has no meaning for a kind that stands in no namespace; remove it",
-        );
+        // The API server drops it.
+        let path = path.key("namespace");
+        let at = check.at(&path);
+        let text = format!("{path} means nothing for a kind that stands in no namespace; remove it");
+        check.log.warn(at, &text, None);
     }
 }
 

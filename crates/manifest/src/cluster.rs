@@ -1,5 +1,6 @@
 //! Objects of a running cluster, as `kubectl get nodes,pods,runtimeclasses,namespaces -o yaml` (or
-//! `json`) prints them and as its API lists them: what a scheduler reads of them, and no more.
+//! `json`) prints them and as its API lists them: what admission and a scheduler read of them, and no
+//! more.
 //!
 //! Such documents carry statuses, managed fields and fields of other versions: what is not read is
 //! passed over, and so are objects of other kinds. What is read must have the type that Kubernetes
@@ -8,8 +9,9 @@
 mod raw;
 
 use crate::Place;
+use cofferdam_model::ResourceList;
 use cofferdam_model::node::Node;
-use cofferdam_model::objects::{Namespace, RuntimeClass};
+use cofferdam_model::objects::{LimitRange, Namespace, ResourceQuota, RuntimeClass};
 use cofferdam_model::pod::Pod;
 use raw::Raw;
 use serde_json::Value;
@@ -35,6 +37,31 @@ pub struct Cluster {
     pub classes: Vec<RuntimeClass>,
     /// Namespaces.
     pub namespaces: Vec<Namespace>,
+    /// Limit ranges.
+    pub limit_ranges: Vec<LimitRange>,
+    /// Quotas.
+    pub quotas: Vec<ClusterQuota>,
+}
+
+impl Cluster {
+    /// Takes over the objects of another text.
+    pub fn extend(&mut self, other: Self) {
+        self.nodes.extend(other.nodes);
+        self.pods.extend(other.pods);
+        self.classes.extend(other.classes);
+        self.namespaces.extend(other.namespaces);
+        self.limit_ranges.extend(other.limit_ranges);
+        self.quotas.extend(other.quotas);
+    }
+}
+
+/// A quota of a cluster.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ClusterQuota {
+    /// The quota.
+    pub quota: ResourceQuota,
+    /// `status.used`; `None` where the object has no status, as one that a person wrote.
+    pub used: Option<ResourceList>,
 }
 
 /// A pod of a cluster. Of its specification there is what a scheduler reads: class, overhead,
@@ -45,6 +72,8 @@ pub struct ClusterPod {
     pub pod: Pod,
     /// Whether it is being deleted.
     pub ending: bool,
+    /// Whether it goes with its node, as a DaemonSet's and a static one do, by its owners.
+    pub bound: bool,
     /// When it started, in RFC 3339.
     pub started: Option<String>,
 }
@@ -96,7 +125,7 @@ pub enum ClusterError {
     },
 }
 
-/// Reads the nodes, pods, classes and namespaces of a text: YAML or JSON, one object or many,
+/// Reads the nodes, pods, classes, namespaces, limit ranges and quotas of a text: YAML or JSON, one object or many,
 /// documents and lists. `source` is the name that places show. JSON is read some forty times as
 /// fast as YAML (700 and 16 MiB a second).
 ///
@@ -125,8 +154,8 @@ pub fn decode(source: &str, text: &str) -> Result<Cluster, ClusterError> {
     Ok(reader.cluster)
 }
 
-/// Reads objects of one kind (`Node`, `Pod`, `RuntimeClass`, `Namespace`) as the API lists them,
-/// which does not say the kind of each. Others are passed over.
+/// Reads objects of one kind (`Node`, `Pod`, `RuntimeClass`, `Namespace`, `LimitRange`,
+/// `ResourceQuota`) as the API lists them, which does not say the kind of each. Others are passed over.
 ///
 /// # Errors
 /// The first mistake.
@@ -183,9 +212,11 @@ impl Reader<'_> {
         }
         match kind.as_str() {
             "Node" => self.cluster.nodes.push(raw.into_node()),
-            "Pod" if !raw.status.has_ended() => self.cluster.pods.push(raw.into_pod()),
+            "Pod" if !raw.has_ended() => self.cluster.pods.push(raw.into_pod()),
             "RuntimeClass" => self.cluster.classes.push(raw.into_class()),
             "Namespace" => self.cluster.namespaces.push(raw.into_namespace()),
+            "LimitRange" => self.cluster.limit_ranges.push(raw.into_limit_range()),
+            "ResourceQuota" => self.cluster.quotas.push(raw.into_quota()),
             _ => {}
         }
         Ok(())

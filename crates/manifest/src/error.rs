@@ -371,15 +371,18 @@ impl Log {
         }
     }
 
-    pub(crate) fn finish(mut self, objects: Vec<Object>) -> Result<Decoded, Vec<Error>> {
-        if !self.errors.is_empty() {
-            self.errors.sort_by_key(|e| (e.place.line, e.place.column));
-            return Err(self.errors);
-        }
+    /// An error that ends the text: told however many there are.
+    pub(crate) fn add(&mut self, error: Error) {
+        self.errors.push(error);
+    }
+
+    pub(crate) fn finish(mut self, objects: Vec<Object>) -> (Decoded, Vec<Error>) {
+        self.errors.sort_by_key(|e| (e.place.line, e.place.column));
         self.warnings.sort_by_key(|w| (w.place.line, w.place.column));
-        Ok(Decoded {
+        let decoded = Decoded {
             objects,
             warnings: self.warnings,
-        })
+        };
+        (decoded, self.errors)
     }
 }

@@ -85,39 +85,58 @@ pub fn decode(source: &str, text: &str) -> Result<Decoded, Vec<Error>> {
 /// Every error of the text in its order, at most [`MAX_ERRORS`]; there are no objects unless all
 /// are good. Text that is not YAML ends at its first mistake.
 pub fn decode_for(source: &str, text: &str, purpose: Purpose) -> Result<Decoded, Vec<Error>> {
-    let source: Arc<str> = Arc::from(source);
-    if text.len() > MAX_TEXT {
-        return Err(vec![Error::too_long(&source, text.len())]);
+    match decode_all(source, text, purpose) {
+        (decoded, errors) if errors.is_empty() => Ok(decoded),
+        (_, errors) => Err(errors),
     }
+}
+
+/// As [`decode_for`], with the objects that are good beside the errors of the others, for telling all
+/// that can be told at once. Text that is not YAML gives the objects before its mistake.
+pub fn decode_all(source: &str, text: &str, purpose: Purpose) -> (Decoded, Vec<Error>) {
+    let source: Arc<str> = Arc::from(source);
     let mut log = error::Log::new(source.clone(), purpose);
     let mut objects = Vec::new();
-    let mut documents = yaml::Documents::of(&source, text);
-    while let Some(document) = documents.read_next().map_err(|e| vec![*e])? {
-        kinds::read_document(&document, &mut log, &mut objects);
+    if text.len() > MAX_TEXT {
+        log.add(Error::too_long(&source, text.len()));
+        return log.finish(objects);
     }
-    refuse_twins(&objects, &mut log);
+    let mut documents = yaml::Documents::of(&source, text);
+    loop {
+        match documents.read_next() {
+            Ok(Some(document)) => kinds::read_document(&document, &mut log, &mut objects),
+            Ok(None) => break,
+            Err(mistake) => {
+                log.add(*mistake);
+                break;
+            }
+        }
+    }
+    refuse_twins(&mut objects, &mut log);
     log.finish(objects)
 }
 
 /// Two objects of one kind, namespace and name in one text: the second would replace the first.
-fn refuse_twins(objects: &[Object], log: &mut error::Log) {
-    let mut seen: HashMap<(&str, String, &str), &Place> = HashMap::new();
-    for object in objects {
+fn refuse_twins(objects: &mut Vec<Object>, log: &mut error::Log) {
+    let mut seen: HashMap<(&str, String, String), usize> = HashMap::with_capacity(objects.len());
+    objects.retain(|object| {
         let meta = object.kind.metadata();
-        if meta.name.is_empty() {
-            continue;
-        }
         let namespace = if object.kind.is_namespaced() {
             meta.namespace_or_default()
         } else {
             ""
         };
-        let key = (object.kind.name(), namespace.to_owned(), meta.name.as_str());
-        if let Some(first) = seen.get(&key) {
-            let (place, line) = (object.place.clone(), first.line);
-            log.error_at(place, object.kind.subject(), Problem::Twin { line });
-        } else {
-            seen.insert(key, &object.place);
+        let key = (object.kind.name(), namespace.to_owned(), meta.name.clone());
+        match seen.get(&key).copied() {
+            _ if meta.name.is_empty() => true,
+            Some(line) => {
+                log.error_at(object.place.clone(), object.kind.subject(), Problem::Twin { line });
+                false
+            }
+            None => {
+                seen.insert(key, object.place.line);
+                true
+            }
         }
-    }
+    });
 }

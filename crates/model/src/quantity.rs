@@ -96,6 +96,17 @@ impl Quantity {
         saturate(div_away(self.nano, NANO / 1000))
     }
 
+    /// Rounded away from zero to thousandths, as the API server's defaulting stores every amount of
+    /// a resource.
+    #[must_use]
+    pub fn rounded_to_milli(&self) -> Self {
+        const MILLI: i128 = NANO / 1000;
+        if self.nano % MILLI == 0 {
+            return self.clone();
+        }
+        Self::from_nano(div_away(self.nano, MILLI).saturating_mul(MILLI), self.format)
+    }
+
     /// Whether it is nothing.
     pub fn is_zero(&self) -> bool {
         self.nano == 0

@@ -4,8 +4,8 @@
 use crate::args::Global;
 use crate::commands::run::{self, Started};
 use crate::leftovers::{Left, Witness};
-use crate::owner::{self, Keeper};
 use crate::live;
+use crate::owner::{self, Keeper};
 use crate::settings::{self, Settings};
 use crate::show::{self, Colour, paint};
 use crate::world::Manifests;
@@ -49,10 +49,19 @@ pub(crate) fn demo(global: &Global, pods: Option<&Path>, refused: Option<&Path>)
     let settings = Settings::read(global).insist()?;
     let broken = broken_runtime(&settings)?;
     let drop_in = format!("[handlers.broken]\ntype = \"oci\"\nbinary = {:?}\n", broken.display().to_string());
-    let settings = Settings { loaded: settings::read_with(&settings::roots(global), Some(&drop_in)), ..settings }.insist()?;
+    let settings = Settings {
+        loaded: settings::read_with(&settings::roots(global), Some(&drop_in)),
+        ..settings
+    }
+    .insist()?;
     let keeper = Keeper::open(&settings.layout)?;
     let engine = settings.open()?;
-    let mut stage = Stage { witness: Witness::new(&engine, &settings.network()?), settings, engine, keeper };
+    let mut stage = Stage {
+        witness: Witness::new(&engine, &settings.network()?),
+        settings,
+        engine,
+        keeper,
+    };
     let good = stage.show(pods, refused);
     std::fs::remove_dir_all(broken.parent().unwrap_or(&broken))?;
     let left = stage.clear()?;
@@ -89,7 +98,12 @@ impl Stage {
 
     /// Removes what the demo made, and counts what is left.
     fn clear(self) -> Result<Left> {
-        let Self { settings, engine, keeper, witness } = self;
+        let Self {
+            settings,
+            engine,
+            keeper,
+            witness,
+        } = self;
         if engine.images().list()?.iter().any(|i| i.names.iter().any(|n| n.contains(IMAGE))) {
             engine.remove_image(IMAGE)?;
         }
@@ -108,7 +122,14 @@ impl Stage {
         let (setups, _, _) = manifests.admit(None, Machine::detect(&cofferdam_node::Dirs::default()).memory);
         let declared: BTreeMap<String, u64> = setups
             .iter()
-            .map(|s| (s.pod.metadata.name.clone(), pod_requests(&s.pod).get("memory").map_or(0, |q| u64::try_from(q.value()).unwrap_or(0))))
+            .map(|s| {
+                (
+                    s.pod.metadata.name.clone(),
+                    pod_requests(&s.pod)
+                        .get("memory")
+                        .map_or(0, |q| u64::try_from(q.value()).unwrap_or(0)),
+                )
+            })
             .collect();
         let mut told: BTreeMap<String, Told> = BTreeMap::new();
         let (deadline, mut lines) = (Instant::now() + PATIENCE, 0);
@@ -169,7 +190,11 @@ impl Stage {
             handle.stop_all(Some(Duration::ZERO));
             for view in handle.wait_all() {
                 none_ran &= !view.began;
-                let word = if view.began { paint("RAN", Colour::Bad) } else { paint("refused", Colour::Good) };
+                let word = if view.began {
+                    paint("RAN", Colour::Bad)
+                } else {
+                    paint("refused", Colour::Good)
+                };
                 show::say(format_args!("  {word} pod \"{name}\": {}", view.message));
             }
             handle.remove_logs();
@@ -198,13 +223,25 @@ fn broken_runtime(settings: &Settings) -> Result<PathBuf> {
 
 /// Makes the examples' image from the machine's static busybox.
 pub(crate) fn build_image(engine: &Engine) -> Result<()> {
-    let busybox = BUSYBOX.iter().map(PathBuf::from).find(|p| p.exists()).context("no static busybox; install Debian's busybox-static")?;
-    let file = |path: &str, mode, content| BuildFile { path: path.to_owned(), mode, content };
+    let busybox = BUSYBOX
+        .iter()
+        .map(PathBuf::from)
+        .find(|p| p.exists())
+        .context("no static busybox; install Debian's busybox-static")?;
+    let file = |path: &str, mode, content| BuildFile {
+        path: path.to_owned(),
+        mode,
+        content,
+    };
     let mut files = vec![
         file("bin/busybox", 0o755, Content::File(busybox)),
         file("tmp", 0o1777, Content::Dir),
         file("root", 0o700, Content::Dir),
-        file("etc/passwd", 0o644, Content::Bytes(b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n".to_vec())),
+        file(
+            "etc/passwd",
+            0o644,
+            Content::Bytes(b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n".to_vec()),
+        ),
         file("etc/group", 0o644, Content::Bytes(b"root:x:0:\nnobody:x:65534:\n".to_vec())),
     ];
     let applets = "sh sleep cat echo uname ls ps id env true false grep wc head tail dmesg hostname mount mkdir rm touch \
@@ -233,11 +270,25 @@ fn ask(engine: &Engine, view: &PodView) -> Result<Told> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut lines = text.lines();
     let kernel = lines.next().unwrap_or_default().to_owned();
-    Ok(Told { kernel, foreign: Some(lines.filter(|l| !OWN.contains(l)).count()), memory: 0 })
+    Ok(Told {
+        kernel,
+        foreign: Some(lines.filter(|l| !OWN.contains(l)).count()),
+        memory: 0,
+    })
 }
 
 fn render(views: &[Arc<PodView>], told: &BTreeMap<String, Told>, declared: &BTreeMap<String, u64>) -> String {
-    let mut table = show::table(&["pod", "class", "handler", "status", "kernel it saw", "host processes it saw", "start", "memory declared", "measured"]);
+    let mut table = show::table(&[
+        "pod",
+        "class",
+        "handler",
+        "status",
+        "kernel it saw",
+        "host processes it saw",
+        "start",
+        "memory declared",
+        "measured",
+    ]);
     for view in views {
         let (word, colour) = live::status(view);
         let of = told.get(&view.name).cloned().unwrap_or_default();

@@ -36,10 +36,20 @@ struct Up {
 
 /// Starts a process that keeps the pods, and returns when they run.
 pub(crate) fn detach(global: &Global, texts: Vec<(String, String)>, args: &RunArgs) -> Result<u8> {
-    let mut child = command(global)?.spawn().context("the process that keeps the pods could not be started")?;
+    let mut child = command(global)?
+        .spawn()
+        .context("the process that keeps the pods could not be started")?;
     pass_signals_on(&child)?;
-    let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else { bail!("the process that keeps the pods has no pipes") };
-    serde_json::to_writer(&mut stdin, &Detached { texts, parallel: args.parallel })?;
+    let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+        bail!("the process that keeps the pods has no pipes")
+    };
+    serde_json::to_writer(
+        &mut stdin,
+        &Detached {
+            texts,
+            parallel: args.parallel,
+        },
+    )?;
     drop(stdin);
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line)?;
@@ -62,14 +72,21 @@ fn command(global: &Global) -> Result<Command> {
             command.arg(flag).arg(dir);
         }
     }
-    command.arg("supervise").stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
+    command
+        .arg("supervise")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .process_group(0);
     Ok(command)
 }
 
 /// A Ctrl-C while the pods start means them, as it does without `--detach`.
 fn pass_signals_on(child: &Child) -> Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM};
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("the process that keeps the pods has no id")?;
+    let pid = i32::try_from(child.id())
+        .ok()
+        .and_then(Pid::from_raw)
+        .context("the process that keeps the pods has no id")?;
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).context("signals cannot be taken")?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for _ in signals.forever() {
@@ -93,7 +110,12 @@ pub(crate) fn supervise(global: &Global) -> Result<u8> {
     let (kept, layout) = match begun {
         Ok(begun) => begun,
         Err(e) => {
-            tell(&Up { code: EXIT_ERROR, table: String::new(), report: json!(null), error: Some(format!("{e:#}")) });
+            tell(&Up {
+                code: EXIT_ERROR,
+                table: String::new(),
+                report: json!(null),
+                error: Some(format!("{e:#}")),
+            });
             return Ok(EXIT_ERROR);
         }
     };
@@ -111,12 +133,20 @@ fn attend(kept: &Kept, layout: &Layout) -> Vec<Arc<PodView>> {
         let views = handle.snapshot();
         for view in views.iter().filter(|v| v.ended && over.insert(v.uid.clone())) {
             if let Err(e) = put_away(kept, layout, view) {
-                show::tell(format_args!("cofferdam: pod {}/{}: how it ended could not be kept: {e:#}", view.namespace, view.name));
+                show::tell(format_args!(
+                    "cofferdam: pod {}/{}: how it ended could not be kept: {e:#}",
+                    view.namespace, view.name
+                ));
             }
         }
         if !told && views.iter().all(|v| v.ended || v.phase != Phase::Pending) {
             let (code, report) = (run::code(&views, &kept.started.refused), run::report(&views, &kept.started.refused));
-            tell(&Up { code, table: live::render(&views), report, error: None });
+            tell(&Up {
+                code,
+                table: live::render(&views),
+                report,
+                error: None,
+            });
             told = true;
         }
         if views.iter().all(|v| v.ended) || changes.recv().is_err() {
@@ -127,7 +157,11 @@ fn attend(kept: &Kept, layout: &Layout) -> Vec<Arc<PodView>> {
 
 /// Keeps how a pod ended by itself; of one that was stopped nothing stays.
 fn put_away(kept: &Kept, layout: &Layout, view: &PodView) -> Result<()> {
-    if kept.keeper.desk.was_stopped(view) { ended::remove_logs(layout, view) } else { ended::write(layout, view) }
+    if kept.keeper.desk.was_stopped(view) {
+        ended::remove_logs(layout, view)
+    } else {
+        ended::write(layout, view)
+    }
 }
 
 /// Answers the caller, and lets go of its streams: it must not wait for this process. It may be gone,
@@ -137,7 +171,9 @@ fn tell(up: &Up) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
     drop(out);
-    let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") else { return };
+    let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") else {
+        return;
+    };
     let _ = rustix::stdio::dup2_stdin(&null);
     let _ = rustix::stdio::dup2_stdout(&null);
     let _ = rustix::stdio::dup2_stderr(&null);

@@ -57,7 +57,15 @@ fn old_log(logs: &Path, pod: &str, container: Option<&str>) -> Result<Option<Pat
     let prefix = format!("{namespace}_{name}_");
     let named = |e: &std::fs::DirEntry| e.file_name().to_string_lossy().starts_with(&prefix);
     let begun = |e: &std::fs::DirEntry| e.metadata().and_then(|m| m.modified()).ok();
-    let Some(dir) = std::fs::read_dir(logs).into_iter().flatten().flatten().filter(named).max_by_key(begun) else { return Ok(None) };
+    let Some(dir) = std::fs::read_dir(logs)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(named)
+        .max_by_key(begun)
+    else {
+        return Ok(None);
+    };
     // What happened to the pod stands beside the folders of its containers.
     let folders = std::fs::read_dir(dir.path())?.flatten().filter(|e| e.path().is_dir());
     let mut containers: Vec<_> = folders.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
@@ -67,7 +75,10 @@ fn old_log(logs: &Path, pod: &str, container: Option<&str>) -> Result<Option<Pat
         (Some(name), _) => name,
         (None, [only]) => only,
         (None, []) => return Ok(None),
-        (None, _) => bail!("pod \"{pod}\" has several containers; choose one with -c: {}", containers.join(", ")),
+        (None, _) => bail!(
+            "pod \"{pod}\" has several containers; choose one with -c: {}",
+            containers.join(", ")
+        ),
     };
     let runs = std::fs::read_dir(dir.path().join(chosen))?.flatten().map(|e| e.path());
     Ok(runs.max_by_key(|p| p.file_stem().and_then(|s| s.to_str()?.parse::<u32>().ok())))
@@ -98,9 +109,19 @@ fn print(engine: &Engine, path: &Path, container: Option<&ContainerId>, wanted: 
 fn show(line: &[u8], timestamps: bool) -> Result<()> {
     let mut fields = line.splitn(4, |b| *b == b' ');
     let (time, stream, tag, text) = (fields.next(), fields.next(), fields.next(), fields.next());
-    let (Some(time), Some(stream), Some(tag), Some(text)) = (time, stream, tag, text) else { return Ok(()) };
-    let text = if tag == b"P" { text.strip_suffix(b"\n").unwrap_or(text) } else { text };
-    let mut out: Box<dyn Write> = if stream == b"stderr" { Box::new(std::io::stderr().lock()) } else { Box::new(std::io::stdout().lock()) };
+    let (Some(time), Some(stream), Some(tag), Some(text)) = (time, stream, tag, text) else {
+        return Ok(());
+    };
+    let text = if tag == b"P" {
+        text.strip_suffix(b"\n").unwrap_or(text)
+    } else {
+        text
+    };
+    let mut out: Box<dyn Write> = if stream == b"stderr" {
+        Box::new(std::io::stderr().lock())
+    } else {
+        Box::new(std::io::stdout().lock())
+    };
     if timestamps {
         out.write_all(time)?;
         out.write_all(b" ")?;

@@ -25,7 +25,11 @@ impl Census {
     /// Looks now. A pod goes from its owner's views to the ended ones, so it is asked in that order.
     pub(crate) fn take(engine: &Engine) -> Result<Self> {
         let peers = owner::peers(engine.layout());
-        Ok(Self { peers, sandboxes: engine.list_sandboxes()?, ended: ended::all(engine.layout()) })
+        Ok(Self {
+            peers,
+            sandboxes: engine.list_sandboxes()?,
+            ended: ended::all(engine.layout()),
+        })
     }
 
     /// The views of pods that are not over.
@@ -54,11 +58,19 @@ impl Census {
         let (namespace, name) = split(wanted);
         let full = format!("{namespace}/{name}");
         // Perhaps the namespace is missing, perhaps there is a typing mistake.
-        let elsewhere = all.iter().find(|other| !wanted.contains('/') && other.rsplit('/').next() == Some(name));
-        match elsewhere.map(String::as_str).or_else(|| nearest(&full, all.iter().map(String::as_str))) {
+        let elsewhere = all
+            .iter()
+            .find(|other| !wanted.contains('/') && other.rsplit('/').next() == Some(name));
+        match elsewhere
+            .map(String::as_str)
+            .or_else(|| nearest(&full, all.iter().map(String::as_str)))
+        {
             Some(near) => anyhow::anyhow!("pod \"{wanted}\" is not here; did you mean {near}?"),
             None if all.is_empty() => anyhow::anyhow!("pod \"{wanted}\" is not here; there is none"),
-            None => anyhow::anyhow!("pod \"{wanted}\" is not here; there are: {}", all.into_iter().collect::<Vec<_>>().join(", ")),
+            None => anyhow::anyhow!(
+                "pod \"{wanted}\" is not here; there are: {}",
+                all.into_iter().collect::<Vec<_>>().join(", ")
+            ),
         }
     }
 }
@@ -81,7 +93,10 @@ pub(crate) fn find(engine: &Engine, wanted: &str) -> Result<SandboxStatus> {
     if let Some(pod) = pods.iter().find(by_name) {
         return Ok(pod.clone());
     }
-    let by_id: Vec<_> = pods.iter().filter(|p| wanted.len() >= LEAST_ID && p.id.as_str().starts_with(wanted)).collect();
+    let by_id: Vec<_> = pods
+        .iter()
+        .filter(|p| wanted.len() >= LEAST_ID && p.id.as_str().starts_with(wanted))
+        .collect();
     match by_id.as_slice() {
         [pod] => Ok((*pod).clone()),
         [] => Err(Census::take(engine)?.absent(wanted)),
@@ -118,7 +133,11 @@ pub(crate) fn choose(pod: &SandboxStatus, all: Vec<ContainerStatus>, wanted: Opt
     let chosen = match wanted {
         Some(name) => all.into_iter().find(|c| c.config.name == name),
         None if all.len() > 1 && !first => {
-            bail!("pod \"{}\" has several containers; choose one with -c: {}", pod.config.name, names.join(", "))
+            bail!(
+                "pod \"{}\" has several containers; choose one with -c: {}",
+                pod.config.name,
+                names.join(", ")
+            )
         }
         None => {
             let running = all.iter().find(|c| c.state == ContainerState::Running).cloned();

@@ -62,7 +62,10 @@ fn rows(engine: &Engine, census: &Census) -> Result<Vec<Row>> {
     let mut shown: BTreeSet<String> = rows.iter().map(|r| r.uid.clone()).collect();
     for ended in &census.ended {
         if shown.insert(ended.text("uid").to_owned()) {
-            rows.push(Row { kept: false, ..of_view(&ended.view) });
+            rows.push(Row {
+                kept: false,
+                ..of_view(&ended.view)
+            });
         }
     }
     rows.extend(views.into_iter().filter(|v| !shown.contains(text(v, "uid"))).map(of_view));
@@ -134,7 +137,18 @@ fn print(rows: &[Row], all: bool, over: usize) {
         }
         return;
     }
-    let mut header = vec!["namespace", "pod", "class", "handler", "status", "ready", "ip", "memory", "age", "id"];
+    let mut header = vec![
+        "namespace",
+        "pod",
+        "class",
+        "handler",
+        "status",
+        "ready",
+        "ip",
+        "memory",
+        "age",
+        "id",
+    ];
     if all {
         header.insert(5, "exit");
     }

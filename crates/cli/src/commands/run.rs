@@ -58,7 +58,11 @@ pub(crate) fn keep(global: &Global, settings: &Settings, manifests: &Manifests, 
     let engine = settings.open()?;
     let watcher = crate::settings::watch(global, settings, engine.clone())?;
     let started = start(settings, &engine, manifests, parallel, &keeper.desk)?;
-    Ok(Kept { started, keeper, _watcher: watcher })
+    Ok(Kept {
+        started,
+        keeper,
+        _watcher: watcher,
+    })
 }
 
 impl Kept {
@@ -80,7 +84,11 @@ pub(crate) struct Started {
 
 /// Where a node keeps files under a layout.
 pub(crate) fn dirs(layout: &Layout) -> Dirs {
-    Dirs { volumes: layout.root.join("volumes"), secrets: layout.state.join("secrets"), logs: layout.root.join("logs") }
+    Dirs {
+        volumes: layout.root.join("volumes"),
+        secrets: layout.state.join("secrets"),
+        logs: layout.root.join("logs"),
+    }
 }
 
 /// Admits and starts the pods of manifests; `desk` knows them before anything of them is made.
@@ -108,7 +116,11 @@ pub(crate) fn start(settings: &Settings, engine: &Arc<Engine>, manifests: &Manif
 /// A pod of a name that is here already is not started again.
 pub(crate) fn unique(engine: &Engine, setups: &[PodSetup]) -> Result<()> {
     let mut here: BTreeMap<(String, String), String> = BTreeMap::new();
-    for peer in owner::peers(engine.layout()).answering.iter().filter(|p| p.pid != std::process::id()) {
+    for peer in owner::peers(engine.layout())
+        .answering
+        .iter()
+        .filter(|p| p.pid != std::process::id())
+    {
         for view in peer.views.iter().filter(|v| v["ended"] == false) {
             let text = |key: &str| view[key].as_str().unwrap_or_default().to_owned();
             here.insert((text("namespace"), text("name")), format!("process {}", peer.pid));

@@ -23,7 +23,9 @@ pub(crate) fn completion(shell: Shell) -> Result<u8> {
 fn visible() -> clap::Command {
     let all = Cli::command();
     let shown = all.get_subcommands().filter(|c| !c.is_hide_set()).cloned();
-    clap::Command::new("cofferdam").args(all.get_arguments().cloned()).subcommands(shown)
+    clap::Command::new("cofferdam")
+        .args(all.get_arguments().cloned())
+        .subcommands(shown)
 }
 
 /// Writes manual pages, one a command.

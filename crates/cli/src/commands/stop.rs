@@ -33,7 +33,11 @@ type Name = (String, String);
 pub(crate) fn stop(global: &Global, wanted: &[String], all: bool, grace: Option<u64>) -> Result<u8> {
     let settings = Settings::read(global).insist()?;
     let engine = settings.open()?;
-    if all { stop_all(&engine, grace)? } else { stop_some(&engine, wanted, grace)? }
+    if all {
+        stop_all(&engine, grace)?
+    } else {
+        stop_some(&engine, wanted, grace)?
+    }
     Ok(0)
 }
 
@@ -45,7 +49,10 @@ fn stop_some(engine: &Engine, wanted: &[String], grace: Option<u64>) -> Result<(
     // All are asked before any is waited for.
     for peer in &census.peers.answering {
         for view in peer.views.iter().filter(|v| meant(v)) {
-            let order = Order { pod: Some(name_of(view)), grace };
+            let order = Order {
+                pod: Some(name_of(view)),
+                grace,
+            };
             wait.allow(peer.stop(&order)?);
         }
     }
@@ -57,7 +64,10 @@ fn stop_some(engine: &Engine, wanted: &[String], grace: Option<u64>) -> Result<(
         }
         wait.go_on(left)?;
     }
-    let left = engine.list_sandboxes()?.into_iter().filter(|p| names.contains(&(p.config.namespace.clone(), p.config.name.clone())));
+    let left = engine
+        .list_sandboxes()?
+        .into_iter()
+        .filter(|p| names.contains(&(p.config.namespace.clone(), p.config.name.clone())));
     end_all(engine, &left.collect::<Vec<_>>(), grace)?;
     for old in ended::all(engine.layout()).iter().filter(|e| names.contains(&name_of(&e.view))) {
         old.remove(engine.layout())?;
@@ -69,7 +79,10 @@ fn stop_some(engine: &Engine, wanted: &[String], grace: Option<u64>) -> Result<(
 /// The pod that a person means: one that runs or will, or one that is over.
 fn choose(census: &Census, wanted: &str) -> Result<Name> {
     let of_views = census.live().map(|v| (name_of(v), text(v, "sandbox")));
-    let of_sandboxes = census.sandboxes.iter().map(|p| ((p.config.namespace.clone(), p.config.name.clone()), p.id.as_str()));
+    let of_sandboxes = census
+        .sandboxes
+        .iter()
+        .map(|p| ((p.config.namespace.clone(), p.config.name.clone()), p.id.as_str()));
     let of_ended = census.ended.iter().map(|e| (name_of(&e.view), ""));
     let all: Vec<(Name, &str)> = of_views.chain(of_sandboxes).chain(of_ended).collect();
     let (namespace, name) = pods::split(wanted);
@@ -77,7 +90,11 @@ fn choose(census: &Census, wanted: &str) -> Result<Name> {
     if all.iter().any(|(name, _)| *name == named) {
         return Ok(named);
     }
-    let meant: BTreeSet<Name> = all.into_iter().filter(|((n, p), id)| is_meant(wanted, n, p, id)).map(|(name, _)| name).collect();
+    let meant: BTreeSet<Name> = all
+        .into_iter()
+        .filter(|((n, p), id)| is_meant(wanted, n, p, id))
+        .map(|(name, _)| name)
+        .collect();
     match meant.len() {
         0 => Err(census.absent(wanted)),
         1 => Ok(meant.into_iter().next().unwrap_or(named)),
@@ -113,13 +130,18 @@ fn ask_all(engine: &Engine, grace: Option<u64>) -> Result<owner::Alone> {
         let peers = owner::peers(engine.layout());
         for peer in &peers.answering {
             // One that does not answer now is asked again.
-            if !asked.contains(&peer.pid) && let Ok(patience) = peer.stop(&Order { pod: None, grace }) {
+            if !asked.contains(&peer.pid)
+                && let Ok(patience) = peer.stop(&Order { pod: None, grace })
+            {
                 wait.allow(patience);
                 asked.insert(peer.pid);
             }
         }
         let pods = peers.views().filter(|v| v["ended"] == false).map(|v| full(&name_of(v)));
-        let silent = peers.silent.iter().map(|pid| format!("process {pid}, which keeps pods and does not answer"));
+        let silent = peers
+            .silent
+            .iter()
+            .map(|pid| format!("process {pid}, which keeps pods and does not answer"));
         wait.go_on(pods.chain(silent).collect())?;
     }
 }
@@ -133,7 +155,11 @@ struct Wait {
 
 impl Wait {
     fn new() -> Self {
-        Self { began: Instant::now(), patience: Duration::ZERO, said: Vec::new() }
+        Self {
+            began: Instant::now(),
+            patience: Duration::ZERO,
+            said: Vec::new(),
+        }
     }
 
     /// Pods that may take so many seconds from now on were asked.
@@ -145,9 +171,16 @@ impl Wait {
     /// Waits a moment for `left`, and tells for what where that takes long.
     fn go_on(&mut self, left: Vec<String>) -> Result<()> {
         let so_far = self.began.elapsed();
-        let list = if left.is_empty() { "a process that keeps pods".to_owned() } else { left.join(", ") };
+        let list = if left.is_empty() {
+            "a process that keeps pods".to_owned()
+        } else {
+            left.join(", ")
+        };
         if so_far > self.patience + MARGIN {
-            bail!("after {} s this is still there, and is left to the process that keeps it: {list}", so_far.as_secs());
+            bail!(
+                "after {} s this is still there, and is left to the process that keeps it: {list}",
+                so_far.as_secs()
+            );
         }
         if so_far > SILENCE && left != self.said {
             show::tell(format_args!("cofferdam: waiting for the end of {list}"));
@@ -172,7 +205,10 @@ fn end_all(engine: &Engine, pods: &[SandboxStatus], grace: Option<u64>) -> Resul
         ends.into_iter().filter_map(outcome).collect()
     });
     if !failed.is_empty() {
-        bail!("not all is gone, and what stays is tried again by the next command: {}", failed.join("; "));
+        bail!(
+            "not all is gone, and what stays is tried again by the next command: {}",
+            failed.join("; ")
+        );
     }
     Ok(())
 }

@@ -54,7 +54,15 @@ impl Left {
 
 impl fmt::Display for Left {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { processes, mounts, namespaces, cgroups, links, rules, files } = self;
+        let Self {
+            processes,
+            mounts,
+            namespaces,
+            cgroups,
+            links,
+            rules,
+            files,
+        } = self;
         write!(
             f,
             "processes {processes}, mounts {mounts}, namespaces {namespaces}, cgroups {cgroups}, links {links}, rules {rules}, files {files}"
@@ -158,13 +166,23 @@ impl Witness {
             }
         }
         let still = |(namespace, seen): &(&String, &u64)| held.get(*namespace).is_some_and(|began| began <= *seen);
-        self.pods.values().flatten().filter(still).map(|(namespace, _)| namespace).collect::<BTreeSet<_>>().len()
+        self.pods
+            .values()
+            .flatten()
+            .filter(still)
+            .map(|(namespace, _)| namespace)
+            .collect::<BTreeSet<_>>()
+            .len()
     }
 
     /// Files and folders of the run's pods, and new ones that no process keeps a pod for.
     fn files(&self) -> usize {
         let peers = owner::peers(&self.layout);
-        let uids: Vec<&str> = peers.views().filter_map(|v| v["uid"].as_str()).filter(|uid| !uid.is_empty()).collect();
+        let uids: Vec<&str> = peers
+            .views()
+            .filter_map(|v| v["uid"].as_str())
+            .filter(|uid| !uid.is_empty())
+            .collect();
         let is_kept = |path: &PathBuf| uids.iter().any(|uid| path.to_string_lossy().ends_with(uid));
         let folders = places::folders(&self.layout);
         let new = folders.difference(&self.folders).filter(|path| !is_kept(path)).count();

@@ -22,12 +22,18 @@ pub(super) fn pod_ids(layout: &Layout) -> BTreeSet<String> {
 /// Folders that pods have beside those named by their ids: volumes, secrets, logs.
 pub(super) fn folders(layout: &Layout) -> BTreeSet<PathBuf> {
     let dirs = crate::commands::run::dirs(layout);
-    [dirs.volumes, dirs.secrets, dirs.logs].into_iter().flat_map(|dir| names(&dir).map(move |name| dir.join(name))).collect()
+    [dirs.volumes, dirs.secrets, dirs.logs]
+        .into_iter()
+        .flat_map(|dir| names(&dir).map(move |name| dir.join(name)))
+        .collect()
 }
 
 /// The files and folders of a pod that its id names.
 pub(super) fn files_of(layout: &Layout, id: &str) -> usize {
-    let dirs = [layout.pods().join(id), layout.run_pods().join(id)].iter().filter(|d| d.exists()).count();
+    let dirs = [layout.pods().join(id), layout.run_pods().join(id)]
+        .iter()
+        .filter(|d| d.exists())
+        .count();
     let addresses = layout.network().join("addresses");
     let held = names(&addresses).filter(|name| std::fs::read_link(addresses.join(name)).is_ok_and(|target| target == Path::new(id)));
     dirs + held.count()
@@ -55,13 +61,18 @@ pub(super) fn link_names() -> BTreeSet<String> {
 /// How many links are the machine's ends of links of these pods.
 pub(super) fn links_of<'a>(pods: impl Iterator<Item = &'a String>) -> usize {
     let there = link_names();
-    pods.filter_map(|id| cofferdam_network::link::host_link(id).ok()).filter(|link| there.contains(link)).count()
+    pods.filter_map(|id| cofferdam_network::link::host_link(id).ok())
+        .filter(|link| there.contains(link))
+        .count()
 }
 
 /// Whether nftables has a table of this name. Where `nft` is not installed, nobody made one.
 pub(super) fn has_table(name: &str) -> Result<bool> {
     let Some(nft) = find_command("nft") else { return Ok(false) };
-    let output = Command::new(&nft).args(["list", "tables"]).output().with_context(|| format!("{} cannot be run", nft.display()))?;
+    let output = Command::new(&nft)
+        .args(["list", "tables"])
+        .output()
+        .with_context(|| format!("{} cannot be run", nft.display()))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     Ok(text.lines().any(|line| line.split_whitespace().next_back() == Some(name)))
 }

@@ -16,13 +16,20 @@ pub(super) struct Process {
 pub(super) fn all() -> Vec<Process> {
     let numeric = |e: &std::fs::DirEntry| e.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit());
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten().filter(numeric);
-    entries.map(|e| Process { pod: pod_of(&e.path()), dir: e.path() }).collect()
+    entries
+        .map(|e| Process {
+            pod: pod_of(&e.path()),
+            dir: e.path(),
+        })
+        .collect()
 }
 
 /// The id in a line such as `4:memory:/cofferdam/<id>/sandbox`.
 fn pod_of(dir: &Path) -> Option<String> {
     let text = std::fs::read_to_string(dir.join("cgroup")).ok()?;
-    let below = text.lines().find_map(|line| line.split_once(&format!("/{CGROUP_ROOT}/")).map(|(_, below)| below.to_owned()))?;
+    let below = text
+        .lines()
+        .find_map(|line| line.split_once(&format!("/{CGROUP_ROOT}/")).map(|(_, below)| below.to_owned()))?;
     below.split('/').next().map(str::to_owned)
 }
 
@@ -45,13 +52,19 @@ impl Process {
     pub(super) fn began(&self) -> u64 {
         let ticks = |text: String| text.rsplit(')').next()?.split_whitespace().nth(19)?.parse().ok();
         // One that is gone has no namespaces either.
-        std::fs::read_to_string(self.dir.join("stat")).ok().and_then(ticks).unwrap_or(u64::MAX)
+        std::fs::read_to_string(self.dir.join("stat"))
+            .ok()
+            .and_then(ticks)
+            .unwrap_or(u64::MAX)
     }
 }
 
 fn namespaces(dir: &Path) -> BTreeSet<String> {
     let links = std::fs::read_dir(dir.join("ns")).into_iter().flatten().flatten();
-    links.filter_map(|l| std::fs::read_link(l.path()).ok()).map(|l| l.to_string_lossy().into_owned()).collect()
+    links
+        .filter_map(|l| std::fs::read_link(l.path()).ok())
+        .map(|l| l.to_string_lossy().into_owned())
+        .collect()
 }
 
 /// The namespaces of this process: the machine's.
@@ -71,7 +84,9 @@ pub(super) fn mount_tables(running: &[Process]) -> BTreeSet<String> {
     let mut seen: BTreeSet<PathBuf> = std::fs::read_link("/proc/self/ns/mnt").into_iter().collect();
     let mut all = BTreeSet::new();
     for process in running {
-        let Ok(namespace) = std::fs::read_link(process.dir.join("ns/mnt")) else { continue };
+        let Ok(namespace) = std::fs::read_link(process.dir.join("ns/mnt")) else {
+            continue;
+        };
         if seen.insert(namespace.clone()) {
             let text = std::fs::read_to_string(process.dir.join("mountinfo")).unwrap_or_default();
             all.extend(text.lines().map(|line| format!("{} {line}", namespace.display())));

@@ -41,12 +41,19 @@ impl Keeper {
         stop_on_signal(desk.clone())?;
         let path = dir.join(format!("{}.sock", std::process::id()));
         let listener = listen(&path).with_context(|| format!("{} cannot be made", path.display()))?;
-        let keeper = Self { desk: desk.clone(), path, _present: present };
+        let keeper = Self {
+            desk: desk.clone(),
+            path,
+            _present: present,
+        };
         std::thread::Builder::new().name("owner".into()).spawn(move || {
             for stream in listener.incoming().flatten() {
                 let desk = desk.clone();
                 // One that cannot have a thread breaks off, as does one that is slow: its own loss.
-                let _ = std::thread::Builder::new().name("asked".into()).stack_size(STACK).spawn(move || answer(stream, &desk));
+                let _ = std::thread::Builder::new()
+                    .name("asked".into())
+                    .stack_size(STACK)
+                    .spawn(move || answer(stream, &desk));
             }
         })?;
         Ok(keeper)
@@ -89,7 +96,10 @@ fn stop_on_signal(desk: Arc<Desk>) -> Result<()> {
             if count == 0 {
                 show::tell("cofferdam: ending all pods; once more to kill them at once");
             }
-            let order = Order { pod: None, grace: (count > 0).then_some(0) };
+            let order = Order {
+                pod: None,
+                grace: (count > 0).then_some(0),
+            };
             desk.take(&order);
             desk.carry_out(&order);
         }
@@ -189,7 +199,10 @@ mod tests {
         let first = alone(&layout).unwrap().unwrap();
         assert!(alone(&layout).unwrap().is_none());
         drop(first);
-        let (one, other) = (Presence::shared(&super::dir(&layout)).unwrap(), Presence::shared(&super::dir(&layout)).unwrap());
+        let (one, other) = (
+            Presence::shared(&super::dir(&layout)).unwrap(),
+            Presence::shared(&super::dir(&layout)).unwrap(),
+        );
         assert!(alone(&layout).unwrap().is_none());
         drop((one, other));
         assert!(alone(&layout).unwrap().is_some());

@@ -32,7 +32,9 @@ pub(crate) fn peers(layout: &Layout) -> Peers {
     let mut all = Peers::default();
     let entries = std::fs::read_dir(dir(layout)).into_iter().flatten().flatten();
     for path in entries.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "sock")) {
-        let Some(pid) = path.file_stem().and_then(|s| s.to_str()?.parse().ok()) else { continue };
+        let Some(pid) = path.file_stem().and_then(|s| s.to_str()?.parse().ok()) else {
+            continue;
+        };
         match ask(&path, &Request::Views) {
             Ok(Value::Array(views)) => all.answering.push(Peer { path, pid, views }),
             Err(e) if is(&e, ErrorKind::ConnectionRefused) => drop(std::fs::remove_file(&path)),

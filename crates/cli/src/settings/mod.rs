@@ -104,7 +104,10 @@ impl Settings {
             network.table = format!("cofferdam_{}", bridge.value.replace('-', "_"));
         }
         if let Some(subnet) = &settings.subnet {
-            network.subnet = subnet.value.parse().map_err(|e| anyhow::anyhow!("{}: subnet: {e}", subnet.origin))?;
+            network.subnet = subnet
+                .value
+                .parse()
+                .map_err(|e| anyhow::anyhow!("{}: subnet: {e}", subnet.origin))?;
         }
         Ok(network)
     }

@@ -24,7 +24,11 @@ pub(crate) fn check(layout: &Layout) -> Result<()> {
             bail!("{flag} {shown}: this is no path; give an absolute one");
         }
         // Overlay's options are separated by these, and a path that holds one would be another path.
-        if let Some(odd) = dir.to_string_lossy().chars().find(|c| matches!(c, ':' | ',' | '\\') || c.is_control()) {
+        if let Some(odd) = dir
+            .to_string_lossy()
+            .chars()
+            .find(|c| matches!(c, ':' | ',' | '\\') || c.is_control())
+        {
             bail!("{flag} {shown}: a path with {odd:?} in it cannot be mounted as an overlay; choose another");
         }
     }

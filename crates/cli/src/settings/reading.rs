@@ -13,7 +13,11 @@ use std::path::Path;
 pub(crate) fn roots(global: &Global) -> Roots {
     let own = places::absolute(&global.config);
     let own_drop_ins = own.parent().unwrap_or(Path::new("/")).join("conf.d");
-    Roots { own, own_drop_ins, ..Roots::default() }
+    Roots {
+        own,
+        own_drop_ins,
+        ..Roots::default()
+    }
 }
 
 /// Supplies what is wanted until nothing is; ends, as imports are bounded.

@@ -52,7 +52,8 @@ impl Drop for Hold<'_> {
 
 fn add(world: &World) {
     let dir = world.dir.display();
-    let script = format!("#!/bin/sh\n[ -e {dir}/hold ] && echo > {dir}/waits\nwhile [ -e {dir}/hold ]; do sleep 0.02; done\nexec runc \"$@\"\n");
+    let script =
+        format!("#!/bin/sh\n[ -e {dir}/hold ] && echo > {dir}/waits\nwhile [ -e {dir}/hold ]; do sleep 0.02; done\nexec runc \"$@\"\n");
     let binary = world.script("runc-held", &script);
     world.drop_in("held.toml", &format!("[handlers.{HELD}]\nbinary = {binary:?}\n"));
 }

@@ -337,6 +337,19 @@ impl Drop for Running {
     }
 }
 
+/// Waits until a pod of a run in the foreground runs; fails with the run's words where it ends before.
+#[track_caller]
+pub(crate) fn until_runs(world: &World, run: &mut Running, pod: &str) {
+    until(&format!("{pod} runs"), || {
+        if let Some(status) = run.0.try_wait().unwrap() {
+            let mut said = String::new();
+            run.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            panic!("the run ended before, with {status}: {said}");
+        }
+        (world.statuses().get(pod)? == "Running").then_some(())
+    });
+}
+
 /// Waits until something is so.
 #[track_caller]
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {

@@ -124,7 +124,8 @@ fn the_pod_is_shown_as_admission_leaves_it_and_a_refused_one_as_it_was() {
 #[test]
 fn quotas_begin_where_they_are_said_to() {
     let mut used = Used::default();
-    used.state(&quotas()[0], object(json!({"requests.cpu": "1900m"})));
+    let hard = quotas()[0].spec.hard.clone();
+    used.state(&quotas()[0], hard, object(json!({"requests.cpu": "1900m"})));
     let pods = vec![named("p", None, json!({"containers": asking("200m")}))];
     assert_eq!(
         line(&reports(pods, Namespaces::Implicit, used)[0]),

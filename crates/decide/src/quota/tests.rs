@@ -375,19 +375,24 @@ fn what_a_cluster_states_is_used_and_what_it_leaves_out_is_unknown() {
     let quotas = [quota(
         json!({"hard": {"pods": "3", "requests.example.com/gpu": "1", "configmaps": "5"}}),
     )];
+    let hard = quotas[0].spec.hard.clone();
     let mut used = Used::default();
-    used.state(&quotas[0], object(json!({"pods": "3"})));
+    used.state(&quotas[0], hard.clone(), object(json!({"pods": "3"})));
     let told = |used: &Used| check(&pod(json!({})), &quotas, used).map_or_else(|e| e.to_string(), |()| String::new());
     assert_eq!(
         told(&used),
         "pods \"p\" is forbidden: status unknown for quota: q, resources: pods,requests.example.com/gpu"
     );
-    used.state(&quotas[0], object(json!({"pods": "3", "requests.example.com/gpu": "0"})));
+    used.state(
+        &quotas[0],
+        hard.clone(),
+        object(json!({"pods": "3", "requests.example.com/gpu": "0"})),
+    );
     assert_eq!(
         told(&used),
         "pods \"p\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=3, limited: pods=3"
     );
-    used.state(&quotas[0], object(json!({"pods": "2", "requests.example.com/gpu": "0"})));
+    used.state(&quotas[0], hard, object(json!({"pods": "2", "requests.example.com/gpu": "0"})));
     assert_eq!(told(&used), "");
     assert_eq!(
         left(&pod(json!({})), &quotas, &used),

@@ -5,7 +5,7 @@ use crate::resources::add;
 use cofferdam_model::objects::ResourceQuota;
 use cofferdam_model::pod::Pod;
 use cofferdam_model::{Quantity, ResourceList};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Namespace and name of a quota.
 type Key = (String, String);
@@ -15,8 +15,8 @@ type Key = (String, String);
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Used {
     amounts: BTreeMap<Key, ResourceList>,
-    /// The quotas whose usage a cluster stated.
-    stated: BTreeSet<Key>,
+    /// What is limited by the quotas whose status a cluster stated.
+    stated: BTreeMap<Key, ResourceList>,
 }
 
 impl Used {
@@ -29,22 +29,29 @@ impl Used {
         used
     }
 
-    /// Takes over what a cluster says of a quota, `status.used`. While it does not say all that pods
-    /// can take, none is let in.
-    pub fn state(&mut self, quota: &ResourceQuota, used: ResourceList) {
-        self.stated.insert(key(quota));
+    /// Takes over what a cluster says of a quota, `status.hard` and `status.used`. From then on the
+    /// former counts and not the specification: a quota that no controller has looked at yet, and so
+    /// has no status, holds nothing back. While the latter leaves out any of what pods can take, no
+    /// pod is let in.
+    pub fn state(&mut self, quota: &ResourceQuota, hard: ResourceList, used: ResourceList) {
+        self.stated.insert(key(quota), hard);
         self.amounts.insert(key(quota), used);
+    }
+
+    /// What a quota limits: as a cluster stated it, else as it is specified.
+    pub(super) fn hard<'a>(&'a self, quota: &'a ResourceQuota) -> &'a ResourceList {
+        self.stated.get(&key(quota)).unwrap_or(&quota.spec.hard)
     }
 
     /// Adds the usage of a pod that was admitted.
     pub fn charge(&mut self, quotas: &[ResourceQuota], pod: &Pod) {
-        let matching: Vec<&ResourceQuota> = quotas.iter().filter(|q| matches(q, pod)).collect();
+        let matching: Vec<&ResourceQuota> = quotas.iter().filter(|q| matches(q, pod, self)).collect();
         if matching.is_empty() {
             return;
         }
         let usage = usage(pod);
         for quota in matching {
-            let hard = &quota.spec.hard;
+            let hard = self.hard(quota);
             let counted = usage.iter().filter(|(name, _)| hard.contains_key(*name));
             let counted = counted.map(|(n, q)| (n.clone(), q.clone())).collect();
             add(self.amounts.entry(key(quota)).or_default(), &counted);
@@ -64,7 +71,7 @@ impl Used {
     pub(super) fn lacks(&self, quota: &ResourceQuota, resources: &[&str]) -> bool {
         let key = key(quota);
         let said = |name: &&str| self.amounts.get(&key).is_some_and(|used| used.contains_key(*name));
-        self.stated.contains(&key) && !resources.iter().all(said)
+        self.stated.contains_key(&key) && !resources.iter().all(said)
     }
 }
 

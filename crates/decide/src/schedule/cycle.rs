@@ -36,6 +36,9 @@ impl Candidates {
 impl Snapshot {
     /// Decides where a pod goes. The pod is not placed: [`Snapshot::place`] does that.
     pub fn decide(&mut self, request: &Request<'_>) -> Decision {
+        if !request.pod.spec.scheduling_gates.is_empty() {
+            return Decision::Unschedulable(Box::new(Unschedulable::gated()));
+        }
         if self.nodes.is_empty() {
             return Decision::Unschedulable(Box::new(Unschedulable::no_nodes()));
         }
@@ -160,8 +163,7 @@ impl Snapshot {
                 .then(|| "pod affinity terms conflict".to_owned())
         });
         if let Some(why) = early {
-            let filters = format!("0/{all} nodes are available: {why}.");
-            return self.after_filters(ask, &filters, Vec::new(), &[]);
+            return Unschedulable::before_filters(all, &why);
         }
         let mut tally = Tally::default();
         refused.sort_unstable_by_key(|(node, _)| *node);

@@ -40,10 +40,27 @@ pub struct Unschedulable {
 }
 
 impl Unschedulable {
+    /// The pod waits for its gates, and the scheduler does not look at it (`SchedulingGates`). No
+    /// event says so, but the condition `PodScheduled` with the reason `SchedulingGated`.
+    pub(super) fn gated() -> Self {
+        Self::without_reasons("Scheduling is blocked due to non-empty scheduling gates".into())
+    }
+
+    /// A plugin refused the pod before any of `all` nodes was looked at. The plugin for dynamic
+    /// resources, which comes after those and before preemption, then lacks its state, and the
+    /// `not found` at the end is about that.
+    pub(super) fn before_filters(all: usize, why: &str) -> Self {
+        Self::without_reasons(format!("0/{all} nodes are available: {why}. not found"))
+    }
+
     /// There are no nodes at all.
     pub(super) fn no_nodes() -> Self {
+        Self::without_reasons("no nodes available to schedule pods".into())
+    }
+
+    fn without_reasons(message: String) -> Self {
         Self {
-            message: "no nodes available to schedule pods".into(),
+            message,
             reasons: Vec::new(),
             nomination: None,
         }

@@ -27,9 +27,6 @@ pub(super) fn validate(spec: &PodSpec, volumes: &BTreeSet<&str>, path: &Path, er
             errors.duplicate(&path.child("name"), &container.name);
         }
         lifecycle(container.lifecycle.as_ref(), grace, &path.child("lifecycle"), errors);
-        if container.restart_policy.is_some() {
-            errors.forbidden(&path.child("restartPolicy"), "may not be set for non-init containers");
-        }
     }
     let mut host_ports = BTreeSet::new();
     for (at, container) in spec.containers.iter().enumerate() {
@@ -51,9 +48,6 @@ pub(super) fn validate(spec: &PodSpec, volumes: &BTreeSet<&str>, path: &Path, er
 }
 
 fn init_container(container: &Container, grace: i64, path: &Path, errors: &mut Errors) {
-    if let Some(policy) = container.restart_policy.filter(|_| !is_sidecar(container)) {
-        errors.not_supported(&path.child("restartPolicy"), &format!("{policy:?}"), &["Always"]);
-    }
     let hooks = path.child("lifecycle");
     if is_sidecar(container) {
         lifecycle(container.lifecycle.as_ref(), grace, &hooks, errors);

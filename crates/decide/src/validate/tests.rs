@@ -64,11 +64,6 @@ fn containers() {
         ),
         (json!({"containers": [container("a", json!({})), container("a", json!({}))]}), "spec.containers[1].name: Duplicate value: \"a\"".into()),
         (json!({"initContainers": [container("c", json!({}))]}), "spec.initContainers[0].name: Duplicate value: \"c\"".into()),
-        (with(json!({"restartPolicy": "Always"})), "spec.containers[0].restartPolicy: Forbidden: may not be set for non-init containers".into()),
-        (
-            json!({"initContainers": [{"name": "i", "image": "i", "restartPolicy": "Never"}]}),
-            "spec.initContainers[0].restartPolicy: Unsupported value: \"Never\": supported values: \"Always\"".into(),
-        ),
         (
             with(json!({"terminationMessagePolicy": "X"})),
             "spec.containers[0].terminationMessagePolicy: Unsupported value: \"X\": supported values: \"File\", \"FallbackToLogsOnError\"".into(),

@@ -146,6 +146,7 @@ fn handler_rows() -> Vec<(&'static str, Severity, Facts)> {
         }),
         ("handler-binary-missing", StopsPods, troubled(true, missing)),
         ("handler-binary-missing", Note, troubled(false, missing)),
+        ("handler-unusable", StopsPods, troubled(true, "snapshotter = \"zfs\" (/etc/x.toml:3:1) is not here")),
         ("handler-unproved", StopsPods, troubled(true, "handler \"youki\" is not proved: what?")),
         ("daemon-not-restarted", Degrades, Facts { daemons: vec![daemon], ..Facts::default() }),
         ("gvisor-slow-files", Degrades, with_handler(flagged("directfs", "false"))),

@@ -192,7 +192,8 @@ fn a_sound_or_unknown_machine_shows_nothing() {
 #[test]
 fn every_diagnosis_is_well_formed_and_has_a_row() {
     // Those that a pod's story or a cluster's objects show: rows of `pod_tests` and `cluster::tests`.
-    const ELSEWHERE: [&str; 8] = [
+    const ELSEWHERE: [&str; 9] = [
+        "handler-unusable",
         "keeper-gone",
         "stuck-terminating",
         "stuck-container-creating",

@@ -31,6 +31,7 @@ pub(super) const SYSTEM: &[(&str, &str)] = &[
     ("handler-binary-missing", r#"handler "gvisor" needs /opt/runsc, which does not exist"#),
     ("handler-binary-missing", r#"failed to create shim task: OCI runtime create failed: exec: "runsc": executable file not found in $PATH: unknown"#),
     ("handler-binary-not-executable", r#"handler "gvisor" needs /opt/runsc, which is not an executable file"#),
+    ("handler-not-built", r#"handler "vm" needs the VM driver, which is not built yet"#),
     ("handler-not-built", r#"handler "kata" needs a driver that is not built yet"#),
     ("handler-canary-failed", r#"handler "runsc" is not proved: its canary pod failed: it forks, pipes and waits, and ended with code 2 in place of 86"#),
     ("handler-canary-failed", r#"handler "runsc" is not proved: its canary pod failed: it did not end within 60 s"#),

@@ -58,7 +58,17 @@ pub(super) const ROWS: &[Diagnosis] = &[
         "Handler <handler> needs a virtual machine or a shim, which this build of Cofferdam reads and lists but cannot run. Its pods are refused rather than run in anything weaker; give them another class, or run them under containerd.",
         &["cofferdam handlers"],
     )
-    .heard(&[says("handler \"<handler>\" needs a driver that is not built yet")]),
+    .heard(&[
+        says("handler \"<handler>\" needs a driver that is not built yet"),
+        says("handler \"<handler>\" needs the <_> driver, which is not built yet"),
+    ]),
+    row(
+        "handler-unusable",
+        "the handler's configuration cannot be honoured",
+        StopsPods,
+        "Handler <handler> is configured with something that Cofferdam does not take, so its pods do not start, and nothing weaker is used in its place. The message names the file and the key.",
+        &["cofferdam config", "cofferdam handlers"],
+    ),
     row(
         "handler-canary-failed",
         "the handler's canary pod failed",

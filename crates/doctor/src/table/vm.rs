@@ -72,6 +72,11 @@ pub(super) const ROWS: &[Diagnosis] = &[
     ]),
 ];
 
+/// Whether Cofferdam's own driver is meant, which does not exist yet: it needs nothing of the machine.
+fn is_unbuilt(handler: &Handler) -> bool {
+    handler.driver == "vm" && handler.trouble.as_ref().is_some_and(|why| why.contains("not built yet"))
+}
+
 /// Handlers whose pods need `/dev/kvm`.
 fn in_need(facts: &Facts) -> Vec<&Handler> {
     let platform = |h: &Handler| h.flags.get("platform").is_some_and(|p| p.as_deref() == Some("kvm"));
@@ -80,6 +85,7 @@ fn in_need(facts: &Facts) -> Vec<&Handler> {
         .handlers
         .iter()
         .filter(|h| h.driver == "vm" || platform(h) || kata(h))
+        .filter(|h| !is_unbuilt(h))
         .collect()
 }
 
@@ -117,6 +123,7 @@ fn vhost_missing(facts: &Facts) -> Vec<Case> {
     let vms = facts
         .handlers
         .iter()
+        .filter(|h| !is_unbuilt(h))
         .any(|h| h.driver == "vm" || (h.driver == "shim" && crate::Enclosure::of(&h.name) == crate::Enclosure::Vm));
     if !vms || facts.virtualization.vhost_vsock != Some(false) {
         return Vec::new();

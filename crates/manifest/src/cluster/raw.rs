@@ -1,11 +1,14 @@
 //! An object of any kind, of which only what a scheduler reads is kept.
 
-use super::ClusterPod;
+use super::{ClusterPod, ClusterQuota};
 use cofferdam_model::ResourceList;
 use cofferdam_model::affinity::{Affinity, TopologySpreadConstraint};
 use cofferdam_model::meta::ObjectMeta;
 use cofferdam_model::node::{Node, NodeRuntimeHandler, NodeSpec, NodeStatus, Taint};
-use cofferdam_model::objects::{Namespace, Overhead, RuntimeClass, Scheduling};
+use cofferdam_model::objects::{
+    LimitRange, LimitRangeItem, LimitRangeSpec, Namespace, Overhead, ResourceQuota, ResourceQuotaSpec, RuntimeClass, Scheduling,
+    ScopeSelector,
+};
 use cofferdam_model::pod::{Container, ContainerPort, Pod, PodSpec, Resources, RestartPolicy, Toleration};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -13,7 +16,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// The kinds that are read, and the group of their apiVersion.
-pub(super) const KINDS: [(&str, &str); 4] = [("Node", ""), ("Pod", ""), ("Namespace", ""), ("RuntimeClass", "node.k8s.io")];
+pub(super) const KINDS: [(&str, &str); 6] = [
+    ("Node", ""),
+    ("Pod", ""),
+    ("Namespace", ""),
+    ("RuntimeClass", "node.k8s.io"),
+    ("LimitRange", ""),
+    ("ResourceQuota", ""),
+];
+/// Kinds of owners whose pods go with their node.
+const BOUND: [&str; 2] = ["DaemonSet", "Node"];
 
 /// An object, or a list of them.
 #[derive(Debug, Default)]
@@ -23,7 +35,7 @@ pub(super) struct Raw {
     pub(super) is_ours: bool,
     pub(super) metadata: Metadata,
     spec: Spec,
-    pub(super) status: Status,
+    pub(super) status: Option<Status>,
     handler: String,
     overhead: Option<Overhead>,
     scheduling: Option<Scheduling>,
@@ -43,10 +55,21 @@ pub(super) struct Metadata {
     namespace: Option<String>,
     #[serde(deserialize_with = "or_default")]
     labels: BTreeMap<String, String>,
+    #[serde(deserialize_with = "or_default")]
+    annotations: BTreeMap<String, String>,
+    #[serde(deserialize_with = "or_default")]
+    owner_references: Vec<Owner>,
     deletion_timestamp: Option<String>,
 }
 
-/// The specification of a node or a pod: no field of the one is a field of the other.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Owner {
+    kind: String,
+}
+
+/// The specification of a node, a pod, a limit range or a quota: no field of the one is a field of
+/// another.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Spec {
@@ -65,12 +88,21 @@ struct Spec {
     topology_spread_constraints: Vec<TopologySpreadConstraint>,
     node_name: Option<String>,
     priority: Option<i32>,
+    priority_class_name: Option<String>,
     preemption_policy: Option<String>,
+    active_deadline_seconds: Option<i64>,
     #[serde(deserialize_with = "or_default")]
     init_containers: Vec<RawContainer>,
     #[serde(deserialize_with = "or_default")]
     containers: Vec<RawContainer>,
     resources: Option<Resources>,
+    #[serde(deserialize_with = "or_default")]
+    limits: Vec<LimitRangeItem>,
+    #[serde(deserialize_with = "or_default")]
+    hard: ResourceList,
+    #[serde(deserialize_with = "or_default")]
+    scopes: Vec<String>,
+    scope_selector: Option<ScopeSelector>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -84,10 +116,12 @@ struct RawContainer {
     restart_policy: Option<String>,
 }
 
-/// The status of a node or a pod.
+/// The status of a node, a pod or a quota.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Status {
+    #[serde(deserialize_with = "or_default")]
+    used: ResourceList,
     #[serde(deserialize_with = "or_default")]
     capacity: ResourceList,
     #[serde(deserialize_with = "or_default")]
@@ -98,8 +132,7 @@ pub(super) struct Status {
 }
 
 impl Status {
-    /// Whether a pod has ended, and so takes no place.
-    pub(super) fn has_ended(&self) -> bool {
+    fn has_ended(&self) -> bool {
         matches!(self.phase.as_deref(), Some("Succeeded" | "Failed"))
     }
 }
@@ -137,7 +170,7 @@ impl<'de> Visitor<'de> for RawVisitor {
                 _ if !raw.is_ours => drop(map.next_value::<IgnoredAny>()?),
                 "metadata" => raw.metadata = map.next_value::<Option<_>>()?.unwrap_or_default(),
                 "spec" => raw.spec = map.next_value::<Option<_>>()?.unwrap_or_default(),
-                "status" => raw.status = map.next_value::<Option<_>>()?.unwrap_or_default(),
+                "status" => raw.status = map.next_value()?,
                 "handler" => raw.handler = map.next_value::<Option<_>>()?.unwrap_or_default(),
                 "overhead" => raw.overhead = map.next_value()?,
                 "scheduling" => raw.scheduling = map.next_value()?,
@@ -166,8 +199,22 @@ impl Raw {
         }
     }
 
+    /// Of few objects only: annotations of nodes and pods are large, and no scheduler reads them.
+    fn annotated(mut metadata: Metadata) -> ObjectMeta {
+        let annotations = std::mem::take(&mut metadata.annotations);
+        ObjectMeta {
+            annotations,
+            ..Self::meta(metadata)
+        }
+    }
+
+    /// Whether it is a pod that has ended, and so takes no place.
+    pub(super) fn has_ended(&self) -> bool {
+        self.status.as_ref().is_some_and(Status::has_ended)
+    }
+
     pub(super) fn into_node(self) -> Node {
-        let status = self.status;
+        let status = self.status.unwrap_or_default();
         Node {
             metadata: Self::meta(self.metadata),
             spec: NodeSpec {
@@ -186,6 +233,7 @@ impl Raw {
         let containers = |all: Vec<RawContainer>| all.into_iter().map(RawContainer::read).collect();
         let spec = self.spec;
         let ending = self.metadata.deletion_timestamp.is_some();
+        let bound = self.metadata.owner_references.iter().any(|o| BOUND.contains(&o.kind.as_str()));
         let pod = Pod {
             metadata: Self::meta(self.metadata),
             spec: PodSpec {
@@ -197,7 +245,9 @@ impl Raw {
                 topology_spread_constraints: spec.topology_spread_constraints,
                 node_name: spec.node_name.filter(|n| !n.is_empty()),
                 priority: spec.priority,
+                priority_class_name: spec.priority_class_name,
                 preemption_policy: spec.preemption_policy,
+                active_deadline_seconds: spec.active_deadline_seconds,
                 init_containers: containers(spec.init_containers),
                 containers: containers(spec.containers),
                 resources: spec.resources,
@@ -207,13 +257,35 @@ impl Raw {
         ClusterPod {
             pod,
             ending,
-            started: self.status.start_time,
+            bound,
+            started: self.status.unwrap_or_default().start_time,
+        }
+    }
+
+    pub(super) fn into_limit_range(self) -> LimitRange {
+        LimitRange {
+            metadata: Self::meta(self.metadata),
+            spec: LimitRangeSpec { limits: self.spec.limits },
+        }
+    }
+
+    pub(super) fn into_quota(self) -> ClusterQuota {
+        ClusterQuota {
+            quota: ResourceQuota {
+                metadata: Self::meta(self.metadata),
+                spec: ResourceQuotaSpec {
+                    hard: self.spec.hard,
+                    scopes: self.spec.scopes,
+                    scope_selector: self.spec.scope_selector,
+                },
+            },
+            used: self.status.map(|status| status.used),
         }
     }
 
     pub(super) fn into_class(self) -> RuntimeClass {
         RuntimeClass {
-            metadata: Self::meta(self.metadata),
+            metadata: Self::annotated(self.metadata),
             handler: self.handler,
             overhead: self.overhead,
             scheduling: self.scheduling,
@@ -222,7 +294,7 @@ impl Raw {
 
     pub(super) fn into_namespace(self) -> Namespace {
         Namespace {
-            metadata: Self::meta(self.metadata),
+            metadata: Self::annotated(self.metadata),
         }
     }
 }

@@ -34,7 +34,9 @@ pub(crate) fn doctor(global: &Global, args: &DoctorArgs) -> Result<u8> {
         match (&args.pod, &here.engine) {
             (Some(wanted), Some(engine)) => of_pod(&here, engine, wanted, &manifests)?,
             (Some(wanted), None) => Answer {
-                note: Some(format!("Nothing can be told of pod {wanted}, as what is known of pods could not be read; the machine:")),
+                note: Some(format!(
+                    "Nothing can be told of pod {wanted}, as what is known of pods could not be read; the machine:"
+                )),
                 ..of_machine(&here, &manifests)
             },
             (None, _) => of_machine(&here, &manifests),
@@ -80,7 +82,11 @@ struct Subject {
 fn of_machine(here: &Here, manifests: &Manifests) -> Answer {
     let seen = here.examine();
     let findings = merge(seen.findings, here.heard().chain(here.refused(manifests, |_, _| true)).collect());
-    Answer { facts: Some(seen.facts), findings, ..Answer::default() }
+    Answer {
+        facts: Some(seen.facts),
+        findings,
+        ..Answer::default()
+    }
 }
 
 fn of_pod(here: &Here, engine: &Engine, wanted: &str, manifests: &Manifests) -> Result<Answer> {
@@ -91,23 +97,50 @@ fn of_pod(here: &Here, engine: &Engine, wanted: &str, manifests: &Manifests) -> 
     let story = story::of(here, engine, &account, manifests);
     let findings = diagnose_pod(&story);
     let stops = findings.iter().any(|f| f.severity == Severity::StopsPods);
-    let findings = if stops { merge(here.causes(&story.handler), findings) } else { findings };
-    let pod = Subject { namespace: story.namespace, name: story.name, phase: story.phase, reason: story.reason };
-    Ok(Answer { pod: Some(pod), findings, ..Answer::default() })
+    let findings = if stops {
+        merge(here.causes(&story.handler), findings)
+    } else {
+        findings
+    };
+    let pod = Subject {
+        namespace: story.namespace,
+        name: story.name,
+        phase: story.phase,
+        reason: story.reason,
+    };
+    Ok(Answer {
+        pod: Some(pod),
+        findings,
+        ..Answer::default()
+    })
 }
 
 /// A pod that is not here because it is not admitted, as the manifests have it.
 fn of_refused(here: &Here, wanted: &str, manifests: &Manifests) -> Option<Answer> {
-    let findings: Vec<_> = here.refused(manifests, |namespace, name| is_meant(wanted, namespace, name, "")).collect();
+    let findings: Vec<_> = here
+        .refused(manifests, |namespace, name| is_meant(wanted, namespace, name, ""))
+        .collect();
     let (namespace, name) = crate::commands::pods::split(wanted);
-    let pod = Subject { namespace: namespace.into(), name: name.into(), ..Subject::default() };
-    (!findings.is_empty()).then(|| Answer { pod: Some(pod), findings, ..Answer::default() })
+    let pod = Subject {
+        namespace: namespace.into(),
+        name: name.into(),
+        ..Subject::default()
+    };
+    (!findings.is_empty()).then(|| Answer {
+        pod: Some(pod),
+        findings,
+        ..Answer::default()
+    })
 }
 
 impl Answer {
     fn print(&self) {
         if let Some(pod) = &self.pod {
-            let state = [pod.phase.as_str(), pod.reason.as_str()].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join(", ");
+            let state = [pod.phase.as_str(), pod.reason.as_str()]
+                .into_iter()
+                .filter(|s| !s.is_empty())
+                .collect::<Vec<_>>()
+                .join(", ");
             let state = if state.is_empty() { String::new() } else { format!(": {state}") };
             show::say(format_args!("Pod {}/{}{state}\n", pod.namespace, pod.name));
         }
@@ -157,5 +190,9 @@ fn finding(finding: &Finding) -> Vec<String> {
 
 /// What a text of ours about `subject` says.
 fn hear(text: &str, subject: &str) -> Vec<Finding> {
-    diagnose_text(&Heard { text, subject, ..Heard::default() })
+    diagnose_text(&Heard {
+        text,
+        subject,
+        ..Heard::default()
+    })
 }

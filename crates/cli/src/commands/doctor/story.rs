@@ -70,16 +70,13 @@ fn age(began: i64) -> u64 {
     u64::try_from(nanos / 1_000_000_000).unwrap_or(0)
 }
 
-/// The binary of its handler now. One whose handler is there and cannot be used is not known.
+/// The binary of its handler now. One whose handler is there and cannot be used is not known; nothing
+/// is gone from under a pod that is over or was never made.
 fn binary_now(engine: &Engine, account: &Account, handler: &str) -> Now<PathBuf> {
     let table = engine.table();
-    // Nothing of a pod that is over, or was never made, can be changed under it.
-    if account.binary.is_none() || handler.is_empty() {
-        return Now::Unknown;
-    }
     match table.resolve(handler) {
         Ok((_, definition)) => Now::There(definition.binary.clone()),
-        Err(_) if table.names().any(|name| name == handler) => Now::Unknown,
+        Err(_) if account.binary.is_none() || table.names().any(|name| name == handler) => Now::Unknown,
         Err(_) => Now::Gone,
     }
 }

@@ -328,7 +328,7 @@ fn the_message_is_upstreams() {
         (
             vec![json!({}), json!({})],
             contradicting,
-            "0/2 nodes are available: pod affinity terms conflict. no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.",
+            "0/2 nodes are available: pod affinity terms conflict. not found",
         ),
         (
             vec![json!({})],
@@ -338,7 +338,7 @@ fn the_message_is_upstreams() {
         (
             vec![json!({})],
             json!({"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone", "labelSelector": {"matchExpressions": [{"key": "a", "operator": "Near"}]}}]}}}),
-            r#"0/1 nodes are available: parsing pod: "Near" is not a valid label selector operator. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."#,
+            r#"0/1 nodes are available: parsing pod: "Near" is not a valid label selector operator. not found"#,
         ),
     ];
     for (more, spec, expected) in rows {
