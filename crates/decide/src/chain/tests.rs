@@ -3,6 +3,7 @@ use super::*;
 use crate::admission::Selection;
 use crate::resources::{limits, pod_cgroup, pod_limits, requests};
 use crate::testing::{container, object, pod, show};
+use cofferdam_model::pod::RestartPolicy;
 use serde_json::json;
 
 fn classes() -> Vec<RuntimeClass> {
@@ -80,6 +81,18 @@ fn each_step_refuses_before_the_next() {
             "maximum cpu usage per Container is 1, but limit is 9",
         ),
         (
+            json!({"overhead": {"cpu": "-1"}, "containers": [container("c", json!({"limits": {"cpu": "9"}}))]}),
+            "spec.overhead.limits[cpu]: Invalid value: \"-1\"",
+        ),
+        (
+            json!({"overhead": {"cpu": "1"}, "containers": [container("c", json!({"limits": {"cpu": "9"}}))]}),
+            "maximum cpu usage per Container is 1, but limit is 9",
+        ),
+        (
+            json!({"overhead": {"cpu": "1"}, "containers": [container("c", json!({"limits": {"cpu": "1"}}))]}),
+            "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead",
+        ),
+        (
             json!({"containers": [container("c", json!({"limits": {"cpu": "1"}}))]}),
             "exceeded quota: q, requested: limits.cpu=1, used: limits.cpu=0, limited: limits.cpu=500m",
         ),
@@ -88,6 +101,39 @@ fn each_step_refuses_before_the_next() {
         let denied = admit(spec, &Used::default()).unwrap_err().to_string();
         assert!(denied.contains(expected), "{denied}");
     }
+}
+
+/// One that kept its policy would restart otherwise than on a cluster.
+#[test]
+fn restart_policies_of_single_containers_are_dropped_but_for_sidecars() {
+    let one = |name: &str, policy: &str| json!({"name": name, "image": "i", "restartPolicy": policy});
+    let spec = json!({
+        "initContainers": [one("a", "Never"), one("b", "Always")],
+        "containers": [one("c", "Always"), one("d", "Never")],
+    });
+    let spec = admit_pod(pod(spec), &World::default(), &Used::default()).unwrap().pod.spec;
+    let all = spec.init_containers.iter().chain(&spec.containers);
+    let policies: Vec<_> = all.map(|c| c.restart_policy).collect();
+    assert_eq!(policies, [None, Some(RestartPolicy::Always), None, None]);
+}
+
+#[test]
+fn amounts_are_rounded_up_to_thousandths() {
+    let classes: Vec<RuntimeClass> = object(json!([{"metadata": {"name": "c"}, "handler": "h", "overhead": {"podFixed": {"cpu": "100u"}}}]));
+    let world = World {
+        classes: &classes,
+        ..World::default()
+    };
+    let spec = json!({
+        "runtimeClassName": "c",
+        "resources": {"limits": {"cpu": "2000100u"}},
+        "containers": [container("c", json!({"limits": {"cpu": "1000100u"}, "requests": {"memory": "100u"}}))],
+    });
+    let spec = admit_pod(pod(spec), &world, &Used::default()).unwrap().pod.spec;
+    assert_eq!(show(&spec.overhead.unwrap()), "cpu=1m");
+    assert_eq!(show(&spec.resources.unwrap().limits), "cpu=2001m");
+    assert_eq!(show(limits(&spec.containers[0])), "cpu=1001m");
+    assert_eq!(show(requests(&spec.containers[0])), "cpu=1001m,memory=1m");
 }
 
 #[test]

@@ -111,6 +111,17 @@ fn what_an_update_may_change() {
             json!({"containers": [container("c", json!({"limits": {"cpu": "1"}}))]}),
             "…- containers[0].resources.limits.cpu: \"1\"\n+ containers[0].resources.limits.cpu: \"2\"\n- containers[0].resources.requests.cpu: \"1\"\n+ containers[0].resources.requests.cpu: \"2\"\n",
         ),
+        // a policy of its own is dropped, unless the pod has one
+        (
+            json!({"containers": [{"name": "c", "image": "i", "restartPolicy": "Never"}]}),
+            json!({}),
+            "",
+        ),
+        (
+            json!({"containers": [{"name": "c", "image": "i", "restartPolicy": "Never"}]}),
+            json!({"containers": [{"name": "c", "image": "i", "restartPolicy": "Always"}]}),
+            "…- containers[0].restartPolicy: \"Always\"\n+ containers[0].restartPolicy: \"Never\"\n",
+        ),
         // the deadline
         (json!({"activeDeadlineSeconds": 5}), json!({}), ""),
         (json!({"activeDeadlineSeconds": 5}), json!({"activeDeadlineSeconds": 6}), ""),

@@ -410,6 +410,23 @@ fn what_a_cluster_states_is_used_and_what_it_leaves_out_is_unknown() {
 }
 
 #[test]
+fn a_clusters_status_counts_and_not_the_specification() {
+    let quotas = [quota(json!({"hard": {"pods": "0"}}))];
+    let told = |hard: Value, used: Value| {
+        let mut stated = Used::default();
+        stated.state(&quotas[0], object(hard), object(used));
+        let left = left(&pod(json!({})), &quotas, &stated);
+        (check(&pod(json!({})), &quotas, &stated).is_ok(), left.iter().map(|l| show(&l.left)).collect::<String>())
+    };
+    assert!(check(&pod(json!({})), &quotas, &Used::default()).is_err());
+    // No controller has looked at it yet.
+    assert_eq!(told(json!({}), json!({})), (true, String::new()));
+    assert_eq!(told(json!({"pods": "2"}), json!({"pods": "1"})), (true, "pods=1".into()));
+    assert_eq!(told(json!({"pods": "2"}), json!({})), (false, "pods=2".into()));
+    assert_eq!(told(json!({"configmaps": "0"}), json!({})), (true, String::new()));
+}
+
+#[test]
 fn usage_below_nothing_is_refused() {
     let negative = pod(json!({"containers": [container("c", json!({"requests": {"cpu": "-1"}}))]}));
     assert_eq!(

@@ -349,6 +349,10 @@ fn fields_of_the_pod() {
     check(vec![
         (json!({"runtimeClassName": "A"}), format!("spec.runtimeClassName: Invalid value: \"A\": {RFC_SUBDOMAIN}")),
         (json!({"runtimeClassName": ""}), String::new()),
+        (
+            json!({"schedulingGates": [{"name": "a"}, {"name": "a"}, {"name": "/b"}], "nodeName": "n"}),
+            "[spec.schedulingGates[1]: Duplicate value: \"a\", spec.schedulingGates[2]: Invalid value: \"/b\": prefix part must be non-empty, spec.nodeName: Forbidden: cannot be set until all schedulingGates have been cleared]".into(),
+        ),
         (json!({"hostname": "a.b"}), "spec.hostname: Invalid value: \"a.b\": must not contain dots".into()),
         (json!({"activeDeadlineSeconds": 0}), "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive".into()),
         (json!({"serviceAccountName": "A"}), format!("spec.serviceAccountName: Invalid value: \"A\": {RFC_SUBDOMAIN}")),

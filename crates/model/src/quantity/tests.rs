@@ -162,6 +162,27 @@ fn is_equal_by_value_and_keeps_its_format() {
 }
 
 #[test]
+fn is_rounded_away_from_zero_to_thousandths_and_keeps_its_text_where_it_is_whole() {
+    let rows = [
+        ("100u", "1m"),
+        ("1n", "1m"),
+        ("-100u", "-1m"),
+        ("1000100u", "1001m"),
+        ("1000u", "1m"),
+        ("100m", "100m"),
+        ("0.5", "500m"),
+        ("1.500Gi", &*q("1.500Gi").to_string()),
+        ("64Mi", "64Mi"),
+        ("0", "0"),
+    ];
+    for (text, expected) in rows {
+        assert_eq!(q(text).rounded_to_milli().to_string(), expected, "{text}");
+    }
+    let most = Quantity::from_nano(i128::MAX, Format::DecimalSi);
+    assert!(most.rounded_to_milli() >= most);
+}
+
+#[test]
 fn reads_text_and_numbers_and_writes_text() {
     for (json, text) in [
         ("\"64Mi\"", "64Mi"),

@@ -254,18 +254,18 @@ impl Input {
         }
     }
 
-    /// The same object in two texts: of what is created once, the second is an error. (In one text,
-    /// decoding says so.) A class that stands twice is an update.
+    /// The same pods in two texts are an error; any other object that stands twice is an update. (In one
+    /// text, decoding refuses both.)
     fn refuse_twins(&mut self) {
         let mut seen: HashMap<(&'static str, String, String), Spot> = HashMap::new();
         for (origin, file) in self.files.iter_mut().enumerate() {
             file.objects.retain(|object| {
                 let meta = object.kind.metadata();
-                if meta.name.is_empty() || matches!(object.kind, ObjectKind::RuntimeClass(_)) {
+                if meta.name.is_empty() || !matches!(object.kind, ObjectKind::Pod(_) | ObjectKind::Deployment(_)) {
                     return true;
                 }
-                let namespace = if object.kind.is_namespaced() { meta.namespace_or_default() } else { "" };
-                let id = (object.kind.name(), namespace.to_owned(), meta.name.clone());
+                let (namespace, name) = key(meta);
+                let id = (object.kind.name(), namespace, name);
                 let spot = Spot::from(object.place.clone());
                 let Some(first) = seen.get(&id) else {
                     seen.insert(id, spot);
@@ -341,9 +341,14 @@ fn metadata(kind: &mut ObjectKind) -> &mut ObjectMeta {
 }
 
 fn replace<T>(all: &mut Vec<T>, new: T, meta: impl Fn(&T) -> &ObjectMeta) {
-    let id = key(meta(&new));
-    all.retain(|old| key(meta(old)) != id);
-    all.push(new);
+    let same = |old: &T| {
+        let (old, new) = (meta(old), meta(&new));
+        old.name == new.name && old.namespace_or_default() == new.namespace_or_default()
+    };
+    match all.iter().position(same) {
+        Some(at) => all[at] = new,
+        None => all.push(new),
+    }
 }
 
 /// An error without its place, which stands beside it.

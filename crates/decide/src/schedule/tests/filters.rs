@@ -295,6 +295,7 @@ fn the_message_is_upstreams() {
     };
     let contradicting = json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": [
         {"key": "metadata.name", "operator": "In", "values": ["n00"]}, {"key": "metadata.name", "operator": "In", "values": ["n01"]}]}]}}}});
+    let gated = json!({"schedulingGates": [{"name": "example.com/wait"}]});
     let mut many = vec![json!({}); 10];
     many.extend(vec![taint.clone(); 2]);
     let rows = [
