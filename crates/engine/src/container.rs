@@ -229,6 +229,7 @@ impl Engine {
             cwd,
             user,
             terminal: config.tty,
+            console_size: None,
             no_new_privs: security.no_new_privs,
             capabilities: capabilities(config)?,
             // Never inherited: the monitor's own is far lower.
@@ -576,7 +577,10 @@ fn stdio(known: &Known, dirs: &ContainerDirs, config: &ContainerConfig) -> Stdio
     let named = !config.log_path.as_os_str().is_empty();
     let log = named.then(|| known.record.config.log_directory.join(&config.log_path));
     if config.tty {
-        Stdio::Terminal { log, console_socket: dirs.dir.join("console.sock"), size: (0, 0) }
+        // In the run-time directory, whose path is short: a socket's may have 107 bytes.
+        let id = dirs.dir.file_name().unwrap_or_default().to_string_lossy();
+        let name = format!("console-{}.sock", id.get(..12).unwrap_or(&id));
+        Stdio::Terminal { log, console_socket: known.dirs.run.join(name), size: (0, 0) }
     } else {
         Stdio::Pipes { log, stdin: config.stdin, stdin_once: config.stdin_once }
     }

@@ -29,7 +29,7 @@ impl Engine {
     /// Runs a command in a container and collects its output.
     pub fn exec_sync(&self, id: &ContainerId, command: &[String], timeout: Duration) -> Result<ExecOutput> {
         let request = ExecRequest { command: command.to_vec(), ..ExecRequest::default() };
-        let (session, driver) = self.begin(id, &request, |_| Stdio::Capture { max: MAX_CAPTURE })?;
+        let (session, driver) = self.begin(id, &request, None, |_| Stdio::Capture { max: MAX_CAPTURE })?;
         let limit = if timeout.is_zero() { Duration::from_secs(u64::from(u32::MAX)) } else { timeout };
         let waited = self.monitor(&session.known)?.wait_timeout(&session.key, limit).map_err(failed);
         if matches!(waited, Ok(None)) {
@@ -52,7 +52,7 @@ impl Engine {
                 Stdio::Pipes { log: None, stdin: request.stdin, stdin_once: true }
             }
         };
-        self.begin(id, request, stdio).map(|(session, _)| session)
+        self.begin(id, request, Some(size).filter(|s| request.tty && *s != (0, 0)), stdio).map(|(session, _)| session)
     }
 
     /// The streams of a session.
@@ -86,6 +86,7 @@ impl Engine {
         &self,
         id: &ContainerId,
         request: &ExecRequest,
+        size: Option<(u16, u16)>,
         stdio: impl FnOnce(&Path) -> Stdio,
     ) -> Result<(Session, Box<dyn cofferdam_runtimes::Driver>)> {
         if request.command.is_empty() {
@@ -102,7 +103,7 @@ impl Engine {
             key: key.clone(),
             container: id,
             dir: dir.clone(),
-            process: self.exec_process(&container, request)?,
+            process: Process { console_size: size, ..self.exec_process(&container, request)? },
             cgroup_files: self.inner_join_files(&self.group_of(&known, id)?),
             stdio: stdio(&dir),
         };

@@ -60,6 +60,9 @@ impl Cluster {
 pub struct ClusterQuota {
     /// The quota.
     pub quota: ResourceQuota,
+    /// `status.hard`: what the API server holds pods to. Empty where no controller has looked at the
+    /// quota yet, which then holds nothing back.
+    pub hard: ResourceList,
     /// `status.used`; `None` where the object has no status, as one that a person wrote.
     pub used: Option<ResourceList>,
 }

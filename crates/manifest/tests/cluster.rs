@@ -198,7 +198,7 @@ fn what_admission_reads_beside_nodes_and_pods() {
         {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "r", "namespace": "prod"}, "spec": {"limits": [{"type": "Container", "max": {"cpu": "1"}}]}},
         {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": "prod"},
          "spec": {"hard": {"pods": "5"}, "scopes": ["BestEffort"], "scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "Exists"}]}},
-         "status": {"hard": {"pods": "5"}, "used": {"pods": "2"}}},
+         "status": {"hard": {"pods": "4"}, "used": {"pods": "2"}}},
         {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "written"}, "spec": {"hard": {"pods": "5"}}},
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "prod", "annotations": {"a": "b"}}},
         {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "log", "annotations": {"a": "b"}, "ownerReferences": [{"kind": "DaemonSet", "name": "log"}]},
@@ -208,9 +208,9 @@ fn what_admission_reads_beside_nodes_and_pods() {
     let limits = serde_json::to_value(&cluster.limit_ranges[0].spec).unwrap();
     assert_eq!(limits, json!({"limits": [{"type": "Container", "max": {"cpu": "1"}}]}));
     let [stated, written] = &cluster.quotas[..] else { panic!("{cluster:?}") };
-    assert_eq!(serde_json::to_value(&stated.used).unwrap(), json!({"pods": "2"}));
+    assert_eq!(serde_json::to_value((&stated.hard, &stated.used)).unwrap(), json!([{"pods": "4"}, {"pods": "2"}]));
     assert_eq!(stated.quota.spec.scopes, ["BestEffort"]);
-    assert!(stated.quota.spec.scope_selector.is_some() && written.used.is_none());
+    assert!(stated.quota.spec.scope_selector.is_some() && written.hard.is_empty() && written.used.is_none());
     assert_eq!(cluster.namespaces[0].metadata.annotations["a"], "b");
     let pod = &cluster.pods[0];
     assert!(pod.bound && pod.pod.metadata.annotations.is_empty(), "{pod:?}");

@@ -185,7 +185,10 @@ impl Worker {
                 record.tries = 0;
                 record.waiting = None;
                 record.hook_failed = None;
-                self.let_go(index, id);
+                // Asked to stop while it was made: it goes with its sandbox and never runs.
+                if self.control.stop_asked().is_none() {
+                    self.let_go(index, id);
+                }
             }
             Err(err) => self.not_made(index, &err),
         }

@@ -175,6 +175,8 @@ pub struct Process {
     pub user: User,
     /// Allocate a terminal.
     pub terminal: bool,
+    /// Its rows and columns from its first moment.
+    pub console_size: Option<(u16, u16)>,
     /// Set no_new_privs.
     pub no_new_privs: bool,
     /// Capabilities; see [`capabilities`].
@@ -276,6 +278,9 @@ pub fn process_json(process: &Process) -> Value {
         "capabilities": {"bounding": caps, "effective": caps, "permitted": caps},
         "noNewPrivileges": process.no_new_privs,
     });
+    if let Some((rows, columns)) = process.console_size {
+        value["consoleSize"] = json!({"height": rows, "width": columns});
+    }
     if let Some(score) = process.oom_score_adj {
         value["oomScoreAdj"] = json!(score);
     }

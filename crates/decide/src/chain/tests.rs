@@ -119,7 +119,8 @@ fn restart_policies_of_single_containers_are_dropped_but_for_sidecars() {
 
 #[test]
 fn amounts_are_rounded_up_to_thousandths() {
-    let classes: Vec<RuntimeClass> = object(json!([{"metadata": {"name": "c"}, "handler": "h", "overhead": {"podFixed": {"cpu": "100u"}}}]));
+    let classes: Vec<RuntimeClass> =
+        object(json!([{"metadata": {"name": "c"}, "handler": "h", "overhead": {"podFixed": {"cpu": "100u"}}}]));
     let world = World {
         classes: &classes,
         ..World::default()

@@ -416,7 +416,10 @@ fn a_clusters_status_counts_and_not_the_specification() {
         let mut stated = Used::default();
         stated.state(&quotas[0], object(hard), object(used));
         let left = left(&pod(json!({})), &quotas, &stated);
-        (check(&pod(json!({})), &quotas, &stated).is_ok(), left.iter().map(|l| show(&l.left)).collect::<String>())
+        (
+            check(&pod(json!({})), &quotas, &stated).is_ok(),
+            left.iter().map(|l| show(&l.left)).collect::<String>(),
+        )
     };
     assert!(check(&pod(json!({})), &quotas, &Used::default()).is_err());
     // No controller has looked at it yet.

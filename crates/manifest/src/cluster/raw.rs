@@ -121,6 +121,8 @@ struct RawContainer {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Status {
     #[serde(deserialize_with = "or_default")]
+    hard: ResourceList,
+    #[serde(deserialize_with = "or_default")]
     used: ResourceList,
     #[serde(deserialize_with = "or_default")]
     capacity: ResourceList,
@@ -270,6 +272,7 @@ impl Raw {
     }
 
     pub(super) fn into_quota(self) -> ClusterQuota {
+        let (hard, used) = self.status.map(|s| (s.hard, s.used)).unzip();
         ClusterQuota {
             quota: ResourceQuota {
                 metadata: Self::meta(self.metadata),
@@ -279,7 +282,8 @@ impl Raw {
                     scope_selector: self.spec.scope_selector,
                 },
             },
-            used: self.status.map(|status| status.used),
+            hard: hard.unwrap_or_default(),
+            used,
         }
     }
 

@@ -4,10 +4,10 @@ use super::given::Given;
 use super::input::key;
 use super::report::{Explained, Move, NodeRow, Points, Preempts, Thought};
 use anyhow::{Result, bail};
-use cofferdam_decide::resources::{add, pod_requests};
+use cofferdam_decide::resources::pod_requests;
 use cofferdam_decide::schedule::{Decision, NodeReport, Options, PlaceError, Placed, Request, Snapshot, Unschedulable};
 use cofferdam_manifest::nearest;
-use cofferdam_model::ResourceList;
+use cofferdam_model::{Quantity, ResourceList};
 use cofferdam_model::objects::{LabelSelector, Namespace, RuntimeClass};
 use cofferdam_model::pod::{Pod, Toleration};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -38,8 +38,6 @@ pub(super) struct Placer {
     snapshot: Snapshot,
     /// Handlers that any node lists.
     offered: BTreeSet<String>,
-    /// Where pods of the cluster are.
-    residents: HashMap<(String, String), String>,
     drained: BTreeSet<String>,
     moves: Vec<Move>,
     /// How many pods of manifests each node has.
@@ -57,7 +55,6 @@ impl Placer {
         let mut placer = Self {
             snapshot: Snapshot::new(cluster.nodes, namespaces, Options::default())?,
             offered,
-            residents: HashMap::new(),
             drained: BTreeSet::new(),
             moves: Vec::new(),
             placed: HashMap::new(),
@@ -77,7 +74,7 @@ impl Placer {
             let (ending, started) = (pod.ending, pod.started);
             let placed = Placed { ending, started, ..Placed::from(pod.pod) };
             match placer.snapshot.place(placed, &node) {
-                Ok(()) => drop(placer.residents.insert(id, node)),
+                Ok(()) => {}
                 Err(PlaceError::UnknownNode(node)) => lost.push(format!("{}/{} on {node}", id.0, id.1)),
                 Err(twice) => return Err(twice.into()),
             }
@@ -119,33 +116,27 @@ impl Placer {
                 Decision::Placed(placement) => (Some(placement.node), None),
                 Decision::Unschedulable(why) => (None, Some(why.message)),
             };
-            let id = key(&pod.metadata);
-            self.residents.remove(&id);
+            let (namespace, name) = key(&pod.metadata);
             if let Some(node) = &node {
+                let mut pod = pod;
+                pod.spec.node_name = Some(node.clone());
                 self.snapshot.place(pod, node)?;
-                self.residents.insert(id.clone(), node.clone());
             }
-            let (namespace, name) = id;
             self.moves.push(Move { namespace, name, from, node, message });
         }
         Ok(())
     }
 
-    /// Makes room where the cluster has a pod of this name, whose place the new one takes.
+    /// Makes room where the cluster has a pod of this name, whose place the new one takes: the node.
     pub(super) fn make_room(&mut self, pod: &Pod) -> Option<String> {
-        let id = key(&pod.metadata);
-        let node = self.residents.remove(&id)?;
-        self.snapshot.remove(&id.0, &id.1);
-        Some(node)
+        let meta = &pod.metadata;
+        let old = self.snapshot.remove(meta.namespace_or_default(), &meta.name)?;
+        Some(old.pod.spec.node_name.clone().unwrap_or_default())
     }
 
     /// Finds a node for a pod, and puts it there.
     pub(super) fn land(&mut self, pod: &Pod, handler: &str, spread_selector: Option<&LabelSelector>) -> Result<Landing> {
         let mut landing = Landing::default();
-        if let Some(node) = self.make_room(pod) {
-            let text = format!("the cluster has a pod of this name on node {node:?} already; this one is taken to replace it");
-            landing.warnings.push(("metadata.name", text));
-        }
         if !pod.spec.scheduling_gates.is_empty() {
             (landing.gated, landing.message) = (true, Some(GATED.to_owned()));
             return Ok(landing);
@@ -204,8 +195,8 @@ impl Placer {
             (affinity.pod_affinity, affinity.pod_anti_affinity) = (None, None);
         }
         pod.spec.tolerations.push(Toleration {
-            operator: Some("Exists".into()),
-            effect: Some("NoSchedule".into()),
+            operator: "Exists".into(),
+            effect: "NoSchedule".into(),
             ..Toleration::default()
         });
         let request = Request { handler, ..Request::new(&pod) };
@@ -219,7 +210,6 @@ impl Placer {
 
     /// What the scheduler thinks of every node for a pod that is to land.
     pub(super) fn explain(&mut self, pod: &Pod, name: String, handler: &str, spread_selector: Option<&LabelSelector>) -> Explained {
-        self.make_room(pod);
         let reports = self.snapshot.report(&Request { pod, handler, spread_selector });
         Explained {
             namespace: pod.metadata.namespace_or_default().to_owned(),
@@ -251,7 +241,10 @@ impl Placer {
             let mut requested = ResourceList::new();
             let mut pods = 0;
             for pod in self.snapshot.pods_on(name) {
-                add(&mut requested, &pod_requests(pod));
+                for (resource, amount) in pod_requests(pod) {
+                    let sum = requested.get(&resource).map_or_else(|| amount.clone(), |sum: &Quantity| sum.saturating_add(&amount));
+                    requested.insert(resource, sum);
+                }
                 pods += 1;
             }
             NodeRow {

@@ -295,11 +295,14 @@ fn the_message_is_upstreams() {
     };
     let contradicting = json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": [
         {"key": "metadata.name", "operator": "In", "values": ["n00"]}, {"key": "metadata.name", "operator": "In", "values": ["n01"]}]}]}}}});
+    const GATED: &str = "Scheduling is blocked due to non-empty scheduling gates";
     let gated = json!({"schedulingGates": [{"name": "example.com/wait"}]});
     let mut many = vec![json!({}); 10];
     many.extend(vec![taint.clone(); 2]);
     let rows = [
         (vec![], json!({}), "no nodes available to schedule pods"),
+        (vec![], gated.clone(), GATED),
+        (vec![json!({})], gated, GATED),
         (
             vec![json!({})],
             requesting(json!({"cpu": "3"})),

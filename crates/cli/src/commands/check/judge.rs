@@ -1,0 +1,217 @@
+//! Each pod admitted and placed, one after another, in the order of the manifests.
+
+use super::input::{File, Input, count, envelope, key, name_of};
+use super::near::Near;
+use super::place::{Landing, Placer};
+use super::progress::Progress;
+use super::report::{Explained, Finding, Kind, One, Outcome, Row, Spot};
+use anyhow::{Result, bail};
+use cofferdam_decide::chain::World;
+use cofferdam_decide::check::{Namespaces, PodReport, report};
+use cofferdam_decide::quota::Used;
+use cofferdam_manifest::{Object, ObjectKind, Places, nearest, pods_of};
+use cofferdam_model::objects::LabelSelector;
+use cofferdam_model::pod::Pod;
+use std::iter;
+
+/// How pods are judged.
+pub(super) struct Judge<'a> {
+    pub(super) input: &'a Input,
+    pub(super) namespaces: Namespaces,
+    pub(super) used: Used,
+    pub(super) untrusted: Option<&'a str>,
+    /// The nodes, where there are any.
+    pub(super) placer: Option<Placer>,
+    /// The pod to explain.
+    pub(super) explain: Option<&'a str>,
+    pub(super) progress: &'a Progress,
+}
+
+/// What came out.
+#[derive(Default)]
+pub(super) struct Judged {
+    pub(super) rows: Vec<Row>,
+    pub(super) explained: Option<Explained>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Judge<'_> {
+    /// Judges every pod.
+    pub(super) fn all(&mut self) -> Result<Judged> {
+        let input = self.input;
+        let world = World {
+            classes: &input.classes,
+            namespaces: &input.namespaces,
+            limit_ranges: &input.limit_ranges,
+            quotas: &input.quotas,
+            untrusted_handler: self.untrusted,
+        };
+        let near = Near::new(input);
+        let mut places: Vec<Places<'_>> = input.files.iter().map(|f| Places::new(&f.text)).collect();
+        let origins = origins(&input.files);
+        let reports = report(input.files.iter().flat_map(|f| &f.objects).flat_map(pods), world, self.namespaces, std::mem::take(&mut self.used));
+        let mut judged = Judged::default();
+        for (number, (origin, report)) in origins.zip(reports).enumerate() {
+            if number % 64 == 0 {
+                self.progress.about(|| format!("{number} pods checked"));
+            }
+            let object = &input.files[origin.0].objects[origin.1];
+            let mut at = |field: &str| Spot::from(places[origin.0].of_pod(object, field));
+            let handler = report.handler.as_ref().map(ToString::to_string);
+            let selector = selector(object);
+            let mut warnings: Vec<Finding> = report.warnings.iter().map(|w| finding(&mut at, &w.field, &w.text)).collect();
+            let mut landing = Landing::default();
+            if let Some(placer) = self.placer.as_mut().filter(|_| report.denial.is_none()) {
+                let handler = handler.as_deref().unwrap_or_default();
+                if let Some(node) = placer.make_room(&report.pod) {
+                    let text = format!("the cluster has a pod of this name already, on node {node:?}; this one is taken to replace it");
+                    warnings.push(finding(&mut at, "metadata.name", &text));
+                }
+                if judged.explained.is_none() && self.explain.is_some_and(|wanted| is_meant(wanted, object, &report.pod)) {
+                    judged.explained = Some(placer.explain(&report.pod, name_of(&report.pod.metadata), handler, selector));
+                }
+                landing = placer.land(&report.pod, handler, selector)?;
+                warnings.extend(landing.warnings.drain(..).map(|(field, text)| finding(&mut at, field, &text)));
+            }
+            let errors = errors(&report, &mut at, &near);
+            let (kind, one) = split(report, object, landing, self.placer.is_some(), handler, errors, warnings);
+            push(&mut judged.rows, origin, kind, one);
+        }
+        if let Some(wanted) = self.explain.filter(|_| judged.explained.is_none()) {
+            judged.notes.push(self.unexplained(wanted, &judged.rows)?);
+        }
+        Ok(judged)
+    }
+
+    /// Why there is nothing to explain of a pod that was asked about.
+    fn unexplained(&self, wanted: &str, rows: &[Row]) -> Result<String> {
+        let mut objects = self.input.files.iter().flat_map(|f| &f.objects).filter(|o| count(&o.kind) > 0);
+        let refused = rows.iter().any(|row| {
+            let object = &self.input.files[row.origin.0].objects[row.origin.1];
+            row.pods.iter().any(|pod| names(wanted, object, &pod.name))
+        });
+        if refused {
+            return Ok(format!("--explain {wanted}: the pod is not admitted, so that no node is asked"));
+        }
+        let name = wanted.split_once('/').map_or(wanted, |(_, name)| name);
+        let near = nearest(name, objects.by_ref().map(|o| o.kind.metadata().name.as_str()));
+        let near = near.map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
+        bail!("--explain {wanted}: there is no such pod in the manifests{near}")
+    }
+}
+
+/// Where each pod is from: the text, and the object in it.
+fn origins(files: &[File]) -> impl Iterator<Item = (usize, usize)> {
+    files.iter().enumerate().flat_map(|(file, f)| {
+        let of_object = move |(at, object): (usize, &Object)| iter::repeat_n((file, at), count(&object.kind));
+        f.objects.iter().enumerate().flat_map(of_object)
+    })
+}
+
+/// The pods of an object, as many as [`count`] says.
+fn pods(object: &Object) -> Vec<Pod> {
+    match &object.kind {
+        ObjectKind::Pod(pod) => vec![(**pod).clone()],
+        ObjectKind::Deployment(deployment) => pods_of(deployment),
+        _ => Vec::new(),
+    }
+}
+
+fn selector(object: &Object) -> Option<&LabelSelector> {
+    match &object.kind {
+        ObjectKind::Deployment(deployment) => deployment.spec.selector.as_ref(),
+        _ => None,
+    }
+}
+
+fn finding(at: &mut impl FnMut(&str) -> Spot, field: &str, text: &str) -> Finding {
+    Finding {
+        spot: at(field),
+        field: Some(field.to_owned()),
+        message: text.to_owned(),
+        hint: None,
+    }
+}
+
+fn errors(report: &PodReport, at: &mut impl FnMut(&str) -> Spot, near: &Near<'_>) -> Vec<Finding> {
+    let causes = report.denial.iter().flat_map(cofferdam_decide::Denied::causes);
+    causes
+        .map(|cause| Finding {
+            hint: near.hint(&cause.text),
+            ..finding(at, &cause.field, &cause.text)
+        })
+        .collect()
+}
+
+/// Whether a pod is the one that was asked about, by its name or its Deployment's, which means its
+/// first.
+fn is_meant(wanted: &str, object: &Object, pod: &Pod) -> bool {
+    names(wanted, object, &name_of(&pod.metadata))
+}
+
+fn names(wanted: &str, object: &Object, pod: &str) -> bool {
+    let meta = object.kind.metadata();
+    let name = match wanted.split_once('/') {
+        Some((namespace, _)) if namespace != meta.namespace_or_default() => return false,
+        Some((_, name)) => name,
+        None => wanted,
+    };
+    name == pod || name == meta.name
+}
+
+/// What a pod shares with its like, and what is its own.
+fn split(
+    report: PodReport,
+    object: &Object,
+    landing: Landing,
+    has_nodes: bool,
+    handler: Option<String>,
+    errors: Vec<Finding>,
+    warnings: Vec<Finding>,
+) -> (Kind, One) {
+    let result = match (&report.denial, has_nodes) {
+        (Some(_), _) => Outcome::Refused,
+        (None, false) => Outcome::Admitted,
+        (None, true) if landing.gated => Outcome::Gated,
+        (None, true) if landing.node.is_some() => Outcome::Placed,
+        (None, true) => Outcome::NoNode,
+    };
+    let (namespace, _) = key(&report.pod.metadata);
+    let one = One {
+        name: name_of(&report.pod.metadata),
+        node: landing.node,
+        score: landing.score,
+        denial: report.denial.as_ref().map(ToString::to_string),
+        quotas: report.quotas,
+    };
+    let spec = report.pod.spec;
+    let kind = Kind {
+        namespace,
+        owner: matches!(object.kind, ObjectKind::Deployment(_)).then(|| format!("Deployment/{}", object.kind.metadata().name)),
+        spot: object.place.clone().into(),
+        result,
+        message: landing.message,
+        hint: landing.hint,
+        preempts: landing.preempts,
+        class: report.class,
+        handler,
+        overhead: spec.overhead.unwrap_or_default(),
+        node_selector: spec.node_selector,
+        tolerations: spec.tolerations,
+        qos: report.qos,
+        requests: report.requests,
+        limits: report.limits,
+        errors,
+        warnings,
+    };
+    (kind, one)
+}
+
+/// Adds a pod to the row of its like, where its Deployment has one.
+fn push(rows: &mut Vec<Row>, origin: (usize, usize), kind: Kind, one: One) {
+    let siblings = rows.iter_mut().rev().take_while(|row| row.origin == origin);
+    match siblings.into_iter().find(|row| row.kind == kind) {
+        Some(row) => row.pods.push(one),
+        None => rows.push(Row { origin, kind, pods: vec![one] }),
+    }
+}
