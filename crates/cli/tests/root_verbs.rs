@@ -233,11 +233,17 @@ fn telling(world: &World, handler: &str, script: &str) -> Value {
     pod
 }
 
+/// Waits until the pods have set what they do when they are asked: to run is not enough.
+fn until_they_listen(world: &World) {
+    until("all listen", || ALL.iter().all(|h| world.call(&["logs", h]).out.contains("listens")).then_some(()));
+}
+
 #[test]
 fn stop_asks_first() {
     let world = World::new();
-    let script = "trap 'echo asked > /v/$(hostname); exit 0' TERM; while :; do sleep 0.05; done";
+    let script = "trap 'echo asked > /v/$(hostname); exit 0' TERM; echo listens; while :; do sleep 0.05; done";
     world.detach(&ALL.map(|handler| telling(&world, handler, script)));
+    until_they_listen(&world);
     let mut args = vec!["stop"];
     args.extend(ALL);
     world.call(&args).good();
@@ -250,8 +256,9 @@ fn stop_asks_first() {
 #[test]
 fn stop_kills_who_does_not_listen_when_the_grace_is_over() {
     let world = World::new();
-    let script = "trap 'echo asked > /v/$(hostname)' TERM; while :; do sleep 0.05; done";
+    let script = "trap 'echo asked > /v/$(hostname)' TERM; echo listens; while :; do sleep 0.05; done";
     world.detach(&ALL.map(|handler| telling(&world, handler, script)));
+    until_they_listen(&world);
     let began = std::time::Instant::now();
     let mut args = vec!["stop", "--grace", "2"];
     args.extend(ALL);
@@ -264,8 +271,9 @@ fn stop_kills_who_does_not_listen_when_the_grace_is_over() {
 #[test]
 fn stop_without_grace_does_not_ask() {
     let world = World::new();
-    let script = "trap 'echo asked > /v/$(hostname); exit 0' TERM; while :; do sleep 0.05; done";
+    let script = "trap 'echo asked > /v/$(hostname); exit 0' TERM; echo listens; while :; do sleep 0.05; done";
     world.detach(&ALL.map(|handler| telling(&world, handler, script)));
+    until_they_listen(&world);
     let mut args = vec!["stop", "--grace", "0"];
     args.extend(ALL);
     world.call(&args).good();
@@ -298,13 +306,16 @@ fn foreground(world: &World, script: &str) -> Running {
         let statuses = world.statuses();
         ALL.iter().all(|h| statuses.get(*h).is_some_and(|s| s == "Running")).then_some(())
     });
+    if script.contains("echo listens") {
+        until_they_listen(world);
+    }
     run
 }
 
 #[test]
 fn ctrl_c_asks_the_pods_to_end_and_leaves_nothing() {
     let world = World::new();
-    let mut run = foreground(&world, "trap 'echo asked > /v/$(hostname); exit 0' TERM; while :; do sleep 0.05; done");
+    let mut run = foreground(&world, "trap 'echo asked > /v/$(hostname); exit 0' TERM; echo listens; while :; do sleep 0.05; done");
     let traces = world.traces();
     common::signal(run.0.id(), Signal::INT);
     until("it ends", || run.0.try_wait().unwrap());
@@ -315,7 +326,7 @@ fn ctrl_c_asks_the_pods_to_end_and_leaves_nothing() {
 #[test]
 fn a_second_ctrl_c_kills_at_once() {
     let world = World::new();
-    let mut run = foreground(&world, "trap 'echo asked > /v/$(hostname)' TERM; while :; do sleep 0.05; done");
+    let mut run = foreground(&world, "trap 'echo asked > /v/$(hostname)' TERM; echo listens; while :; do sleep 0.05; done");
     let traces = world.traces();
     common::signal(run.0.id(), Signal::INT);
     until("they were asked", || (common::names(&world.out()).len() == 3).then_some(()));
