@@ -7,6 +7,8 @@
 //! runtime handlers and does not have the pod's; upstream's scheduler never looks at handlers, and
 //! such a pod would fail at its node.
 //!
+//! A pod with scheduling gates is not looked at before they are gone (`SchedulingGates`).
+//!
 //! Scores with upstream's weights: TaintToleration 3, NodeAffinity 2, NodeResourcesFit (least
 //! allocated) 1, NodeResourcesBalancedAllocation 1, PodTopologySpread 2, InterPodAffinity 2.
 //!

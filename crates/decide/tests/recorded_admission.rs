@@ -21,7 +21,7 @@ const DIFFERS: &[Differs<'_>] = &[
     ("admission/pod/container-pull-policy", DECODER),
     ("admission/pod/host-users", UNREAD),
     ("admission/pod/mount-read-only", UNREAD),
-    ("admission/pod/probe", UNREAD),
+    ("admission/pod/probe", EMPTY_PROBE),
     ("admission/pod/probe-negative", UNREAD),
     ("admission/pod/probe-path", UNREAD),
     ("admission/pod/probe-success", UNREAD),
@@ -36,12 +36,14 @@ const DIFFERS: &[Differs<'_>] = &[
     ("admission/pod/wrong-type", DECODER),
     ("admission/runtimeclass/exists", STORE),
     ("admission/runtimeclass/overhead-quantity", DECODER),
-    ("admission/runtimeclass/v1beta1", DECODER),
+    ("admission/runtimeclass/v1beta1", OLD_FORM),
 ];
 
 const ACCOUNTS: &str = "Cofferdam has no service accounts, and so no plugin looks one up; a name's form is checked";
 const DECODER: &str = "the manifest's decoder refuses it first, with its place and in words of its own";
 const EMPTY_NAME: &str = "the empty name means the default handler on purpose, as KEP-585 has it; the server ends with an error of its own";
+const EMPTY_PROBE: &str = "an empty probe asks for nothing, and the manifest's decoder passes it over";
+const OLD_FORM: &str = "the manifest's decoder reads the old form, and warns of it with today's";
 const PRIORITY: &str = "the caller looks up priority classes; a cluster's are not known here";
 const STORE: &str = "the caller keeps the classes, and treats a second one of the same name as an update";
 const UNREAD: &str = "the model has no such field: a run refuses it by name, and a check says that it is not looked at";

@@ -46,6 +46,14 @@ fn defaults_come_from_default_max_and_min() {
             "",
             "cpu request for container c",
         ),
+        // as the API server stores it, in thousandths
+        (
+            json!({"min": {"cpu": "10100u"}}),
+            json!({}),
+            "cpu=11m",
+            "",
+            "cpu request for container c",
+        ),
         (
             json!({"default": {"cpu": "1", "memory": "1Gi"}}),
             json!({"requests": {"cpu": "5m"}, "limits": {"cpu": "5m"}}),
