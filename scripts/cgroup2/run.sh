@@ -85,7 +85,7 @@ make_root() {
     [ "$applet" = busybox ] || ln -s /usr/bin/busybox "$root/usr/bin/$applet"
   done
   ln -s /usr/bin/busybox "$root/usr/sbin/modprobe"
-  for program in crun runc runsc nft ip script head; do
+  for program in sh head crun runc runsc nft ip script; do
     rm -f "$root/usr/bin/$program"
     add "$(command -v "$program")" "/usr/bin/$program"
   done
@@ -147,9 +147,9 @@ boot() {
     -kernel "$work/kernel/boot/vmlinuz-$release" -initrd "$work/initrd"
     -append "console=ttyS0 quiet panic=-1 mitigations=off audit=0 rcupdate.rcu_expedited=1 random.trust_cpu=on"
     -drive "file=$work/disk,format=raw,if=virtio,cache=unsafe"
-    -nographic -no-reboot -nodefaults -serial stdio -monitor none -net none
+    -display none -no-reboot -nodefaults -serial stdio -monitor none -net none
   )
-  timeout --kill-after=10 "$limit" qemu-system-x86_64 "${options[@]}" </dev/null 2>&1 | tr -d '\r' | tee "$work/log"
+  timeout --kill-after=10 "$limit" qemu-system-x86_64 "${options[@]}" </dev/null 2>&1 | tee "$work/log"
 }
 
 mkdir -p "$work"

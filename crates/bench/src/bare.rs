@@ -78,6 +78,7 @@ fn plain(rootfs: &Path) -> ContainerSpec {
         network: Namespace::New,
         ipc: Namespace::New,
         uts: Namespace::New,
+        cgroup: Namespace::Host,
         cgroups_path: None,
         resources: None,
         sysctls: BTreeMap::new(),

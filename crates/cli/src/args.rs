@@ -57,6 +57,9 @@ pub(crate) enum Command {
     /// Run the pods of manifests
     #[command(after_help = help::RUN)]
     Run(RunArgs),
+    /// Tell what becomes of manifests and where their pods land, running nothing
+    #[command(after_help = crate::commands::check::HELP)]
+    Check(crate::commands::check::CheckArgs),
     /// Run the same pod once under every handler, and show what differs and what each costs
     #[command(after_help = crate::commands::attempt::HELP)]
     Try(crate::commands::attempt::TryArgs),

@@ -70,6 +70,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     let global = &cli.global;
     match cli.command {
         Command::Run(run) => commands::run::run(global, &run),
+        Command::Check(args) => commands::check::check(global, &args),
         Command::Try(args) => commands::attempt::attempt(global, &args),
         Command::Supervise => commands::detach::supervise(global),
         Command::Ps { all, output } => commands::ps::ps(global, all, output),

@@ -4,6 +4,10 @@
 
 mod common;
 
+#[path = "documents/answers.rs"]
+mod answers;
+#[path = "documents/cluster.rs"]
+mod cluster;
 #[path = "documents/image.rs"]
 mod image;
 #[path = "documents/page.rs"]
@@ -11,6 +15,11 @@ mod page;
 #[path = "documents/trial.rs"]
 mod trial;
 
+use answers::{
+    a_handler_is_immutable, a_label_makes_a_node_eligible, a_namespace_has_its_pods, a_running_pod_is_described, a_taint_keeps_others_away,
+    an_untrusted_build, an_updated_class_is_placed_by, gvisor_shows_in_what_is_tried, labels_decide, overhead_is_described,
+    the_limit_range_sets_defaults, the_quota_counts_overhead, three_classes_in_one_text, three_common_errors, three_replicas_of_a_class,
+};
 use common::traces;
 use page::Verdict::{self, Later, Own, Refused, Restored, Works, Wrong};
 use serde_json::{Value, json};
@@ -34,25 +43,47 @@ const ROWS: &[(usize, Verdict, Option<Try>)] = &[
     (2, Own, None),
     (3, Later, Some(CRI)),
     (4, Works, Some(|t| t.ran(&[4], "standard", "runc", Machine))),
-    (5, Works, Some(|t| t.ran(&[5], "gvisor", "runsc", Gvisor))),
+    (5, Works, Some(gvisor_shows_in_what_is_tried)),
     (
         6,
         Later,
         Some(|t| t.unavailable(&[6], "kata", "kata-qemu") + &t.with(&[24]).unavailable(&[6], "kata", "kata-qemu")),
     ),
     (7, Later, Some(three_classes_in_one_text)),
-    (8, Later, Some(UP)),
+    (
+        8,
+        Later,
+        Some(|t| t.unknown("up") + &t.classes_are_right(&[7], &["standard", "gvisor", "kata"])),
+    ),
     (9, Works, Some(|t| t.serves(&[5, 9], &["sandboxed-app"], "runsc"))),
-    (10, Later, Some(|t| t.with(&[24]).none_of(&[6, 10], 3))),
-    (11, Works, Some(|t| t.ran(&[11], "gvisor", "runsc", Gvisor))),
-    (12, Later, Some(|t| t.with(&[24]).unavailable(&[12], "kata", "kata-qemu"))),
-    (13, Later, Some(UP)),
-    (14, Later, Some(UP)),
-    (15, Later, Some(UP)),
+    (10, Later, Some(three_replicas_of_a_class)),
+    (
+        11,
+        Works,
+        Some(|t| t.ran(&[11], "gvisor", "runsc", Gvisor) + &labels_decide(t, &[11, 9], 13, &["worker-1", "worker-2"])),
+    ),
+    (
+        12,
+        Later,
+        Some(|t| {
+            t.with(&[24]).unavailable(&[12], "kata", "kata-qemu") + &t.lands(&[12, 10], &trial::workers(15), &["worker-3", "worker-4"])
+        }),
+    ),
+    (
+        13,
+        Later,
+        Some(|t| t.unknown("up") + &labels_decide(t, &[11, 9], 13, &["worker-1", "worker-2"])),
+    ),
+    (
+        14,
+        Later,
+        Some(|t| t.unknown("up") + &labels_decide(t, &[12, 10], 14, &["worker-3", "worker-4"])),
+    ),
+    (15, Later, Some(a_taint_keeps_others_away)),
     (16, Works, Some(|t| t.ran(&[16], "gvisor", "runsc", Gvisor))),
     (17, Later, Some(|t| t.with(&[24]).unavailable(&[17], "kata", "kata-qemu"))),
     (18, Works, Some(overhead_is_in_the_pods_cgroup)),
-    (19, Wrong, None),
+    (19, Wrong, Some(overhead_is_described)),
     (20, Works, Some(|t| t.ran(&[20], "standard", "runc", Machine))),
     (21, Works, Some(|t| t.ran(&[21], "gvisor", "runsc", Gvisor))),
     (22, Later, Some(|t| t.with(&[24]).unavailable(&[22], "kata", "kata-qemu"))),
@@ -81,17 +112,20 @@ const ROWS: &[(usize, Verdict, Option<Try>)] = &[
     (32, Later, Some(|t| t.undecoded(&[32]))),
     (33, Later, Some(|t| t.undecoded(&[33]))),
     (34, Later, Some(UP)),
-    (35, Later, Some(UP)),
-    (
-        36,
-        Later,
-        Some(|t| t.unknown("up") + &t.denied(&[9], &[]) + &t.unavailable(&[6], "kata", "kata-qemu")),
-    ),
+    (35, Later, Some(|t| t.unknown("up") + &t.check(&[16, 18], &[], &[], 0).0)),
+    (36, Later, Some(three_common_errors)),
     (37, Later, Some(CRI)),
-    (38, Own, None),
-    (39, Own, None),
+    (
+        38,
+        Own,
+        Some(|t| {
+            t.having("[handlers.runsc]\nbinary = \"/nowhere/runsc\"\n")
+                .doctor_finds("handler-binary-missing", "runsc")
+        }),
+    ),
+    (39, Own, Some(|t| t.with(&[27]).doctor_finds("handler-not-built", "kata-qemu"))),
     (40, Own, None),
-    (41, Own, None),
+    (41, Own, Some(|t| t.with(&[24]).doctor_finds("handler-not-built", "kata-qemu"))),
     (42, Wrong, Some(CRI)),
     (43, Works, Some(a_namespace_has_its_pods)),
     (44, Works, Some(the_quota_counts_overhead)),
@@ -113,22 +147,26 @@ const ROWS: &[(usize, Verdict, Option<Try>)] = &[
         Works,
         Some(|t| t.with(&[46]).ran(&[53], "gvisor", "gvisor", Gvisor) + &t.with(&[48]).unavailable(&[53], "gvisor", "gvisor")),
     ),
-    (54, Later, Some(UP)),
-    (55, Later, Some(UP)),
-    (56, Later, Some(UP)),
-    (57, Later, Some(UP)),
-    (58, Later, Some(|t| t.with(&[46]).none_of(&[52, 58], 1))),
-    (59, Later, Some(|t| t.with(&[46]).unavailable(&[52, 59], "kata", "kata"))),
-    (60, Wrong, Some(|t| t.with(&[60]).ran(&[61], "gvisor", "runsc", Gvisor))),
+    (54, Later, Some(|t| t.unknown("up") + &t.classes_are_right(&[51], &["runc"]))),
+    (55, Later, Some(|t| t.unknown("up") + &t.classes_are_right(&[52], &["kata"]))),
+    (56, Later, Some(|t| t.unknown("up") + &t.classes_are_right(&[53], &["gvisor"]))),
     (
-        61,
-        Wrong,
-        Some(|t| t.with(&[46]).undecoded(&[53, 61, 62]) + &t.with(&[60]).ran(&[61], "gvisor", "runsc", Gvisor)),
+        57,
+        Later,
+        Some(|t| t.unknown("up") + &t.classes_are_right(&[51, 52, 53], &["runc", "kata", "gvisor"])),
     ),
+    (58, Later, Some(|t| t.with(&[46]).none_of(&[52, 58], 1))),
+    (
+        59,
+        Later,
+        Some(|t| t.with(&[46]).unavailable(&[52, 59], "kata", "kata") + &an_updated_class_is_placed_by(t)),
+    ),
+    (60, Wrong, Some(|t| t.with(&[60]).ran(&[61], "gvisor", "runsc", Gvisor))),
+    (61, Wrong, Some(a_handler_is_immutable)),
     (62, Works, Some(|t| t.with(&[60]).serves(&[61, 62], &["nginx-gvisor"], "runsc"))),
     (63, Wrong, Some(|t| t.with(&[63]).unavailable(&[64], "kata-fc", "kata-fc"))),
     (64, Later, Some(|t| t.with(&[63]).unavailable(&[64], "kata-fc", "kata-fc"))),
-    (65, Later, Some(UP)),
+    (65, Later, Some(a_label_makes_a_node_eligible)),
     (66, Later, Some(|t| t.with(&[63]).none_of(&[64, 66], 1))),
     // Runtime Class Overview
     (
@@ -140,10 +178,21 @@ const ROWS: &[(usize, Verdict, Option<Try>)] = &[
     (69, Wrong, None),
     (70, Later, Some(CRI)),
     (71, Later, Some(UP)),
-    (72, Later, Some(UP)),
-    (73, Wrong, None),
+    (72, Later, Some(a_running_pod_is_described)),
+    (
+        73,
+        Wrong,
+        Some(|t| t.lands(&[11, 9], &trial::workers(13), &["worker-1", "worker-2"])),
+    ),
     (74, Wrong, None),
-    (75, Wrong, Some(|t| t.none_of(&[67, 68], 1))),
+    (
+        75,
+        Wrong,
+        Some(|t| {
+            t.lands(&[67, 68], &[trial::node("worker-1", &[])], &["worker-1"]);
+            t.none_of(&[67, 68], 1) + &t.lands_nowhere(&[67, 68], &[], &[trial::node("worker-1", &["runc", "runsc"])])
+        }),
+    ),
     (76, Wrong, None),
     // Runtime Class
     (77, Wrong, Some(|t| t.undecoded(&[77]))),
@@ -206,17 +255,11 @@ const ROWS: &[(usize, Verdict, Option<Try>)] = &[
         Some(|t| {
             t.having("[handlers.slow]\nbinary = \"runsc\"\nargs = [\"--directfs=false\"]\n")
                 .ran_own("slow", "slow", Gvisor)
+                + &t.having("[handlers.slow]\nbinary = \"runsc\"\nargs = [\"--directfs=false\"]\n")
+                    .doctor_finds("gvisor-slow-files", "slow")
         }),
     ),
 ];
-
-fn three_classes_in_one_text(t: &Trial) -> String {
-    let t24 = t.with(&[24]);
-    t.unknown("up")
-        + &t24.ran(&[7], "standard", "runc", Machine)
-        + &t24.ran(&[7], "gvisor", "runsc", Gvisor)
-        + &t24.unavailable(&[7], "kata", "kata-qemu")
-}
 
 /// 100m of the container and 50m of the class.
 fn overhead_is_in_the_pods_cgroup(t: &Trial) -> String {
@@ -291,45 +334,6 @@ fn crio_of_two_paths(t: &Trial) -> String {
         + &by_path(&t, &[5], ("gvisor", "runsc"), "/usr/local/bin/runsc", Gvisor)
 }
 
-/// A probe in the customer's namespace.
-fn customer(class: &str, container: &Value) -> Value {
-    let mut pod = trial::probe(class);
-    pod["metadata"]["namespace"] = json!("customer-workloads");
-    common::merge(&mut pod["spec"]["containers"][0], container);
-    pod
-}
-
-fn a_namespace_has_its_pods(t: &Trial) -> String {
-    let (said, report) = trial::run(&t.world(), &[20, 43], &[customer("standard", &json!({}))], 0);
-    assert_eq!(report["pods"][0]["namespace"], "customer-workloads");
-    said
-}
-
-/// The container's limit is the whole quota: nothing is left for overhead.
-fn the_quota_counts_overhead(t: &Trial) -> String {
-    let resources = json!({"resources": {"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"cpu": "200m", "memory": "40Gi"}}});
-    trial::run(&t.world(), &[20, 43, 44], &[customer("standard", &resources)], 0);
-    t.denied(&[21, 43, 44], &[customer("gvisor", &resources)])
-}
-
-fn the_limit_range_sets_defaults(t: &Trial) -> String {
-    let value = |name: &str, resource: &str, divisor: &str| json!({"name": name, "valueFrom": {"resourceFieldRef": {"resource": resource, "divisor": divisor}}});
-    let values = [
-        ("LM", "limits.memory", "1Mi"),
-        ("LC", "limits.cpu", "1m"),
-        ("RM", "requests.memory", "1Mi"),
-        ("RC", "requests.cpu", "1m"),
-    ];
-    let env: Vec<Value> = values
-        .iter()
-        .map(|(name, resource, divisor)| value(name, resource, divisor))
-        .collect();
-    let container = json!({"env": env, "command": ["sh", "-c", "echo $LM $LC $RM $RC > /dev/termination-log"]});
-    let (said, report) = trial::run(&t.world(), &[20, 43, 45], &[customer("standard", &container)], 0);
-    assert_eq!(common::message(&report, "probe", "app").trim(), "256 200 128 100");
-    said
-}
-
 fn the_legacy_class_is_none(t: &Trial) -> String {
     let said = t.ended(&[79], "legacy", "runc", Machine);
     let refused = t.lost("kind: RuntimeClass\nmetadata:\n  name: legacy\nspec:\n  runtimeHandler: runc\n");
@@ -355,28 +359,6 @@ fn gvisors_own_configuration(t: &Trial) -> String {
     let table = t.bare().call(&["config", "-o", "json"]).good().json();
     assert_eq!(table["handlers"]["runsc"]["driver"]["oci"]["flags"], json!({"directfs": "false"}));
     said + &t.ran(&[91], "gvisor", "runsc", Gvisor)
-}
-
-fn an_untrusted_build(t: &Trial) -> String {
-    let world = t.world();
-    let said = t.flat(100) + &trial::up(&world, &[91, 100]);
-    let row = &world.ps()[0];
-    assert_eq!((&row["handler"], &row["status"]), (&json!("runsc"), &json!("Running")));
-    let machine = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    common::until("the script has written", || {
-        let log = world.call(&["logs", "untrusted-build"]).good().out;
-        let kernel = log.strip_prefix("building\n")?.strip_suffix('\n')?.to_owned();
-        assert_ne!(kernel, machine.trim());
-        Some(())
-    });
-    let id = world.id_of("untrusted-build");
-    let limit = traces::cgroups(&id).find_map(|dir| {
-        ["memory.limit_in_bytes", "memory.max"]
-            .iter()
-            .find_map(|f| std::fs::read_to_string(dir.join(f)).ok())
-    });
-    assert_eq!(limit.unwrap().trim(), (4_u64 << 30).to_string());
-    said
 }
 
 /// Tries rows; what the page quotes must have been said.
@@ -413,7 +395,14 @@ fn the_page_and_the_trials_agree() {
         match verdict {
             Works | Restored => drop((trial::file(*number), how.expect("a row that works is tried"))),
             Later | Refused => assert!(how.is_some(), "row {number} is not tried"),
-            Own => assert!(how.is_none(), "row {number} is not ours to try"),
+            Own => {
+                let row = &page::rows()[number - 1];
+                assert_eq!(
+                    how.is_some(),
+                    !row.says.is_empty(),
+                    "row {number} is tried without a sentence, or the other way round"
+                );
+            }
             Wrong => {}
         }
     }

@@ -293,3 +293,33 @@ fn limits_hold_for_each_container_of_a_pod_by_itself() {
     assert_eq!(end_of(&report, "p", "big")["reason"], "OOMKilled");
     assert_eq!(end_of(&report, "p", "small")["exitCode"], 0);
 }
+
+/// Whether this machine has cgroup v2 alone.
+fn unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+#[test]
+fn a_container_sees_its_own_cgroup_and_cannot_change_it() {
+    let world = World::new();
+    let files = if unified() { "memory.max" } else { "memory/memory.limit_in_bytes" };
+    // On v2 its own group is the root that it sees, as Kubernetes has it; v1 names the machine's.
+    let name = if unified() { "cat /proc/self/cgroup" } else { "echo 0::/" };
+    let script = format!("cd /sys/fs/cgroup; {{ cat {files}; {name}; echo 1 2>/dev/null >{files} || echo refused; }} >{TELL}");
+    world.asserts(&SHARED, &script, "67108864\n0::/\nrefused", |pod| limits(pod, &json!({}), &json!({"memory": "64Mi"})));
+}
+
+#[test]
+fn a_process_killed_for_memory_takes_its_container_with_it_on_v2() {
+    let world = World::new();
+    for handler in SHARED {
+        let mut pod = pod(handler, handler, &[app(&format!("tail -c 200000000 /dev/zero & wait $!; echo outlived > {TELL}"))]);
+        limits(&mut pod, &json!({}), &json!({"memory": "32Mi"}));
+        let (code, report) = world.report(&[pod]);
+        if unified() {
+            assert_eq!((code, end_of(&report, handler, "app")["reason"].as_str()), (137, Some("OOMKilled")), "{handler}");
+        } else {
+            assert_eq!(common::message(&report, handler, "app").trim(), "outlived", "{handler}");
+        }
+    }
+}

@@ -123,6 +123,7 @@ impl Engine {
         // After `create`, so that the runtime's own start is not held to the container's limits, and
         // before `start`, so that no instruction of the container escapes them.
         group.set_limits(&limits(&config.resources)).map_err(failed)?;
+        group.kill_together().map_err(failed)?;
         done(ContainerStep::Runtime);
 
         let result = ContainerResult { version: record::VERSION, pid, stages: watch.stages, ..ContainerResult::default() };
@@ -137,8 +138,9 @@ impl Engine {
         let process = self.process(config, image)?;
         let mut mounts = Self::etc_mounts(known, security.readonly_rootfs);
         let all_devices = security.privileged && gives_devices(known);
+        let shared_kernel = known.record.definition.kind != Kind::Runsc;
         let mut before = Vec::new();
-        if known.record.definition.kind != Kind::Runsc {
+        if shared_kernel {
             let (ops, mount) = self.cgroup_view(known, id, security.privileged)?;
             before = ops;
             mounts.push(mount);
@@ -153,6 +155,8 @@ impl Engine {
         }
         let node_ipc = known.record.config.ipc == cofferdam_model::cri::NamespaceMode::Node;
         let shm = if node_ipc { PathBuf::from("/dev/shm") } else { known.dirs.shm() };
+        // As Kubernetes has it (KEP-2254): what `/proc/self/cgroup` says then fits the mount below.
+        let own_cgroup_root = shared_kernel && self.cgroups.mode() == Mode::V2 && !security.privileged;
         let spec = ContainerSpec {
             process,
             rootfs: dirs.rootfs(),
@@ -167,6 +171,7 @@ impl Engine {
             network: Namespace::New,
             ipc: Namespace::New,
             uts: Namespace::New,
+            cgroup: if own_cgroup_root { Namespace::New } else { Namespace::Host },
             cgroups_path: None,
             resources: Some(config.resources.clone()),
             sysctls: known.record.config.sysctls.clone(),

@@ -185,6 +185,27 @@ fn limits_hold_rise_and_fall_and_usage_is_told() {
 }
 
 #[test]
+fn where_one_is_killed_for_memory_all_of_the_group_are_on_v2() {
+    let cgroups = Cgroups::detect().unwrap();
+    let made = Made::new(&cgroups, "together");
+    let limits = Limits {
+        memory_limit: 32 << 20,
+        ..Limits::default()
+    };
+    made.0.set_limits(&limits).unwrap();
+    made.0.kill_together().unwrap();
+    let (mut child, mut output) = join(
+        &made.0,
+        "(head -c 200M /dev/zero | tail >/dev/null) 2>/dev/null; echo alive",
+    );
+    let mut text = String::new();
+    output.read_to_string(&mut text).unwrap();
+    child.wait().unwrap();
+    assert!(made.0.oom_kills().unwrap() >= 1);
+    assert_eq!(text.is_empty(), cgroups.mode() == Mode::V2, "{text:?}");
+}
+
+#[test]
 fn the_machine_has_a_mode() {
     let cgroups = Cgroups::detect().unwrap();
     if cgroups.mode() != Mode::V2 {

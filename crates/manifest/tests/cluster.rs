@@ -202,7 +202,7 @@ fn what_admission_reads_beside_nodes_and_pods() {
         {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "written"}, "spec": {"hard": {"pods": "5"}}},
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "prod", "annotations": {"a": "b"}}},
         {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "log", "annotations": {"a": "b"}, "ownerReferences": [{"kind": "DaemonSet", "name": "log"}]},
-         "spec": {"nodeName": "n1", "priorityClassName": "high", "activeDeadlineSeconds": 5, "containers": []}},
+         "spec": {"nodeName": "n1", "priorityClassName": "high", "activeDeadlineSeconds": 5, "hostNetwork": true, "containers": []}},
     ]});
     let cluster = decode("all.json", &list.to_string()).unwrap();
     let limits = serde_json::to_value(&cluster.limit_ranges[0].spec).unwrap();
@@ -216,6 +216,7 @@ fn what_admission_reads_beside_nodes_and_pods() {
     assert!(pod.bound && pod.pod.metadata.annotations.is_empty(), "{pod:?}");
     let spec = &pod.pod.spec;
     assert_eq!((spec.priority_class_name.as_deref(), spec.active_deadline_seconds), (Some("high"), Some(5)));
+    assert!(spec.host_network);
 }
 
 #[test]

@@ -70,13 +70,18 @@ impl Worker {
             Phase::Succeeded => "the pod succeeded".to_owned(),
             _ => "the pod failed".to_owned(),
         };
-        if !view.message.is_empty() {
+        if !view.reason.is_empty() {
+            let _ = write!(message, " ({})", view.reason);
+        }
+        // What was told just now is not told twice.
+        let told = view.events.last().is_some_and(|e| e.message == view.message);
+        if !view.message.is_empty() && !told {
             let _ = write!(message, ": {}", view.message);
         }
         if let Some(usage) = &view.usage {
             message += &used(usage);
         }
-        let reason = if view.reason.is_empty() { format!("{:?}", view.phase) } else { view.reason.clone() };
+        let reason = format!("{:?}", view.phase);
         self.event(view.phase != Phase::Succeeded, &reason, message);
     }
 }

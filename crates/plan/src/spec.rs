@@ -214,6 +214,8 @@ pub struct ContainerSpec {
     pub ipc: Namespace,
     /// UTS namespace.
     pub uts: Namespace,
+    /// Cgroup namespace. A new one has the container's own cgroup as its root, and hides the machine's.
+    pub cgroup: Namespace,
     /// Cgroup, relative to a controller's root with a leading `/`; `None` where the runtime is told
     /// to leave cgroups alone.
     pub cgroups_path: Option<PathBuf>,
@@ -339,7 +341,8 @@ pub fn container_json(spec: &ContainerSpec) -> Value {
 
 fn namespaces(spec: &ContainerSpec) -> Value {
     let mut list = vec![json!({"type": "mount"})];
-    for (kind, ns) in [("pid", &spec.pid), ("network", &spec.network), ("ipc", &spec.ipc), ("uts", &spec.uts)] {
+    let kinds = [("pid", &spec.pid), ("network", &spec.network), ("ipc", &spec.ipc), ("uts", &spec.uts), ("cgroup", &spec.cgroup)];
+    for (kind, ns) in kinds {
         match ns {
             Namespace::New => list.push(json!({"type": kind})),
             Namespace::Join(path) => list.push(json!({"type": kind, "path": path})),
@@ -439,6 +442,7 @@ mod tests {
             network: Namespace::Join("/proc/7/ns/net".into()),
             ipc: Namespace::Host,
             uts: Namespace::New,
+            cgroup: Namespace::Host,
             cgroups_path: None,
             resources: None,
             sysctls: BTreeMap::new(),
@@ -478,7 +482,9 @@ mod tests {
         let value = container_json(&spec());
         let list = value["linux"]["namespaces"].as_array().unwrap();
         assert!(list.contains(&json!({"type": "network", "path": "/proc/7/ns/net"})));
-        assert!(!list.iter().any(|n| n["type"] == "ipc"));
+        assert!(!list.iter().any(|n| n["type"] == "ipc" || n["type"] == "cgroup"));
+        let value = container_json(&ContainerSpec { cgroup: Namespace::New, ..spec() });
+        assert!(value["linux"]["namespaces"].as_array().unwrap().contains(&json!({"type": "cgroup"})));
     }
 
     #[test]

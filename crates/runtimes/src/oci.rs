@@ -347,6 +347,7 @@ pub(crate) fn pause_spec(pod: &Pod<'_>, bundle: &Path) -> Result<ContainerSpec> 
         network: Namespace::New,
         ipc: Namespace::New,
         uts: Namespace::New,
+        cgroup: Namespace::Host,
         cgroups_path: None,
         resources: None,
         sysctls: BTreeMap::new(),

@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub(crate) mod attempt;
+pub(crate) mod check;
 pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod detach;

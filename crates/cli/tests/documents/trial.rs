@@ -218,6 +218,70 @@ impl Trial {
         answer.err
     }
 
+    /// `check` of the files of rows and of `objects`, on these nodes where there are any: the exit
+    /// code, everything that it told, for people too, and its report.
+    #[track_caller]
+    pub(crate) fn check(&self, files: &[usize], objects: &[Value], nodes: &[Value], code: i32) -> (String, Value) {
+        let world = self.bare();
+        let list = world.dir.join("nodes.json");
+        fs::write(&list, json!({"apiVersion": "v1", "kind": "List", "items": nodes}).to_string()).unwrap();
+        let mut flags = vec!["--verbose"];
+        flags.extend(
+            (!nodes.is_empty())
+                .then_some(["--nodes", list.to_str().unwrap()])
+                .into_iter()
+                .flatten(),
+        );
+        let page = over(&world, "check", files, objects, &flags);
+        flags.extend(["-o", "json"]);
+        let report = over(&world, "check", files, objects, &flags);
+        assert_eq!((page.code, report.code), (Some(code), Some(code)), "{page:?}");
+        (page.err.clone() + &page.out + &said(&report), report.json())
+    }
+
+    /// `check` finds the files of rows right, and lists these classes.
+    #[track_caller]
+    pub(crate) fn classes_are_right(&self, files: &[usize], names: &[&str]) -> String {
+        let (said, report) = self.check(files, &[], &[], 0);
+        let listed: Vec<&Value> = report["objects"].as_array().unwrap().iter().map(|o| &o["name"]).collect();
+        assert_eq!(listed, names, "{report:#}");
+        said
+    }
+
+    /// `check` places the files' own pods on one of these nodes.
+    #[track_caller]
+    pub(crate) fn lands(&self, files: &[usize], nodes: &[Value], on: &[&str]) -> String {
+        let (said, report) = self.check(files, &[], nodes, 0);
+        let pods = report["pods"].as_array().unwrap();
+        let well = |pod: &Value| on.contains(&pod["node"].as_str().unwrap_or_default());
+        assert!(!pods.is_empty() && pods.iter().all(well), "{report:#}");
+        said
+    }
+
+    /// `check` finds a node for none of the files' own pods and `objects`.
+    #[track_caller]
+    pub(crate) fn lands_nowhere(&self, files: &[usize], objects: &[Value], nodes: &[Value]) -> String {
+        let (said, report) = self.check(files, objects, nodes, 119);
+        let pods = report["pods"].as_array().unwrap();
+        assert!(!pods.is_empty() && pods.iter().all(|pod| pod["node"].is_null()), "{report:#}");
+        said
+    }
+
+    /// The doctor, asked about this machine, finds this of this handler.
+    #[track_caller]
+    pub(crate) fn doctor_finds(&self, id: &str, handler: &str) -> String {
+        diagnosed(&self.bare().call(&["doctor", "-o", "json"]), id, handler)
+    }
+
+    /// `try` of the files of rows: what it told, and each try by handler.
+    #[track_caller]
+    pub(crate) fn tried(&self, files: &[usize], objects: &[Value], flags: &[&str], code: i32) -> (String, Value) {
+        let flags = [&["--handler", "runc", "--handler", "runsc", "-o", "json"], flags].concat();
+        let answer = over(&self.world(), "try", files, objects, &flags);
+        assert_eq!(answer.code, Some(code), "{answer:?}");
+        (said(&answer), answer.json()["pods"][0]["trials"].clone())
+    }
+
     /// A command that does not exist yet.
     #[track_caller]
     pub(crate) fn unknown(&self, command: &str) -> String {
@@ -252,6 +316,76 @@ pub(crate) fn run(world: &World, files: &[usize], objects: &[Value], code: i32) 
 pub(crate) fn up(world: &World, files: &[usize]) -> String {
     let files: Vec<PathBuf> = files.iter().map(|row| file(*row)).collect();
     said(&call(world, &files, &["--detach"], "").good())
+}
+
+/// Starts the files of rows, whose pods do not start.
+#[track_caller]
+pub(crate) fn not_started(world: &World, files: &[usize]) -> String {
+    let answer = over(world, "run", files, &[], &["--detach"]);
+    assert_eq!(answer.code, Some(125), "{answer:?}");
+    said(&answer)
+}
+
+/// A command on the files of rows and on `objects`.
+#[track_caller]
+fn over(world: &World, command: &str, files: &[usize], objects: &[Value], flags: &[&str]) -> Answer {
+    let files: Vec<PathBuf> = files.iter().map(|row| file(*row)).collect();
+    let mut args = vec![command];
+    for file in &files {
+        args.extend(["-f", file.to_str().unwrap()]);
+    }
+    args.extend((!objects.is_empty()).then_some(["-f", "-"]).into_iter().flatten());
+    args.extend(flags);
+    world.input(&args, super::common::manifest(objects).as_bytes())
+}
+
+/// A diagnosis in an answer of the doctor's in JSON, which must be of this subject.
+#[track_caller]
+pub(crate) fn diagnosed(answer: &Answer, id: &str, subject: &str) -> String {
+    let told = answer.json();
+    let found = told["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|f| f["id"] == id && f.to_string().contains(subject));
+    assert!(found.is_some(), "no {id} of {subject} in {told:#}");
+    said(answer)
+}
+
+/// The doctor on the files of rows.
+#[track_caller]
+pub(crate) fn doctor_on(world: &World, files: &[usize], id: &str, subject: &str) -> String {
+    diagnosed(&over(world, "doctor", files, &[], &["-o", "json"]), id, subject)
+}
+
+/// A node with these handlers, as `kubectl get -o json` prints one; without any it does not report them.
+pub(crate) fn node(name: &str, handlers: &[&str]) -> Value {
+    let handlers: Vec<Value> = handlers.iter().map(|name| json!({"name": name})).collect();
+    let mut node = json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+        "spec": {},
+        "status": {"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "110"}},
+    });
+    if !handlers.is_empty() {
+        node["status"]["runtimeHandlers"] = json!(handlers);
+    }
+    node
+}
+
+/// The four workers of the first document after the commands of rows 13 to 15, up to this one.
+pub(crate) fn workers(row: usize) -> Vec<Value> {
+    let worker = |number: usize| {
+        let (name, handler) = if number < 3 { ("gvisor", "runsc") } else { ("kata", "kata-qemu") };
+        let mut node = node(&format!("worker-{number}"), &["runc", handler]);
+        if row >= 13 + usize::from(number > 2) {
+            node["metadata"]["labels"][format!("runtime.kubernetes.io/{name}")] = json!("true");
+        }
+        if row >= 15 && number > 2 {
+            node["spec"]["taints"] = json!([{"key": "sandboxed", "value": "kata", "effect": "NoSchedule"}]);
+        }
+        node
+    };
+    (1..=4).map(worker).collect()
 }
 
 #[track_caller]

@@ -193,6 +193,19 @@ impl Group {
             .try_for_each(|(setting, path)| write(path, &setting.value))
     }
 
+    /// Lets the kernel end the whole group where it ends one of its processes for memory, as the
+    /// kubelet does (`memory.oom.group`, Kubernetes 1.28). v1 has no such thing, nor has v2 where the
+    /// memory controller is missing: there a process is ended by itself, and that is no error.
+    pub fn kill_together(&self) -> Result<()> {
+        if self.cgroups.mode() != Mode::V2 {
+            return Ok(());
+        }
+        match write(&self.directories()[0].join("memory.oom.group"), "1") {
+            Err(e) if e.is_absent() => Ok(()),
+            written => written,
+        }
+    }
+
     /// A missing file of a group that is there means that its controller is not enabled.
     fn explain(&self, error: Error, setting: &Setting) -> Error {
         if error.is_absent() && self.exists() {

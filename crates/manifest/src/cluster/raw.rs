@@ -92,6 +92,8 @@ struct Spec {
     preemption_policy: Option<String>,
     active_deadline_seconds: Option<i64>,
     #[serde(deserialize_with = "or_default")]
+    host_network: bool,
+    #[serde(deserialize_with = "or_default")]
     init_containers: Vec<RawContainer>,
     #[serde(deserialize_with = "or_default")]
     containers: Vec<RawContainer>,
@@ -250,6 +252,7 @@ impl Raw {
                 priority_class_name: spec.priority_class_name,
                 preemption_policy: spec.preemption_policy,
                 active_deadline_seconds: spec.active_deadline_seconds,
+                host_network: spec.host_network,
                 init_containers: containers(spec.init_containers),
                 containers: containers(spec.containers),
                 resources: spec.resources,

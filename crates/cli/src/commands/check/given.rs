@@ -5,7 +5,10 @@ use crate::world;
 use anyhow::{Context, Result, bail};
 use cofferdam_cluster::{Cluster as Api, Error, Listing};
 use cofferdam_decide::check::Namespaces;
+use cofferdam_decide::defaults;
 use cofferdam_manifest::cluster::{self, Cluster};
+use cofferdam_model::objects::RuntimeClass;
+use cofferdam_model::pod::Pod;
 use std::path::PathBuf;
 
 /// What is known of a cluster.
@@ -49,6 +52,9 @@ fn from_files(paths: &[PathBuf]) -> Result<Given> {
             names.join(", ")
         );
     }
+    let classes = std::mem::take(&mut all.classes);
+    all.pods.iter_mut().for_each(|pod| complete(&mut pod.pod, &classes));
+    all.classes = classes;
     Ok(Given {
         namespaces: if all.namespaces.is_empty() {
             Namespaces::Implicit
@@ -60,6 +66,15 @@ fn from_files(paths: &[PathBuf]) -> Result<Given> {
         is_live: false,
         notes: Vec::new(),
     })
+}
+
+/// Fills in what a pod that somebody wrote leaves to the API server, and one of a cluster has already.
+fn complete(pod: &mut Pod, classes: &[RuntimeClass]) {
+    defaults::apply(pod);
+    if let (None, Some(name)) = (&pod.spec.overhead, &pod.spec.runtime_class_name) {
+        let class = classes.iter().find(|c| c.metadata.name == *name);
+        pod.spec.overhead = class.and_then(|c| c.overhead.as_ref()?.pod_fixed.clone());
+    }
 }
 
 /// Nodes, pods and classes must be known. What a user may not list beside them is told.

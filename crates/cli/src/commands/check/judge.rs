@@ -1,6 +1,6 @@
 //! Each pod admitted and placed, one after another, in the order of the manifests.
 
-use super::input::{File, Input, count, envelope, key, name_of};
+use super::input::{File, Input, count, key, name_of};
 use super::near::Near;
 use super::place::{Landing, Placer};
 use super::progress::Progress;

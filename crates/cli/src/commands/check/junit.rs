@@ -58,6 +58,9 @@ pub(super) fn document(report: &Report) -> String {
             None => cases.push(case),
         }
     }
+    for suite in &mut suites {
+        suite.cases.sort_by_key(|case| case.spot.map(|spot| (spot.line, spot.column)));
+    }
     for node in report.nodes.iter().filter(|n| n.drained) {
         let mut suite = Suite { name: &node.name, ..Suite::default() };
         for moved in report.drained.iter().filter(|m| m.from == node.name) {
@@ -141,7 +144,7 @@ fn write_case(case: &Case<'_>, xml: &mut String) {
     if let Some((kind, lines)) = &case.failure {
         let first = lines.first().map(|l| l.lines().next().unwrap_or_default()).unwrap_or_default();
         let all = lines.join("\n");
-        let _ = writeln!(xml, "      <failure type=\"{kind}\" message=\"{}\">{}</failure>", escape(first), escape(&all));
+        let _ = writeln!(xml, "      <failure type=\"{kind}\" message=\"{}\">{}</failure>", escape(first), lines_of(&all));
     }
     write_said(&case.said, "      ", xml);
     *xml += "    </testcase>\n";
@@ -149,8 +152,13 @@ fn write_case(case: &Case<'_>, xml: &mut String) {
 
 fn write_said(said: &[String], indent: &str, xml: &mut String) {
     if !said.is_empty() {
-        let _ = writeln!(xml, "{indent}<system-out>{}</system-out>", escape(&said.join("\n")));
+        let _ = writeln!(xml, "{indent}<system-out>{}</system-out>", lines_of(&said.join("\n")));
     }
+}
+
+/// Text between elements, where lines may stand as they are.
+fn lines_of(text: &str) -> String {
+    text.lines().map(escape).collect::<Vec<_>>().join("\n")
 }
 
 /// Text as XML 1.0 takes it in text and attributes; what it takes nowhere becomes `?`.

@@ -10,7 +10,7 @@ use cofferdam_manifest::nearest;
 use cofferdam_model::{Quantity, ResourceList};
 use cofferdam_model::objects::{LabelSelector, Namespace, RuntimeClass};
 use cofferdam_model::pod::{Pod, Toleration};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// What upstream says of a pod with scheduling gates (`pkg/registry/core/pod/strategy.go`).
 const GATED: &str = "Scheduling is blocked due to non-empty scheduling gates";

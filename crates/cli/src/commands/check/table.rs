@@ -58,7 +58,12 @@ fn overview(report: &Report) -> String {
         cells.extend(report.has_nodes.then(|| nodes(&row.pods)));
         table.add_row(cells);
     }
-    table.to_string()
+    lines(&table)
+}
+
+/// A table without the blanks at the ends of its lines.
+fn lines(table: &comfy_table::Table) -> String {
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
 /// `web`, or `deployment/web (3)`.
@@ -102,7 +107,8 @@ fn block(row: &Row) -> String {
         }
     };
     add("class", dash(kind.class.as_deref()));
-    add("handler", kind.handler.as_deref().unwrap_or("the default").to_owned());
+    let default = if kind.result == Outcome::Refused { "-" } else { "the default" };
+    add("handler", kind.handler.as_deref().unwrap_or(default).to_owned());
     add("overhead", amounts(&kind.overhead));
     add("node selector", or_dash(kind.node_selector.iter().map(|(k, v)| format!("{k}={v}")).collect()));
     add("tolerations", or_dash(kind.tolerations.iter().map(toleration).collect()));
@@ -250,14 +256,15 @@ fn plain(severity: &str, finding: &Finding) -> String {
 
 fn drained(report: &Report, verbose: bool) -> String {
     let mut text = String::new();
-    let mut nodes: Vec<&str> = Vec::new();
-    for from in report.nodes.iter().filter(|n| n.drained) {
-        nodes.push(&from.name);
-    }
-    for node in nodes {
-        let leaving: Vec<_> = report.drained.iter().filter(|m| m.from == node).collect();
-        let landed = leaving.iter().filter(|m| m.node.is_some()).count();
-        let _ = writeln!(text, "drained {}: {} to move, {landed} of them to another node", clean(node), pods(leaving.len()));
+    for node in report.nodes.iter().filter(|n| n.drained) {
+        let leaving: Vec<_> = report.drained.iter().filter(|m| m.from == node.name).collect();
+        let stranded = leaving.iter().filter(|m| m.node.is_none()).count();
+        let rest = match (leaving.len(), stranded) {
+            (0, _) => String::new(),
+            (_, 0) => ", all to other nodes".to_owned(),
+            (all, stranded) => format!(", {} to other nodes and {stranded} nowhere", all - stranded),
+        };
+        let _ = writeln!(text, "drained {}: {} moved{rest}", clean(&node.name), pods(leaving.len()));
         for moved in leaving {
             let pod = clean(&format!("{}/{}", moved.namespace, moved.name));
             match (&moved.node, &moved.message) {
@@ -286,7 +293,7 @@ fn explained(explained: &Explained) -> String {
         }
         table.add_row(cells);
     }
-    format!("Nodes for {}/{}:\n{table}", clean(&explained.namespace), clean(&explained.name))
+    format!("Nodes for {}/{}:\n{}", clean(&explained.namespace), clean(&explained.name), lines(&table))
 }
 
 fn summary(report: &Report) -> String {
