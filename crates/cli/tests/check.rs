@@ -57,8 +57,14 @@ impl Folder {
     /// The same, with a standard input.
     fn check_input(&self, words: &str, input: &str) -> Answer {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
-        command.current_dir(self.dir.path()).args(["--config", "config.toml", "--root", "root", "--state", "state", "check"]);
-        command.args(words.split_whitespace()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .current_dir(self.dir.path())
+            .args(["--config", "config.toml", "--root", "root", "--state", "state", "check"]);
+        command
+            .args(words.split_whitespace())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
@@ -121,7 +127,11 @@ fn asking(name: &str, cpu: &str, spec: &str) -> String {
 /// A node with room, labels and what else its specification says; `handlers` are those that it lists.
 fn node(name: &str, cpu: u32, labels: &str, spec: &str, handlers: &[&str]) -> String {
     let handlers: Vec<_> = handlers.iter().map(|h| format!("{{name: {h:?}}}")).collect();
-    let listed = if handlers.is_empty() { String::new() } else { format!(", runtimeHandlers: [{}]", handlers.join(", ")) };
+    let listed = if handlers.is_empty() {
+        String::new()
+    } else {
+        format!(", runtimeHandlers: [{}]", handlers.join(", "))
+    };
     format!(
         "apiVersion: v1\nkind: Node\nmetadata: {{name: {name}, labels: {{{labels}}}}}\nspec: {{{spec}}}\nstatus: {{allocatable: {{cpu: \"{cpu}\", memory: 4Gi, pods: \"10\"}}{listed}}}\n---\n"
     )

@@ -233,8 +233,13 @@ fn containers_see_each_others_processes_only_where_the_pod_says_so() {
     let world = World::new();
     for handler in SHARED {
         for (shared, want) in [(true, "seen"), (false, "alone")] {
-            let script = format!("sleep 0.5; grep -lq 'sleep.1234[5]' /proc/[0-9]*/cmdline && echo seen > {TELL} || echo alone > {TELL}");
-            let mut pod = pod(handler, handler, &[app(&script), container("other", "sleep 12345 & sleep 1.5; kill $!")]);
+            let script = format!(
+                "until [ -e /v/there ]; do sleep 0.1; done; grep -lq 'sleep.1234[5]' /proc/[0-9]*/cmdline && echo seen > {TELL} || echo alone > {TELL}; touch /v/over"
+            );
+            let other = "sleep 12345 & touch /v/there; until [ -e /v/over ]; do sleep 0.1; done; kill $!";
+            let mut pod = pod(handler, handler, &[app(&script), container("other", other)]);
+            with_volume(&mut pod, &json!({"emptyDir": {}}));
+            pod["spec"]["containers"][1]["volumeMounts"] = pod["spec"]["containers"][0]["volumeMounts"].clone();
             pod["spec"]["shareProcessNamespace"] = json!(shared);
             assert_eq!(message(&world.report(&[pod]).1, handler, "app").trim(), want, "{handler}, shared: {shared}");
         }

@@ -16,19 +16,37 @@ fn serve(lists: BTreeMap<&'static str, Value>) -> String {
 
 fn answer(mut stream: TcpStream, lists: &BTreeMap<&'static str, Value>) {
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
-    let path = lines.next().unwrap_or_default().split(' ').nth(1).unwrap_or_default().split('?').next().unwrap().to_owned();
+    let path = lines
+        .next()
+        .unwrap_or_default()
+        .split(' ')
+        .nth(1)
+        .unwrap_or_default()
+        .split('?')
+        .next()
+        .unwrap()
+        .to_owned();
     lines.find(String::is_empty);
     let (status, body) = match lists.get(path.as_str()) {
         Some(items) => ("200 OK", list(&path, items)),
-        None => ("403 Forbidden", json!({"kind": "Status", "message": format!("{path} is not yours")})),
+        None => (
+            "403 Forbidden",
+            json!({"kind": "Status", "message": format!("{path} is not yours")}),
+        ),
     };
     let body = body.to_string();
     let length = body.len();
-    let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+    let _ = write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
 }
 
 fn list(path: &str, items: &Value) -> Value {
-    let (version, resource) = (if path.starts_with("/apis/") { "node.k8s.io/v1" } else { "v1" }, path.rsplit('/').next().unwrap());
+    let (version, resource) = (
+        if path.starts_with("/apis/") { "node.k8s.io/v1" } else { "v1" },
+        path.rsplit('/').next().unwrap(),
+    );
     let kind = match resource {
         "nodes" => "Node",
         "pods" => "Pod",
@@ -49,12 +67,24 @@ fn lists() -> BTreeMap<&'static str, Value> {
         })
     };
     BTreeMap::from([
-        ("/api/v1/nodes", json!([{"metadata": {"name": "n1", "labels": {"sandbox": "gvisor"}}, "status": {"allocatable": {"cpu": "3", "memory": "4Gi", "pods": "10"}, "runtimeHandlers": [{"name": "runsc"}]}}])),
+        (
+            "/api/v1/nodes",
+            json!([{"metadata": {"name": "n1", "labels": {"sandbox": "gvisor"}}, "status": {"allocatable": {"cpu": "3", "memory": "4Gi", "pods": "10"}, "runtimeHandlers": [{"name": "runsc"}]}}]),
+        ),
         ("/api/v1/pods", json!([pod("old", "Running"), pod("over", "Succeeded")])),
-        ("/apis/node.k8s.io/v1/runtimeclasses", json!([{"metadata": {"name": "gvisor"}, "handler": "runsc", "overhead": {"podFixed": {"cpu": "250m"}}}])),
-        ("/api/v1/namespaces", json!([{"metadata": {"name": "default"}}, {"metadata": {"name": "shop", "annotations": {"cofferdam.dev/default-runtime-class": "gvisor"}}}])),
+        (
+            "/apis/node.k8s.io/v1/runtimeclasses",
+            json!([{"metadata": {"name": "gvisor"}, "handler": "runsc", "overhead": {"podFixed": {"cpu": "250m"}}}]),
+        ),
+        (
+            "/api/v1/namespaces",
+            json!([{"metadata": {"name": "default"}}, {"metadata": {"name": "shop", "annotations": {"cofferdam.dev/default-runtime-class": "gvisor"}}}]),
+        ),
         ("/api/v1/limitranges", json!([])),
-        ("/api/v1/resourcequotas", json!([{"metadata": {"name": "team", "namespace": "shop"}, "spec": {"hard": {"pods": "3"}}, "status": {"hard": {"pods": "3"}, "used": {"pods": "1"}}}])),
+        (
+            "/api/v1/resourcequotas",
+            json!([{"metadata": {"name": "team", "namespace": "shop"}, "spec": {"hard": {"pods": "3"}}, "status": {"hard": {"pods": "3"}, "used": {"pods": "1"}}}]),
+        ),
     ])
 }
 
@@ -72,15 +102,37 @@ fn ask(lists: BTreeMap<&'static str, Value>, pods: &str, words: &str) -> Answer 
 fn pods_are_placed_beside_those_of_the_cluster() {
     let pods = [asking("a", "1", ""), asking("b", "1", ""), asking("c", "100m", "")].concat();
     // The context's namespace, its default class, its quota; and one pod was there.
-    ask(lists(), &pods, "").prints(121, "XX");
+    ask(lists(), &pods, "").prints(
+        121,
+        r#"NAMESPACE  POD  CLASS   HANDLER  OVERHEAD  QOS        REQUESTS   LIMITS  RESULT   NODE
+shop       a    gvisor  runsc    cpu=250m  Burstable  cpu=1250m  -       placed   n1
+shop       b    gvisor  runsc    cpu=250m  Burstable  cpu=1250m  -       no node  -
+shop       c    -       -        -         Burstable  cpu=100m   -       refused  -
+
+pods.yaml:8:1: no node: pod "b": 0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.
+pods.yaml:17:18: error: pods "c" is forbidden: exceeded quota: team, requested: pods=1, used: pods=3, limited: pods=3
+
+3 pods: 1 placed, 1 without a node, 1 refused"#,
+    );
     // Another context, another namespace.
-    ask(lists(), &asking("a", "1", ""), "--context there -o json").json();
+    let told = ask(lists(), &asking("a", "1", ""), "--context there -o json").json();
+    assert_eq!(
+        [&told["pods"][0]["namespace"], &told["pods"][0]["class"]],
+        [&json!("default"), &Value::Null]
+    );
 }
 
 #[test]
 fn a_class_of_the_manifests_updates_the_clusters() {
-    let told = ask(lists(), &[&GVISOR.replace("runsc", "kata"), &asking("a", "1", IN_GVISOR)[..]].concat(), "");
-    told.prints_lines(121, &["pods.yaml:4:10: error: RuntimeClass.node.k8s.io \"gvisor\" is invalid: handler: Invalid value: \"kata\": field is immutable"]);
+    let told = ask(
+        lists(),
+        &[&GVISOR.replace("runsc", "kata"), &asking("a", "1", IN_GVISOR)[..]].concat(),
+        "",
+    );
+    told.prints_lines(
+        121,
+        &["pods.yaml:4:10: error: RuntimeClass.node.k8s.io \"gvisor\" is invalid: handler: Invalid value: \"kata\": field is immutable"],
+    );
     let told = ask(lists(), &[GVISOR, &asking("a", "1", IN_GVISOR)].concat(), "-o json").json();
     assert_eq!(told["pods"][0]["overhead"]["memory"], "120Mi");
 }
@@ -98,7 +150,13 @@ fn what_may_not_be_listed_is_told_and_what_must_be_known_is_an_error() {
         ("/api/v1/resourcequotas", "only the quotas of the manifests count"),
     ] {
         let told = without(path);
-        assert!(told.code == Some(0) && told.out.contains(&format!("{path} is not yours; use a user who may list and get them; {note}\n")), "{told:?}");
+        assert!(
+            told.code == Some(0)
+                && told
+                    .out
+                    .contains(&format!("{path} is not yours; use a user who may list and get them; {note}\n")),
+            "{told:?}"
+        );
     }
     for path in ["/api/v1/nodes", "/api/v1/pods", "/apis/node.k8s.io/v1/runtimeclasses"] {
         let told = without(path);

@@ -27,7 +27,11 @@ fn node(i: usize) -> Value {
         .iter()
         .map(|kind| json!({"type": kind, "status": "False", "reason": "KubeletHasSufficient", "message": "kubelet has sufficient room", "lastHeartbeatTime": "2026-01-01T00:00:00Z"}))
         .collect();
-    let handlers: Vec<Value> = ["", "runc", "runsc"].iter().chain(vm.then_some(&"kata-qemu")).map(|h| json!({"name": h, "features": {"userNamespaces": true}})).collect();
+    let handlers: Vec<Value> = ["", "runc", "runsc"]
+        .iter()
+        .chain(vm.then_some(&"kata-qemu"))
+        .map(|h| json!({"name": h, "features": {"userNamespaces": true}}))
+        .collect();
     json!({
         "apiVersion": "v1", "kind": "Node",
         "metadata": {"name": name, "uid": format!("{i:032x}"), "resourceVersion": "1", "labels": {
@@ -103,7 +107,11 @@ fn pod(i: usize, text: &mut String) {
         (_, 1) => "  runtimeClassName: gvisor\n",
         _ => "",
     };
-    let cpu = if i % 100 == 17 { "100".to_owned() } else { format!("{}m", size * 100) };
+    let cpu = if i % 100 == 17 {
+        "100".to_owned()
+    } else {
+        format!("{}m", size * 100)
+    };
     let spread = match i % 5 {
         2 => format!(
             "  topologySpreadConstraints:\n    - maxSkew: 5\n      topologyKey: topology.kubernetes.io/zone\n      whenUnsatisfiable: DoNotSchedule\n      labelSelector:\n        matchLabels: {{app: {app}}}\n"

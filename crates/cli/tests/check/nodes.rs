@@ -17,7 +17,15 @@ fn two() -> String {
 
 #[test]
 fn later_pods_see_the_earlier_ones() {
-    let pods = [GVISOR, KATA, &asking("a", "1", IN_GVISOR), &asking("b", "1", IN_GVISOR), &asking("c", "1", ""), &pod("vm", "  runtimeClassName: kata\n")].concat();
+    let pods = [
+        GVISOR,
+        KATA,
+        &asking("a", "1", IN_GVISOR),
+        &asking("b", "1", IN_GVISOR),
+        &asking("c", "1", ""),
+        &pod("vm", "  runtimeClassName: kata\n"),
+    ]
+    .concat();
     let folder = Folder::new(&[("pods.yaml", &pods), ("nodes.yaml", &two())]);
     folder.check("-f pods.yaml --nodes nodes.yaml --explain b").prints(
         119,
@@ -27,12 +35,16 @@ default    b    gvisor  runsc       cpu=250m,memory=120Mi  Burstable   cpu=1250m
 default    c    -       -           -                      Burstable   cpu=1                   -       placed   n2
 default    vm   kata    kata-qemuu  -                      BestEffort  -                       -       no node  -
 
-pods.yaml:24:1: no node: pod "b": 0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't match Pod's node affinity/selector. no new claims to deallocate, preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling.
-pods.yaml:39:1: no node: pod "vm": 0/2 nodes are available: 2 node(s) did not offer runtime handler "kata-qemuu". no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.
+pods.yaml:25:1: no node: pod "b": 0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't match Pod's node affinity/selector. no new claims to deallocate, preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling.
+pods.yaml:40:1: no node: pod "vm": 0/2 nodes are available: 2 node(s) did not offer runtime handler "kata-qemuu". no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.
     did you mean handler "kata-qemu"?
 
 Nodes for default/b:
-XX
+NODE  TAINTS X3  AFFINITY X2  ROOM  BALANCE  SPREAD X2  PODS X2  TOTAL  WHY NOT
+n1    -          -            -     -        -          -        -      Insufficient cpu
+n2    -          -            -     -        -          -        -      node(s) didn't match Pod's node affinity/selector
+
+note: class "kata": no node offers its handler "kata-qemuu"; did you mean handler "kata-qemu"?
 
 4 pods: 2 placed, 2 without a node"#,
     );
@@ -41,9 +53,16 @@ XX
 #[test]
 fn a_class_that_is_only_supposed_makes_pods_land() {
     let kata = KATA.replace("qemuu", "qemu");
-    let folder = Folder::new(&[("pods.yaml", &pod("vm", "  runtimeClassName: kata\n")), ("nodes.yaml", &two()), ("kata.yaml", &kata)]);
+    let folder = Folder::new(&[
+        ("pods.yaml", &pod("vm", "  runtimeClassName: kata\n")),
+        ("nodes.yaml", &two()),
+        ("kata.yaml", &kata),
+    ]);
     let told = folder.check("-f pods.yaml --nodes nodes.yaml");
-    told.prints_lines(121, &["pods.yaml:5:21: error: pods \"vm\" is forbidden: pod rejected: RuntimeClass \"kata\" not found"]);
+    told.prints_lines(
+        121,
+        &["pods.yaml:5:21: error: pods \"vm\" is forbidden: pod rejected: RuntimeClass \"kata\" not found"],
+    );
     let told = folder.check("-f pods.yaml --nodes nodes.yaml --add-class kata.yaml");
     told.prints(
         0,
@@ -54,48 +73,121 @@ default    vm   kata   kata-qemu  -         BestEffort  -         -       placed
     );
     // In place of one that the cluster has, whatever its handler is.
     let nodes = KATA.to_owned() + &two();
-    let folder = Folder::new(&[("pods.yaml", &pod("vm", "  runtimeClassName: kata\n")), ("nodes.yaml", &nodes), ("kata.yaml", &kata)]);
+    let folder = Folder::new(&[
+        ("pods.yaml", &pod("vm", "  runtimeClassName: kata\n")),
+        ("nodes.yaml", &nodes),
+        ("kata.yaml", &kata),
+    ]);
     assert_eq!(folder.check("-f pods.yaml --nodes nodes.yaml").code, Some(119));
     assert_eq!(folder.check("-f pods.yaml --nodes nodes.yaml --add-class kata.yaml").code, Some(0));
+    // Where all nodes list their handlers, a class that none offers is told of though no pod names it.
+    let folder = Folder::new(&[("class.yaml", KATA), ("nodes.yaml", &two())]);
+    folder.check("-f class.yaml --nodes nodes.yaml").prints(
+        0,
+        "note: class \"kata\": no node offers its handler \"kata-qemuu\"; did you mean handler \"kata-qemu\"?
+
+0 pods; 1 RuntimeClass, and nothing is wrong",
+    );
+}
+
+#[test]
+fn a_class_of_the_manifests_updates_that_of_the_nodes_file() {
+    let kata = KATA.replace("qemuu", "qemu");
+    let nodes = KATA.to_owned() + &two();
+    let folder = Folder::new(&[
+        ("pods.yaml", &pod("vm", "  runtimeClassName: kata\n")),
+        ("nodes.yaml", &nodes),
+        ("kata.yaml", &kata),
+    ]);
     // As a manifest it would have to be an update.
     let told = folder.check("-f pods.yaml -f kata.yaml --nodes nodes.yaml");
-    told.prints_lines(121, &["kata.yaml:4:10: error: RuntimeClass.node.k8s.io \"kata\" is invalid: handler: Invalid value: \"kata-qemu\": field is immutable"]);
+    told.prints_lines(
+        121,
+        &["kata.yaml:4:10: error: RuntimeClass.node.k8s.io \"kata\" is invalid: handler: Invalid value: \"kata-qemu\": field is immutable"],
+    );
 }
 
 #[test]
 fn a_drained_node_loses_its_pods_first() {
     let owned = ", ownerReferences: [{apiVersion: apps/v1, kind: DaemonSet, name: log, uid: u}]";
     let nodes = [
-        node("n1", 2, "", "", &[]),
-        node("n2", 2, "", "", &[]),
-        node("n3", 2, "", "", &[]),
-        placed("a", "1500m", "n1", ""),
-        placed("b", "1500m", "n1", ""),
-        placed("log", "100m", "n1", owned),
-        placed("c", "1", "n2", ""),
-        placed("d", "1", "n3", ""),
+        node("node-1", 2, "", "", &[]),
+        node("node-2", 2, "", "", &[]),
+        node("node-3", 2, "", "", &[]),
+        placed("a", "1500m", "node-1", ""),
+        placed("log", "100m", "node-2", owned),
+        placed("b", "800m", "node-2", ""),
+        placed("c", "1", "node-3", ""),
+        placed("d", "100m", "node-3", ""),
     ]
     .concat();
-    let folder = Folder::new(&[("pods.yaml", &asking("web", "1", "")), ("nodes.yaml", &nodes)]);
+    let folder = Folder::new(&[("pods.yaml", &asking("web", "700m", "")), ("nodes.yaml", &nodes)]);
     assert_eq!(folder.check("-f pods.yaml --nodes nodes.yaml").code, Some(0));
-    folder.check("-f pods.yaml --nodes nodes.yaml --drain n2 --drain n3").prints(119, "XX");
-    folder.check("-f pods.yaml --nodes nodes.yaml --drain n2 -v").prints(0, "XX");
-    folder.check("-f pods.yaml --nodes nodes.yaml --drain n22").fails("--drain n22: there is no such node; did you mean \"n2\"?");
+    let table = |result: &str| {
+        format!(
+            "NAMESPACE  POD  CLASS  HANDLER  OVERHEAD  QOS        REQUESTS  LIMITS  RESULT{}\ndefault    web  -      -        -         Burstable  cpu=700m  -       {result}\n\n",
+            if result.starts_with("no") { "   NODE" } else { "  NODE" }
+        )
+    };
+    folder
+        .check("-f pods.yaml --nodes nodes.yaml --drain node-2 -v")
+        .prints_lines(119, &["drained node-2: 1 pod moved, all to other nodes", "    default/b to node-3"]);
+    let full = "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable. no new claims to deallocate, preemption: 0/3 nodes are available: 1 No preemption victims found for incoming pod, 2 Preemption is not helpful for scheduling.";
+    folder
+        .check("-f pods.yaml --nodes nodes.yaml --drain node-2 --drain node-3")
+        .prints(
+            119,
+            &format!(
+                "{}pods.yaml:1:1: no node: pod \"web\": {full}
+
+drained node-2: 1 pod moved, 0 to other nodes and 1 nowhere
+    no node: default/b: {full}
+drained node-3: 2 pods moved, 1 to other nodes and 1 nowhere
+    no node: default/c: {full}
+
+1 pod: 1 without a node; 2 pods of drained nodes without a node",
+                table("no node  -")
+            ),
+        );
+    folder
+        .check("-f pods.yaml --nodes nodes.yaml --drain node-22")
+        .fails("--drain node-22: there is no such node; did you mean \"node-2\"?");
 }
 
 #[test]
 fn pods_that_the_scheduler_is_not_asked_about() {
     let tainted = "taints: [{key: a, effect: NoSchedule}]";
-    let nodes = node("n1", 1, "", tainted, &[]) + &node("n2", 1, "", "taints: [{key: a, effect: NoExecute}]", &["runc"]);
+    let nodes = node("node-1", 1, "", tainted, &[]) + &node("node-2", 1, "", "taints: [{key: a, effect: NoExecute}]", &["runc"]);
     let rows = [
-        ("  nodeName: n1\n", 0, None),
-        ("  nodeName: n2\n", 119, Some("spec.nodeName sends it past the scheduler to node \"n2\", whose kubelet refuses it: node(s) had untolerated taint(s)")),
-        ("  nodeName: n1\n  nodeSelector: {a: b}\n", 119, Some("spec.nodeName sends it past the scheduler to node \"n1\", whose kubelet refuses it: node(s) didn't match Pod's node affinity/selector")),
-        ("  nodeName: n11\n", 119, Some("spec.nodeName sends it past the scheduler to node \"n11\", which is not among the nodes; did you mean \"n1\"?")),
-        ("  schedulingGates: [{name: example.com/g}]\n", 0, Some("Scheduling is blocked due to non-empty scheduling gates")),
+        ("  nodeName: node-1\n", 0, None),
+        (
+            "  nodeName: node-2\n",
+            119,
+            Some(
+                "spec.nodeName sends it past the scheduler to node \"node-2\", whose kubelet refuses it: node(s) had untolerated taint(s)",
+            ),
+        ),
+        (
+            "  nodeName: node-1\n  nodeSelector: {a: b}\n",
+            119,
+            Some(
+                "spec.nodeName sends it past the scheduler to node \"node-1\", whose kubelet refuses it: node(s) didn't match Pod's node affinity/selector",
+            ),
+        ),
+        (
+            "  nodeName: node-11\n",
+            119,
+            Some("spec.nodeName sends it past the scheduler to node \"node-11\", which is not among the nodes; did you mean \"node-1\"?"),
+        ),
+        (
+            "  schedulingGates: [{name: example.com/g}]\n",
+            0,
+            Some("Scheduling is blocked due to non-empty scheduling gates"),
+        ),
     ];
     for (spec, code, message) in rows {
-        let told = Folder::new(&[("pods.yaml", &asking("web", "1", spec)), ("nodes.yaml", &nodes)]).check("-f pods.yaml --nodes nodes.yaml -o json");
+        let told = Folder::new(&[("pods.yaml", &asking("web", "1", spec)), ("nodes.yaml", &nodes)])
+            .check("-f pods.yaml --nodes nodes.yaml -o json");
         assert_eq!(told.code, Some(code), "{spec}: {}{}", told.out, told.err);
         assert_eq!(told.json()["pods"][0]["message"].as_str(), message, "{spec}");
     }
@@ -104,15 +196,37 @@ fn pods_that_the_scheduler_is_not_asked_about() {
 #[test]
 fn what_is_in_the_cluster_counts() {
     let quota = "apiVersion: v1\nkind: ResourceQuota\nmetadata: {name: team}\nspec: {hard: {pods: 2}}\nSTATUS---\n";
-    let nodes = |status: &str| [&node("n1", 2, "", "", &[]), &quota.replace("STATUS", status)[..], &placed("a", "1", "n1", "")].concat();
+    let nodes = |status: &str| {
+        [
+            &node("n1", 2, "", "", &[]),
+            &quota.replace("STATUS", status)[..],
+            &placed("a", "1", "n1", ""),
+        ]
+        .concat()
+    };
     let two = asking("web", "1", "") + &asking("late", "100m", "");
     let one = asking("a", "2", "");
     let rows = [
         // Without a status, what its pods take.
-        ("", &two, 121, "pods.yaml:10:18: error: pods \"late\" is forbidden: exceeded quota: team, requested: pods=1, used: pods=2, limited: pods=2"),
-        ("status: {hard: {pods: 2}, used: {pods: 2}}\n", &two, 121, "pods.yaml:3:18: error: pods \"web\" is forbidden: exceeded quota: team, requested: pods=1, used: pods=2, limited: pods=2"),
+        (
+            "",
+            &two,
+            121,
+            "pods.yaml:10:18: error: pods \"late\" is forbidden: exceeded quota: team, requested: pods=1, used: pods=2, limited: pods=2",
+        ),
+        (
+            "status: {hard: {pods: 2}, used: {pods: 2}}\n",
+            &two,
+            121,
+            "pods.yaml:3:18: error: pods \"web\" is forbidden: exceeded quota: team, requested: pods=1, used: pods=2, limited: pods=2",
+        ),
         // Replaced: neither its place nor its quota is taken.
-        ("", &one, 0, "pods.yaml:3:18: warning: Pod \"a\": metadata.name: the cluster has a pod of this name already, on node \"n1\"; this one is taken to replace it"),
+        (
+            "",
+            &one,
+            0,
+            "pods.yaml:3:18: warning: Pod \"a\": metadata.name: the cluster has a pod of this name already, on node \"n1\"; this one is taken to replace it",
+        ),
         ("status: {hard: {pods: 1}, used: {pods: 1}}\n", &one, 0, "1 pod: 1 placed"),
     ];
     for (status, pods, code, line) in rows {
@@ -120,11 +234,21 @@ fn what_is_in_the_cluster_counts() {
         told.prints_lines(code, &[line]);
     }
     // All namespaces are known where any is; classes are the cluster's too.
-    let nodes = [&node("n1", 2, "sandbox: gvisor", "", &[]), GVISOR, "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n"].concat();
-    let in_namespace = |namespace: &str| asking("web", "1", IN_GVISOR).replace("{name: web}", &format!("{{name: web, namespace: {namespace}}}"));
+    let nodes = [
+        &node("n1", 2, "sandbox: gvisor", "", &[]),
+        GVISOR,
+        "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n",
+    ]
+    .concat();
+    let in_namespace =
+        |namespace: &str| asking("web", "1", IN_GVISOR).replace("{name: web}", &format!("{{name: web, namespace: {namespace}}}"));
     for (namespace, code, line) in [
         ("shop", 0, "1 pod: 1 placed"),
-        ("shpo", 121, "pods.yaml:3:34: error: namespaces \"shpo\" not found\n    did you mean namespace \"shop\"?"),
+        (
+            "shpo",
+            121,
+            "pods.yaml:3:34: error: namespaces \"shpo\" not found\n    did you mean namespace \"shop\"?",
+        ),
     ] {
         let told = Folder::new(&[("pods.yaml", &in_namespace(namespace)), ("nodes.yaml", &nodes)]).check("-f pods.yaml --nodes nodes.yaml");
         told.prints_lines(code, &[line]);
@@ -169,9 +293,14 @@ spec:
     spec:
       containers: [{name: c, image: i}]
 ";
-    let nodes: String = (1..=5).map(|n| node(&format!("n{n}"), 2, &format!("kubernetes.io/hostname: n{n}"), "", &[])).collect();
+    let nodes: String = (1..=5)
+        .map(|n| node(&format!("n{n}"), 2, &format!("kubernetes.io/hostname: n{n}"), "", &[]))
+        .collect();
     let folder = Folder::new(&[("pods.yaml", deployment), ("nodes.yaml", &nodes)]);
-    folder.check("-f pods.yaml --nodes nodes.yaml").prints_lines(0, &["XX"]);
+    folder.check("-f pods.yaml --nodes nodes.yaml").prints_lines(
+        0,
+        &["default    deployment/web (5)  -      -        -         BestEffort  -         -       placed  n1, n2, n3 and 2 more"],
+    );
     let told = folder.check("-f pods.yaml --nodes nodes.yaml --explain web").out;
     assert!(told.contains("\nNodes for default/web-vdgb8-c2s22:\n"), "{told}");
 }

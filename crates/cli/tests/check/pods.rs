@@ -64,14 +64,22 @@ default/plain (pods.yaml:33:1)
     // From standard input, and a folder.
     let told = folder.check_input("-f -", &pods);
     told.prints(0, &format!("{table}{end}"));
-    let folder = Folder::new(&[("b.yaml", &asking("plain", "100m", "")), ("a.yaml", &[TEAM, GVISOR, &asking("web", "250m", IN_GVISOR)].concat())]);
+    let folder = Folder::new(&[
+        ("b.yaml", &asking("plain", "100m", "")),
+        ("a.yaml", &[TEAM, GVISOR, &asking("web", "250m", IN_GVISOR)].concat()),
+    ]);
     folder.check("-f .").prints(0, &format!("{table}{end}"));
 }
 
 #[test]
 fn classes_alone_can_be_checked() {
     let folder = Folder::new(&[("class.yaml", GVISOR)]);
-    folder.check("-f class.yaml").prints(0, "0 pods; 1 RuntimeClass, and nothing is wrong");
+    folder.check("-f class.yaml").prints(
+        0,
+        "note: handler \"runsc\" (class gvisor) is configured on this machine; cofferdam handlers proves it
+
+0 pods; 1 RuntimeClass, and nothing is wrong",
+    );
 }
 
 #[test]
@@ -146,10 +154,15 @@ fn what_was_meant_is_told() {
     ];
     for (pod, hint) in rows {
         let text = [GVISOR, &broken, kata, &pod].concat();
-        Folder::new(&[("pods.yaml", &text)]).check("-f pods.yaml").prints_lines(121, &[&format!("    {hint}")]);
+        Folder::new(&[("pods.yaml", &text)])
+            .check("-f pods.yaml")
+            .prints_lines(121, &[&format!("    {hint}")]);
     }
     let here = Folder::new(&[("pods.yaml", &[kata, &named("kata")].concat())]).check("-f pods.yaml");
-    here.prints_lines(0, &["note: handler \"runscc\" (class kata) is not configured on this machine; did you mean \"runsc\"?"]);
+    here.prints_lines(
+        0,
+        &["note: handler \"runscc\" (class kata) is not configured on this machine; did you mean \"runsc\"?"],
+    );
     let none = Folder::new(&[("pods.yaml", &named("kata"))]).check("-f pods.yaml");
     none.prints_lines(121, &["    there is no RuntimeClass here; give it with -f or --add-class"]);
 }
@@ -198,6 +211,17 @@ fn warnings_have_places_and_stop_nothing() {
         "pods.yaml:8:41: warning: RuntimeClass \"gvisor\": scheduling.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use \"kubernetes.io/os\" instead",
         "pods.yaml:14:34: warning: Pod \"web\": metadata.namespace: namespaces \"shop\" not found in these manifests; a cluster refuses the pod unless it has that namespace",
         "pods.yaml:15:1: warning: Pod \"web\": spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use \"kubernetes.io/os\" instead",
+    ];
+    told.prints_lines(0, &lines);
+}
+
+#[test]
+fn a_warning_of_one_replica_makes_no_row_of_its_own() {
+    let text = deployment("web", 3, "").replace("{name: web}", "{name: web, namespace: shop}");
+    let told = Folder::new(&[("pods.yaml", &text)]).check("-f pods.yaml");
+    let lines = [
+        "shop       deployment/web (3)  -      -        -         Burstable  cpu=500m  -       admitted",
+        "pods.yaml:3:34: warning: Pod \"web-fsh4h-pcr72\": metadata.namespace: namespaces \"shop\" not found in these manifests; a cluster refuses the pod unless it has that namespace",
     ];
     told.prints_lines(0, &lines);
 }

@@ -23,7 +23,12 @@ fn cases(kind: &str) -> Vec<(String, String, String, String)> {
         let text = fs::read_to_string(path).unwrap();
         let (before, pod) = text.rsplit_once("\n---\n").unwrap_or(("", &text));
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        (name, before.to_owned(), pod.to_owned(), fs::read_to_string(path.with_extension("txt")).unwrap())
+        (
+            name,
+            before.to_owned(),
+            pod.to_owned(),
+            fs::read_to_string(path.with_extension("txt")).unwrap(),
+        )
     };
     paths.iter().map(case).collect()
 }
@@ -34,7 +39,11 @@ fn pods_that_find_no_node_are_told_of_in_the_schedulers_words() {
     assert!(cases.len() > 50);
     for (name, before, pod, answer) in cases {
         let told = Folder::new(&[("nodes.yaml", &before), ("pod.yaml", &pod)]).check("-f pod.yaml --nodes nodes.yaml -o json");
-        let message = if told.out.is_empty() { told.err.clone().into() } else { told.json()["pods"][0]["message"].clone() };
+        let message = if told.out.is_empty() {
+            told.err.clone().into()
+        } else {
+            told.json()["pods"][0]["message"].clone()
+        };
         // One that waits for its gates does so because it asks to.
         let code = if name == "gates" { 0 } else { 119 };
         let same = message.as_str() == Some(answer.trim_end()) && told.code == Some(code);

@@ -61,11 +61,25 @@ impl Input {
         if input.files.iter().all(nothing) && input.objects.is_empty() && input.warnings.is_empty() {
             bail!("the manifests hold no objects: there is nothing to check");
         }
-        let pods = input.files.iter().flat_map(|f| &f.objects).map(|o| count(&o.kind)).fold(0, usize::saturating_add);
+        let pods = input
+            .files
+            .iter()
+            .flat_map(|f| &f.objects)
+            .map(|o| count(&o.kind))
+            .fold(0, usize::saturating_add);
         if pods > MAX_PODS {
             bail!("the manifests ask for {pods} pods, but at most {MAX_PODS} are checked at once; name fewer files");
         }
         Ok(input)
+    }
+
+    /// The classes of manifests that are good.
+    pub(super) fn own_classes(&self) -> impl Iterator<Item = &RuntimeClass> {
+        let classes = self.files.iter().flat_map(|f| &f.objects).filter_map(|o| match &o.kind {
+            ObjectKind::RuntimeClass(class) => Some(&**class),
+            _ => None,
+        });
+        classes.filter(|c| !self.broken_classes.contains(&c.metadata.name))
     }
 
     fn take_over(&mut self, given: &Given) {
@@ -125,7 +139,9 @@ impl Input {
     fn refuse(&mut self, errors: Vec<Error>) {
         if let Some(first) = errors.first().filter(|_| errors.len() >= MAX_ERRORS) {
             let source = &first.place.source;
-            self.notes.push(format!("{source} may have more errors than these: no more than {MAX_ERRORS} are told of one text"));
+            self.notes.push(format!(
+                "{source} may have more errors than these: no more than {MAX_ERRORS} are told of one text"
+            ));
         }
         let origin = self.files.len();
         for error in errors {
@@ -159,7 +175,11 @@ impl Input {
     fn supposed_classes(&mut self) -> Result<()> {
         let Some(file) = self.files.last() else { return Ok(()) };
         if let Some(other) = file.objects.iter().find(|o| !matches!(o.kind, ObjectKind::RuntimeClass(_))) {
-            bail!("{}: {}: only RuntimeClasses are added by --add-class; give this with -f", other.place, other.kind.subject());
+            bail!(
+                "{}: {}: only RuntimeClasses are added by --add-class; give this with -f",
+                other.place,
+                other.kind.subject()
+            );
         }
         let mut verdicts = Vec::new();
         for object in &file.objects {
@@ -228,9 +248,13 @@ impl Input {
         let mut objects = file.objects.iter();
         for (place, verdict) in verdicts {
             // Both are in the order of the text.
-            let Some(object) = objects.find(|o| o.place == place) else { continue };
+            let Some(object) = objects.find(|o| o.place == place) else {
+                continue;
+            };
             let spot = Spot::from(place);
-            let Some(row) = self.objects.iter_mut().find(|o| o.origin == origin && o.spot == spot) else { continue };
+            let Some(row) = self.objects.iter_mut().find(|o| o.origin == origin && o.spot == spot) else {
+                continue;
+            };
             let mut at = |field: &str| Spot::from(places.of(object, field));
             if let Err(denied) = verdict {
                 if let ObjectKind::RuntimeClass(class) = &object.kind {
@@ -244,12 +268,13 @@ impl Input {
                 }));
             }
             if let ObjectKind::RuntimeClass(class) = &object.kind {
-                row.warnings.extend(runtime_class::placed_warnings(class).into_iter().map(|warning| Finding {
-                    spot: at(&warning.field),
-                    message: format!("{}: {warning}", object.kind.subject()),
-                    field: Some(warning.field),
-                    hint: None,
-                }));
+                row.warnings
+                    .extend(runtime_class::placed_warnings(class).into_iter().map(|warning| Finding {
+                        spot: at(&warning.field),
+                        message: format!("{}: {warning}", object.kind.subject()),
+                        field: Some(warning.field),
+                        hint: None,
+                    }));
             }
         }
     }
@@ -272,7 +297,10 @@ impl Input {
                     return true;
                 };
                 let finding = Finding {
-                    message: format!("{}: the same object stands already at {first}; remove one or rename it", object.kind.subject()),
+                    message: format!(
+                        "{}: the same object stands already at {first}; remove one or rename it",
+                        object.kind.subject()
+                    ),
                     spot: spot.clone(),
                     field: None,
                     hint: None,

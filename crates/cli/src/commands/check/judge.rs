@@ -10,7 +10,7 @@ use cofferdam_decide::chain::World;
 use cofferdam_decide::check::{Namespaces, PodReport, report};
 use cofferdam_decide::quota::Used;
 use cofferdam_manifest::{Object, ObjectKind, Places, nearest, pods_of};
-use cofferdam_model::objects::LabelSelector;
+use cofferdam_model::HandlerName;
 use cofferdam_model::pod::Pod;
 use std::iter;
 
@@ -46,10 +46,11 @@ impl Judge<'_> {
             quotas: &input.quotas,
             untrusted_handler: self.untrusted,
         };
-        let near = Near::new(input);
+        let mut near = Near::new(input);
         let mut places: Vec<Places<'_>> = input.files.iter().map(|f| Places::new(&f.text)).collect();
         let origins = origins(&input.files);
-        let reports = report(input.files.iter().flat_map(|f| &f.objects).flat_map(pods), world, self.namespaces, std::mem::take(&mut self.used));
+        let all = input.files.iter().flat_map(|f| &f.objects).flat_map(pods);
+        let reports = report(all, world, self.namespaces, std::mem::take(&mut self.used));
         let mut judged = Judged::default();
         for (number, (origin, report)) in origins.zip(reports).enumerate() {
             if number % 64 == 0 {
@@ -57,25 +58,12 @@ impl Judge<'_> {
             }
             let object = &input.files[origin.0].objects[origin.1];
             let mut at = |field: &str| Spot::from(places[origin.0].of_pod(object, field));
-            let handler = report.handler.as_ref().map(ToString::to_string);
-            let selector = selector(object);
+            let errors = errors(&report, &mut at, &mut near);
             let mut warnings: Vec<Finding> = report.warnings.iter().map(|w| finding(&mut at, &w.field, &w.text)).collect();
-            let mut landing = Landing::default();
-            if let Some(placer) = self.placer.as_mut().filter(|_| report.denial.is_none()) {
-                let handler = handler.as_deref().unwrap_or_default();
-                if let Some(node) = placer.make_room(&report.pod) {
-                    let text = format!("the cluster has a pod of this name already, on node {node:?}; this one is taken to replace it");
-                    warnings.push(finding(&mut at, "metadata.name", &text));
-                }
-                if judged.explained.is_none() && self.explain.is_some_and(|wanted| is_meant(wanted, object, &report.pod)) {
-                    judged.explained = Some(placer.explain(&report.pod, name_of(&report.pod.metadata), handler, selector));
-                }
-                landing = placer.land(&report.pod, handler, selector)?;
-                warnings.extend(landing.warnings.drain(..).map(|(field, text)| finding(&mut at, field, &text)));
-            }
-            let errors = errors(&report, &mut at, &near);
-            let (kind, one) = split(report, object, landing, self.placer.is_some(), handler, errors, warnings);
-            push(&mut judged.rows, origin, kind, one);
+            let mut landing = self.land(&report, object, &mut judged)?;
+            warnings.extend(landing.warnings.drain(..).map(|(field, text)| finding(&mut at, field, &text)));
+            let (kind, one) = split(report, object, landing, self.placer.is_some(), errors);
+            push(&mut judged.rows, origin, kind, one, warnings);
         }
         if let Some(wanted) = self.explain.filter(|_| judged.explained.is_none()) {
             judged.notes.push(self.unexplained(wanted, &judged.rows)?);
@@ -83,12 +71,35 @@ impl Judge<'_> {
         Ok(judged)
     }
 
+    /// Places a pod, where it is admitted and there are nodes; explained before, where that was asked for.
+    fn land(&mut self, report: &PodReport, object: &Object, judged: &mut Judged) -> Result<Landing> {
+        let Some(placer) = self.placer.as_mut().filter(|_| report.denial.is_none()) else {
+            return Ok(Landing::default());
+        };
+        let handler = report.handler.as_ref().map_or("", HandlerName::as_str);
+        let selector = match &object.kind {
+            ObjectKind::Deployment(deployment) => deployment.spec.selector.as_ref(),
+            _ => None,
+        };
+        let replaced = placer.make_room(&report.pod);
+        let name = name_of(&report.pod.metadata);
+        if judged.explained.is_none() && self.explain.is_some_and(|wanted| is_meant(wanted, object, &name)) {
+            judged.explained = Some(placer.explain(&report.pod, name, handler, selector));
+        }
+        let mut landing = placer.land(&report.pod, handler, selector)?;
+        if let Some(node) = replaced {
+            let text = format!("the cluster has a pod of this name already, on node {node:?}; this one is taken to replace it");
+            landing.warnings.insert(0, ("metadata.name", text));
+        }
+        Ok(landing)
+    }
+
     /// Why there is nothing to explain of a pod that was asked about.
     fn unexplained(&self, wanted: &str, rows: &[Row]) -> Result<String> {
         let mut objects = self.input.files.iter().flat_map(|f| &f.objects).filter(|o| count(&o.kind) > 0);
         let refused = rows.iter().any(|row| {
             let object = &self.input.files[row.origin.0].objects[row.origin.1];
-            row.pods.iter().any(|pod| names(wanted, object, &pod.name))
+            row.pods.iter().any(|pod| is_meant(wanted, object, &pod.name))
         });
         if refused {
             return Ok(format!("--explain {wanted}: the pod is not admitted, so that no node is asked"));
@@ -117,13 +128,6 @@ fn pods(object: &Object) -> Vec<Pod> {
     }
 }
 
-fn selector(object: &Object) -> Option<&LabelSelector> {
-    match &object.kind {
-        ObjectKind::Deployment(deployment) => deployment.spec.selector.as_ref(),
-        _ => None,
-    }
-}
-
 fn finding(at: &mut impl FnMut(&str) -> Spot, field: &str, text: &str) -> Finding {
     Finding {
         spot: at(field),
@@ -133,7 +137,7 @@ fn finding(at: &mut impl FnMut(&str) -> Spot, field: &str, text: &str) -> Findin
     }
 }
 
-fn errors(report: &PodReport, at: &mut impl FnMut(&str) -> Spot, near: &Near<'_>) -> Vec<Finding> {
+fn errors(report: &PodReport, at: &mut impl FnMut(&str) -> Spot, near: &mut Near<'_>) -> Vec<Finding> {
     let causes = report.denial.iter().flat_map(cofferdam_decide::Denied::causes);
     causes
         .map(|cause| Finding {
@@ -145,11 +149,7 @@ fn errors(report: &PodReport, at: &mut impl FnMut(&str) -> Spot, near: &Near<'_>
 
 /// Whether a pod is the one that was asked about, by its name or its Deployment's, which means its
 /// first.
-fn is_meant(wanted: &str, object: &Object, pod: &Pod) -> bool {
-    names(wanted, object, &name_of(&pod.metadata))
-}
-
-fn names(wanted: &str, object: &Object, pod: &str) -> bool {
+fn is_meant(wanted: &str, object: &Object, pod: &str) -> bool {
     let meta = object.kind.metadata();
     let name = match wanted.split_once('/') {
         Some((namespace, _)) if namespace != meta.namespace_or_default() => return false,
@@ -160,15 +160,7 @@ fn names(wanted: &str, object: &Object, pod: &str) -> bool {
 }
 
 /// What a pod shares with its like, and what is its own.
-fn split(
-    report: PodReport,
-    object: &Object,
-    landing: Landing,
-    has_nodes: bool,
-    handler: Option<String>,
-    errors: Vec<Finding>,
-    warnings: Vec<Finding>,
-) -> (Kind, One) {
+fn split(report: PodReport, object: &Object, landing: Landing, has_nodes: bool, errors: Vec<Finding>) -> (Kind, One) {
     let result = match (&report.denial, has_nodes) {
         (Some(_), _) => Outcome::Refused,
         (None, false) => Outcome::Admitted,
@@ -194,7 +186,7 @@ fn split(
         hint: landing.hint,
         preempts: landing.preempts,
         class: report.class,
-        handler,
+        handler: report.handler.map(|h| h.to_string()),
         overhead: spec.overhead.unwrap_or_default(),
         node_selector: spec.node_selector,
         tolerations: spec.tolerations,
@@ -202,16 +194,24 @@ fn split(
         requests: report.requests,
         limits: report.limits,
         errors,
-        warnings,
     };
     (kind, one)
 }
 
 /// Adds a pod to the row of its like, where its Deployment has one.
-fn push(rows: &mut Vec<Row>, origin: (usize, usize), kind: Kind, one: One) {
-    let siblings = rows.iter_mut().rev().take_while(|row| row.origin == origin);
-    match siblings.into_iter().find(|row| row.kind == kind) {
-        Some(row) => row.pods.push(one),
-        None => rows.push(Row { origin, kind, pods: vec![one] }),
+fn push(rows: &mut Vec<Row>, origin: (usize, usize), kind: Kind, one: One, warnings: Vec<Finding>) {
+    let mut siblings = rows.iter_mut().rev().take_while(|row| row.origin == origin);
+    match siblings.find(|row| row.kind == kind) {
+        Some(row) => {
+            row.pods.push(one);
+            let new = warnings.into_iter().filter(|w| !row.warnings.contains(w)).collect::<Vec<_>>();
+            row.warnings.extend(new);
+        }
+        None => rows.push(Row {
+            origin,
+            kind,
+            warnings,
+            pods: vec![one],
+        }),
     }
 }

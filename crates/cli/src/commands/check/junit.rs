@@ -40,7 +40,13 @@ pub(super) fn document(report: &Report) -> String {
         }
         let said = object.warnings.iter().map(line).collect();
         let name = qualified(object.namespace.as_deref(), &name);
-        suites[object.origin].cases.push(Case { kind, name, spot: Some(&object.spot), failure, said });
+        suites[object.origin].cases.push(Case {
+            kind,
+            name,
+            spot: Some(&object.spot),
+            failure,
+            said,
+        });
     }
     for row in &report.rows {
         let kind = if row.kind.owner.is_some() { "Deployment" } else { "Pod" };
@@ -49,8 +55,14 @@ pub(super) fn document(report: &Report) -> String {
             (None, pod) => pod.map(|p| p.name.clone()).unwrap_or_default(),
         };
         let name = qualified(Some(&row.kind.namespace), &name);
-        let said = row.kind.warnings.iter().map(line).collect();
-        let case = Case { kind, name, spot: Some(&row.kind.spot), failure: failure(row), said };
+        let said = row.warnings.iter().map(line).collect();
+        let case = Case {
+            kind,
+            name,
+            spot: Some(&row.kind.spot),
+            failure: failure(row),
+            said,
+        };
         let cases = &mut suites[row.origin.0].cases;
         // The rows of one Deployment stand together, and are one case.
         match cases.last_mut().filter(|last| row.kind.owner.is_some() && last.spot == case.spot) {
@@ -62,11 +74,20 @@ pub(super) fn document(report: &Report) -> String {
         suite.cases.sort_by_key(|case| case.spot.map(|spot| (spot.line, spot.column)));
     }
     for node in report.nodes.iter().filter(|n| n.drained) {
-        let mut suite = Suite { name: &node.name, ..Suite::default() };
+        let mut suite = Suite {
+            name: &node.name,
+            ..Suite::default()
+        };
         for moved in report.drained.iter().filter(|m| m.from == node.name) {
             let failure = moved.message.as_ref().map(|why| ("no node", vec![why.clone()]));
             let name = qualified(Some(&moved.namespace), &moved.name);
-            suite.cases.push(Case { kind: "drained", name, spot: None, failure, said: Vec::new() });
+            suite.cases.push(Case {
+                kind: "drained",
+                name,
+                spot: None,
+                failure,
+                said: Vec::new(),
+            });
         }
         suites.push(suite);
     }
@@ -99,7 +120,10 @@ fn failure(row: &Row) -> Option<(&'static str, Vec<String>)> {
         }
         Outcome::NoNode => {
             let message = kind.message.as_deref().unwrap_or_default();
-            Some(("no node", vec![with_hint(format!("{}: {message}", kind.spot), kind.hint.as_deref())]))
+            Some((
+                "no node",
+                vec![with_hint(format!("{}: {message}", kind.spot), kind.hint.as_deref())],
+            ))
         }
         _ => None,
     }
@@ -120,7 +144,9 @@ fn qualified(namespace: Option<&str>, name: &str) -> String {
 fn write(suites: &[Suite<'_>]) -> String {
     let failures = |s: &Suite<'_>| s.cases.iter().filter(|c| c.failure.is_some()).count();
     let (tests, failed) = suites.iter().fold((0, 0), |(t, f), s| (t + s.cases.len(), f + failures(s)));
-    let mut xml = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"cofferdam check\" tests=\"{tests}\" failures=\"{failed}\">\n");
+    let mut xml = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"cofferdam check\" tests=\"{tests}\" failures=\"{failed}\">\n"
+    );
     for suite in suites {
         let (name, tests, failed) = (escape(suite.name), suite.cases.len(), failures(suite));
         let _ = writeln!(xml, "  <testsuite name=\"{name}\" tests=\"{tests}\" failures=\"{failed}\">");
@@ -132,7 +158,12 @@ fn write(suites: &[Suite<'_>]) -> String {
 }
 
 fn write_case(case: &Case<'_>, xml: &mut String) {
-    let _ = write!(xml, "    <testcase classname=\"{}\" name=\"{}\"", escape(case.kind), escape(&case.name));
+    let _ = write!(
+        xml,
+        "    <testcase classname=\"{}\" name=\"{}\"",
+        escape(case.kind),
+        escape(&case.name)
+    );
     if let Some(spot) = case.spot {
         let _ = write!(xml, " file=\"{}\" line=\"{}\"", escape(&spot.file), spot.line);
     }
@@ -144,7 +175,12 @@ fn write_case(case: &Case<'_>, xml: &mut String) {
     if let Some((kind, lines)) = &case.failure {
         let first = lines.first().map(|l| l.lines().next().unwrap_or_default()).unwrap_or_default();
         let all = lines.join("\n");
-        let _ = writeln!(xml, "      <failure type=\"{kind}\" message=\"{}\">{}</failure>", escape(first), lines_of(&all));
+        let _ = writeln!(
+            xml,
+            "      <failure type=\"{kind}\" message=\"{}\">{}</failure>",
+            escape(first),
+            lines_of(&all)
+        );
     }
     write_said(&case.said, "      ", xml);
     *xml += "    </testcase>\n";
@@ -185,6 +221,9 @@ mod tests {
 
     #[test]
     fn nothing_ends_an_element_early() {
-        assert_eq!(escape("]]> <a b=\"c\"> & 'é'\n\u{1b}[0m\u{ffff}"), "]]&gt; &lt;a b=&quot;c&quot;&gt; &amp; 'é'&#10;?[0m?");
+        assert_eq!(
+            escape("]]> <a b=\"c\"> & 'é'\n\u{1b}[0m\u{ffff}"),
+            "]]&gt; &lt;a b=&quot;c&quot;&gt; &amp; 'é'&#10;?[0m?"
+        );
     }
 }

@@ -33,7 +33,7 @@ use place::Placer;
 use progress::Progress;
 use report::{Outcome, Report, Row};
 use serde::Serialize;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -112,7 +112,10 @@ pub(crate) fn check(global: &Global, args: &CheckArgs) -> Result<u8> {
     progress.about(|| "reading".to_owned());
     let given = Given::read(args)?;
     if given.is_none() && !args.drain.is_empty() {
-        bail!("--drain {}: there are no nodes; give them with --nodes FILE or --kubeconfig FILE", args.drain[0]);
+        bail!(
+            "--drain {}: there are no nodes; give them with --nodes FILE or --kubeconfig FILE",
+            args.drain[0]
+        );
     }
     if let (None, Some(pod)) = (&given, &args.explain) {
         bail!("--explain {pod}: there are no nodes; give them with --nodes FILE or --kubeconfig FILE");
@@ -128,8 +131,13 @@ pub(crate) fn check(global: &Global, args: &CheckArgs) -> Result<u8> {
     };
     let namespaces = given.as_ref().map_or(Namespaces::Implicit, |g| g.namespaces);
     let used = used(&input, given.as_ref());
-    let placer = given.map(|given| Placer::new(given, &input.namespaces, &input.classes, &args.drain)).transpose()?;
+    let placer = given
+        .map(|given| Placer::new(given, &input.namespaces, &input.classes, &args.drain))
+        .transpose()?;
     let has_nodes = placer.is_some();
+    if let Some(placer) = &placer {
+        notes.extend(placer.unoffered(input.own_classes()));
+    }
     let mut judge = Judge {
         input: &input,
         namespaces,
@@ -139,12 +147,16 @@ pub(crate) fn check(global: &Global, args: &CheckArgs) -> Result<u8> {
         explain: args.explain.as_deref(),
         progress: &progress,
     };
-    let Judged { rows, explained, notes: more } = judge.all()?;
+    let Judged {
+        rows,
+        explained,
+        notes: more,
+    } = judge.all()?;
     notes.extend(more);
     let (nodes, drained, more) = judge.placer.map(Placer::end).unwrap_or_default();
     notes.extend(more);
     if !has_nodes {
-        notes.extend(handlers_here(&settings, &rows));
+        notes.extend(handlers_here(&settings, &input, &rows));
     }
     input.objects.sort_by_key(|o| (o.origin, o.spot.line, o.spot.column));
     let mut report = Report {
@@ -182,7 +194,9 @@ fn exit_code(report: &Report) -> u8 {
 /// Written as it is made: as one text it would be larger than all the rest.
 fn json(report: &Report) -> Result<()> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let written = report.serialize(&mut serde_json::Serializer::pretty(&mut out)).map_err(std::io::Error::from);
+    let written = report
+        .serialize(&mut serde_json::Serializer::pretty(&mut out))
+        .map_err(std::io::Error::from);
     // Whether anybody reads it to its end is their business.
     match written.and_then(|()| writeln!(out)).and_then(|()| out.flush()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
@@ -204,15 +218,26 @@ fn used(input: &Input, given: Option<&Given>) -> Used {
         _ => None,
     });
     let here: HashSet<(String, String)> = pods_here.collect();
-    let (replaced, staying): (Vec<_>, Vec<_>) = given.cluster.pods.iter().map(|p| &p.pod).partition(|p| here.contains(&key(&p.metadata)));
-    let (counted, stated): (Vec<_>, Vec<_>) = input.quotas.iter().cloned().partition(|q| input.unstated.contains(&key(&q.metadata)));
+    let (replaced, staying): (Vec<_>, Vec<_>) = given
+        .cluster
+        .pods
+        .iter()
+        .map(|p| &p.pod)
+        .partition(|p| here.contains(&key(&p.metadata)));
+    let (counted, stated): (Vec<_>, Vec<_>) = input
+        .quotas
+        .iter()
+        .cloned()
+        .partition(|q| input.unstated.contains(&key(&q.metadata)));
     let mut used = Used::default();
     staying.into_iter().for_each(|pod| used.charge(&counted, pod));
     let mut freed = Used::default();
     replaced.into_iter().for_each(|pod| freed.charge(&stated, pod));
     let status: BTreeMap<_, _> = given.cluster.quotas.iter().map(|q| (key(&q.quota.metadata), q)).collect();
     for quota in &stated {
-        let Some(status) = status.get(&key(&quota.metadata)) else { continue };
+        let Some(status) = status.get(&key(&quota.metadata)) else {
+            continue;
+        };
         let left = |(name, amount): (&String, &Quantity)| {
             let left = amount.checked_sub(&freed.get(quota, name));
             (name.clone(), left.unwrap_or_else(|| amount.clone()))
@@ -224,27 +249,32 @@ fn used(input: &Input, given: Option<&Given>) -> Used {
 
 /// Whether the handlers that pods need are configured on this machine: its own question where there are
 /// no nodes. None is tried.
-fn handlers_here(settings: &Settings, rows: &[Row]) -> Vec<String> {
-    let mut classes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+fn handlers_here(settings: &Settings, input: &Input, rows: &[Row]) -> Vec<String> {
+    let mut classes: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for class in input.own_classes() {
+        classes.entry(&class.handler).or_default().insert(&class.metadata.name);
+    }
     for row in rows {
         if let Some(handler) = &row.kind.handler {
-            let of_handler = classes.entry(handler).or_default();
-            let class = row.kind.class.as_deref().unwrap_or_default();
-            if !of_handler.contains(&class) {
-                of_handler.push(class);
-            }
+            classes.entry(handler).or_default().extend(row.kind.class.as_deref());
         }
     }
     if classes.is_empty() {
         return Vec::new();
     }
     if !settings.loaded.errors.is_empty() {
-        return vec!["whether this machine has the handlers is not known, as its configuration has errors: see cofferdam config".to_owned()];
+        return vec![
+            "whether this machine has the handlers is not known, as its configuration has errors: see cofferdam config".to_owned(),
+        ];
     }
     let here = &settings.loaded.table.handlers;
-    let note = |(handler, classes): (&str, Vec<&str>)| {
-        let classes = classes.into_iter().filter(|c| !c.is_empty()).collect::<Vec<_>>().join(", ");
-        let of = if classes.is_empty() { String::new() } else { format!(" (class {classes})") };
+    let note = |(handler, classes): (&str, BTreeSet<&str>)| {
+        let classes = classes.into_iter().collect::<Vec<_>>().join(", ");
+        let of = if classes.is_empty() {
+            String::new()
+        } else {
+            format!(" (class {classes})")
+        };
         let found = HandlerName::new(handler).ok().and_then(|name| here.get(&name));
         match found.map(|h| &h.unusable) {
             Some(None) => format!("handler {handler:?}{of} is configured on this machine; cofferdam handlers proves it"),

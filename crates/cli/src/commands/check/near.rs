@@ -2,6 +2,7 @@
 
 use super::input::Input;
 use cofferdam_manifest::nearest;
+use std::collections::HashMap;
 
 /// Most names that a hint lists.
 const MOST_NAMES: usize = 8;
@@ -9,15 +10,32 @@ const MOST_NAMES: usize = 8;
 /// The names that there are.
 pub(super) struct Near<'a> {
     input: &'a Input,
+    /// What was found before: thousands of pods can make one mistake.
+    found: HashMap<String, Option<String>>,
 }
 
 impl<'a> Near<'a> {
     pub(super) fn new(input: &'a Input) -> Self {
-        Self { input }
+        Self {
+            input,
+            found: HashMap::new(),
+        }
     }
 
     /// What helps with a reason of a denial, if anything.
-    pub(super) fn hint(&self, reason: &str) -> Option<String> {
+    pub(super) fn hint(&mut self, reason: &str) -> Option<String> {
+        if !reason.contains(" not found") {
+            return None;
+        }
+        if let Some(known) = self.found.get(reason) {
+            return known.clone();
+        }
+        let hint = self.find(reason);
+        self.found.insert(reason.to_owned(), hint.clone());
+        hint
+    }
+
+    fn find(&self, reason: &str) -> Option<String> {
         if let Some(name) = missing(reason, "RuntimeClass ") {
             return Some(self.class(name));
         }
@@ -58,7 +76,11 @@ mod tests {
     fn names_are_found_in_reasons() {
         let rows = [
             (r#"pod rejected: RuntimeClass "a" not found"#, "RuntimeClass ", Some("a")),
-            (r#"pod rejected: RuntimeClass "a" not found; it is the default"#, "RuntimeClass ", Some("a")),
+            (
+                r#"pod rejected: RuntimeClass "a" not found; it is the default"#,
+                "RuntimeClass ",
+                Some("a"),
+            ),
             (r#"pod rejected: RuntimeClass "a" names no handler"#, "RuntimeClass ", None),
             (r#"namespaces "b" not found"#, "namespaces ", Some("b")),
             ("RuntimeClass a not found", "RuntimeClass ", None),

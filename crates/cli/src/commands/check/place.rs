@@ -7,13 +7,15 @@ use anyhow::{Result, bail};
 use cofferdam_decide::resources::pod_requests;
 use cofferdam_decide::schedule::{Decision, NodeReport, Options, PlaceError, Placed, Request, Snapshot, Unschedulable};
 use cofferdam_manifest::nearest;
-use cofferdam_model::{Quantity, ResourceList};
 use cofferdam_model::objects::{LabelSelector, Namespace, RuntimeClass};
 use cofferdam_model::pod::{Pod, Toleration};
+use cofferdam_model::{Quantity, ResourceList};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// What upstream says of a pod with scheduling gates (`pkg/registry/core/pod/strategy.go`).
 const GATED: &str = "Scheduling is blocked due to non-empty scheduling gates";
+/// What upstream says of nodes other than the one that a pod names.
+const NOT_MEANT: &str = "node(s) didn't match the requested node name";
 /// The priority classes that every cluster has (`pkg/apis/scheduling`).
 const SYSTEM_PRIORITIES: [(&str, i32); 2] = [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
 
@@ -42,6 +44,8 @@ pub(super) struct Placer {
     moves: Vec<Move>,
     /// How many pods of manifests each node has.
     placed: HashMap<String, usize>,
+    /// Nodes that pods name and that there are not, with what was meant.
+    unknown: HashMap<String, String>,
     pub(super) notes: Vec<String>,
 }
 
@@ -58,6 +62,7 @@ impl Placer {
             drained: BTreeSet::new(),
             moves: Vec::new(),
             placed: HashMap::new(),
+            unknown: HashMap::new(),
             notes: Vec::new(),
         };
         let mut bound = HashSet::new();
@@ -72,7 +77,11 @@ impl Placer {
                 bound.insert(id.clone());
             }
             let (ending, started) = (pod.ending, pod.started);
-            let placed = Placed { ending, started, ..Placed::from(pod.pod) };
+            let placed = Placed {
+                ending,
+                started,
+                ..Placed::from(pod.pod)
+            };
             match placer.snapshot.place(placed, &node) {
                 Ok(()) => {}
                 Err(PlaceError::UnknownNode(node)) => lost.push(format!("{}/{} on {node}", id.0, id.1)),
@@ -80,11 +89,17 @@ impl Placer {
             }
         }
         if let Some(first) = lost.first() {
-            placer.notes.push(format!("{} left out, as the nodes are not given: {first}{}", pods(lost.len()), more(lost.len())));
+            placer.notes.push(format!(
+                "{} left out, as the nodes are not given: {first}{}",
+                pods(lost.len()),
+                more(lost.len())
+            ));
         }
         if waiting > 0 {
             let verb = if waiting == 1 { "has" } else { "have" };
-            placer.notes.push(format!("{} of the cluster {verb} no node yet, and no place here", pods(waiting)));
+            placer
+                .notes
+                .push(format!("{} of the cluster {verb} no node yet, and no place here", pods(waiting)));
         }
         placer.drain(drain, classes, &bound)?;
         Ok(placer)
@@ -112,7 +127,10 @@ impl Placer {
             let class = pod.spec.runtime_class_name.as_deref();
             let class = classes.iter().find(|c| Some(c.metadata.name.as_str()) == class);
             let handler = class.map_or("", |c| c.handler.as_str());
-            let (node, message) = match self.snapshot.decide(&Request { handler, ..Request::new(&pod) }) {
+            let (node, message) = match self.snapshot.decide(&Request {
+                handler,
+                ..Request::new(&pod)
+            }) {
                 Decision::Placed(placement) => (Some(placement.node), None),
                 Decision::Unschedulable(why) => (None, Some(why.message)),
             };
@@ -122,7 +140,13 @@ impl Placer {
                 pod.spec.node_name = Some(node.clone());
                 self.snapshot.place(pod, node)?;
             }
-            self.moves.push(Move { namespace, name, from, node, message });
+            self.moves.push(Move {
+                namespace,
+                name,
+                from,
+                node,
+                message,
+            });
         }
         Ok(())
     }
@@ -143,7 +167,10 @@ impl Placer {
         }
         let mut pod = pod.clone();
         if let (None, Some(class)) = (pod.spec.priority, pod.spec.priority_class_name.as_deref().filter(|c| !c.is_empty())) {
-            pod.spec.priority = SYSTEM_PRIORITIES.iter().find(|(name, _)| *name == class).map(|(_, priority)| *priority);
+            pod.spec.priority = SYSTEM_PRIORITIES
+                .iter()
+                .find(|(name, _)| *name == class)
+                .map(|(_, priority)| *priority);
             if pod.spec.priority.is_none() {
                 let text = "priority classes are not read: the pod is placed with priority 0, so that it preempts no other";
                 landing.warnings.push(("spec.priorityClassName", text.to_owned()));
@@ -155,7 +182,11 @@ impl Placer {
                 landing.node = Some(node);
             }
         } else {
-            match self.snapshot.decide(&Request { pod: &pod, handler, spread_selector }) {
+            match self.snapshot.decide(&Request {
+                pod: &pod,
+                handler,
+                spread_selector,
+            }) {
                 Decision::Placed(placement) => (landing.node, landing.score) = (Some(placement.node), placement.score),
                 Decision::Unschedulable(why) => self.explain_failure(&mut landing, *why, handler),
             }
@@ -171,7 +202,11 @@ impl Placer {
     }
 
     fn explain_failure(&self, landing: &mut Landing, why: Unschedulable, handler: &str) {
-        if why.reasons.iter().any(|(_, reason)| reason.starts_with("node(s) did not offer runtime handler")) {
+        if why
+            .reasons
+            .iter()
+            .any(|(_, reason)| reason.starts_with("node(s) did not offer runtime handler"))
+        {
             landing.hint = Some(self.near_handler(handler));
         }
         landing.message = Some(why.message);
@@ -187,7 +222,13 @@ impl Placer {
     fn refused_by(&mut self, pod: &Pod, node: &str, handler: &str) -> Option<String> {
         let past = format!("spec.nodeName sends it past the scheduler to node {node:?}");
         if !self.snapshot.nodes().iter().any(|n| n.metadata.name == node) {
-            return Some(format!("{past}, which is not among the nodes{}", self.near_node(node)));
+            // Thousands of pods can make one mistake.
+            let near = match self.unknown.get(node) {
+                Some(near) => near.clone(),
+                None => self.near_node(node),
+            };
+            self.unknown.insert(node.to_owned(), near.clone());
+            return Some(format!("{past}, which is not among the nodes{near}"));
         }
         let mut pod = pod.clone();
         pod.spec.topology_spread_constraints.clear();
@@ -199,18 +240,29 @@ impl Placer {
             effect: "NoSchedule".into(),
             ..Toleration::default()
         });
-        let request = Request { handler, ..Request::new(&pod) };
-        if matches!(self.snapshot.decide(&request), Decision::Placed(_)) {
+        let request = Request {
+            handler,
+            ..Request::new(&pod)
+        };
+        let Decision::Unschedulable(why) = self.snapshot.decide(&request) else {
             return None;
-        }
-        let own = self.snapshot.report(&request).into_iter().find(|r| r.node == node);
-        let reasons = own.and_then(|r| r.outcome.err()).unwrap_or_default();
-        Some(format!("{past}, whose kubelet refuses it: {}", reasons.join(", ")))
+        };
+        // What the other nodes say is that they are not meant.
+        let own = why
+            .reasons
+            .into_iter()
+            .map(|(_, reason)| reason)
+            .filter(|reason| reason != NOT_MEANT);
+        Some(format!("{past}, whose kubelet refuses it: {}", own.collect::<Vec<_>>().join(", ")))
     }
 
     /// What the scheduler thinks of every node for a pod that is to land.
     pub(super) fn explain(&mut self, pod: &Pod, name: String, handler: &str, spread_selector: Option<&LabelSelector>) -> Explained {
-        let reports = self.snapshot.report(&Request { pod, handler, spread_selector });
+        let reports = self.snapshot.report(&Request {
+            pod,
+            handler,
+            spread_selector,
+        });
         Explained {
             namespace: pod.metadata.namespace_or_default().to_owned(),
             name,
@@ -221,6 +273,21 @@ impl Placer {
     fn near_node(&self, node: &str) -> String {
         let names = self.snapshot.nodes().iter().map(|n| n.metadata.name.as_str());
         nearest(node, names).map_or_else(String::new, |near| format!("; did you mean {near:?}?"))
+    }
+
+    /// What is to be said of classes whose handler no node offers, where all nodes list theirs.
+    pub(super) fn unoffered<'c>(&self, classes: impl Iterator<Item = &'c RuntimeClass>) -> Vec<String> {
+        if self.snapshot.nodes().iter().any(|n| n.status.runtime_handlers.is_none()) {
+            return Vec::new();
+        }
+        let note = |class: &RuntimeClass| {
+            let (name, handler) = (&class.metadata.name, &class.handler);
+            format!(
+                "class {name:?}: no node offers its handler {handler:?}; {}",
+                self.near_handler(handler)
+            )
+        };
+        classes.filter(|c| !self.offered.contains(&c.handler)).map(note).collect()
     }
 
     fn near_handler(&self, handler: &str) -> String {
@@ -236,28 +303,39 @@ impl Placer {
 
     /// The nodes as they are now, by name; what drained ones lost; and what there is to note.
     pub(super) fn end(self) -> (Vec<NodeRow>, Vec<Move>, Vec<String>) {
-        let mut rows: Vec<NodeRow> = self.snapshot.nodes().iter().map(|node| {
-            let name = &node.metadata.name;
-            let mut requested = ResourceList::new();
-            let mut pods = 0;
-            for pod in self.snapshot.pods_on(name) {
-                for (resource, amount) in pod_requests(pod) {
-                    let sum = requested.get(&resource).map_or_else(|| amount.clone(), |sum: &Quantity| sum.saturating_add(&amount));
-                    requested.insert(resource, sum);
+        let mut rows: Vec<NodeRow> = self
+            .snapshot
+            .nodes()
+            .iter()
+            .map(|node| {
+                let name = &node.metadata.name;
+                let mut requested = ResourceList::new();
+                let mut pods = 0;
+                for pod in self.snapshot.pods_on(name) {
+                    for (resource, amount) in pod_requests(pod) {
+                        let sum = requested
+                            .get(&resource)
+                            .map_or_else(|| amount.clone(), |sum: &Quantity| sum.saturating_add(&amount));
+                        requested.insert(resource, sum);
+                    }
+                    pods += 1;
                 }
-                pods += 1;
-            }
-            NodeRow {
-                name: name.clone(),
-                unschedulable: node.spec.unschedulable,
-                drained: self.drained.contains(name),
-                pods,
-                placed: self.placed.get(name).copied().unwrap_or_default(),
-                allocatable: node.status.allocatable.clone(),
-                requested,
-                handlers: node.status.runtime_handlers.as_ref().map(|all| all.iter().map(|h| h.name.clone()).collect()),
-            }
-        }).collect();
+                NodeRow {
+                    name: name.clone(),
+                    unschedulable: node.spec.unschedulable,
+                    drained: self.drained.contains(name),
+                    pods,
+                    placed: self.placed.get(name).copied().unwrap_or_default(),
+                    allocatable: node.status.allocatable.clone(),
+                    requested,
+                    handlers: node
+                        .status
+                        .runtime_handlers
+                        .as_ref()
+                        .map(|all| all.iter().map(|h| h.name.clone()).collect()),
+                }
+            })
+            .collect();
         rows.sort_by(|a, b| a.name.cmp(&b.name));
         (rows, self.moves, self.notes)
     }
@@ -279,7 +357,11 @@ fn thought(report: NodeReport) -> Thought {
         }
         Err(reasons) => (None, reasons),
     };
-    Thought { name: report.node, scores, reasons }
+    Thought {
+        name: report.node,
+        scores,
+        reasons,
+    }
 }
 
 /// `1 pod`, `2 pods`.
@@ -288,5 +370,9 @@ pub(super) fn pods(count: usize) -> String {
 }
 
 fn more(count: usize) -> String {
-    if count > 1 { format!(" and {} more", count - 1) } else { String::new() }
+    if count > 1 {
+        format!(" and {} more", count - 1)
+    } else {
+        String::new()
+    }
 }

@@ -26,7 +26,9 @@ impl Progress {
 
     /// This is done now. Call it often: it costs nothing where nothing is shown.
     pub(super) fn about(&self, what: impl FnOnce() -> String) {
-        let Some(bar) = self.bar.as_ref().filter(|_| self.begun.elapsed() >= SILENCE) else { return };
+        let Some(bar) = self.bar.as_ref().filter(|_| self.begun.elapsed() >= SILENCE) else {
+            return;
+        };
         if bar.is_hidden() {
             bar.set_style(ProgressStyle::default_spinner());
             bar.set_draw_target(ProgressDrawTarget::stderr());

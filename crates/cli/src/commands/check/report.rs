@@ -126,7 +126,6 @@ pub(super) struct Kind {
     pub(super) requests: ResourceList,
     pub(super) limits: ResourceList,
     pub(super) errors: Vec<Finding>,
-    pub(super) warnings: Vec<Finding>,
 }
 
 /// One pod of its kind.
@@ -147,6 +146,7 @@ pub(super) struct Row {
     /// Which text it is from, and which object of that.
     pub(super) origin: (usize, usize),
     pub(super) kind: Kind,
+    pub(super) warnings: Vec<Finding>,
     pub(super) pods: Vec<One>,
 }
 
@@ -263,13 +263,18 @@ struct Single<'a> {
     one: &'a One,
     #[serde(flatten)]
     kind: &'a Kind,
+    warnings: &'a [Finding],
 }
 
 fn one_by_one<S: Serializer>(rows: &[Row], serializer: S) -> Result<S::Ok, S::Error> {
     let mut list = serializer.serialize_seq(None)?;
     for row in rows {
         for one in &row.pods {
-            list.serialize_element(&Single { one, kind: &row.kind })?;
+            list.serialize_element(&Single {
+                one,
+                kind: &row.kind,
+                warnings: &row.warnings,
+            })?;
         }
     }
     list.end()

@@ -1,7 +1,7 @@
 //! The answer for people: a row a pod, then only what there is to say.
 
 use super::place::pods;
-use super::report::{Explained, Finding, ObjectRow, One, Outcome, Report, Row};
+use super::report::{Explained, Finding, Move, ObjectRow, One, Outcome, Report, Row};
 use crate::show::{self, Colour, paint};
 use cofferdam_model::ResourceList;
 use cofferdam_model::pod::Toleration;
@@ -32,7 +32,17 @@ pub(super) fn print(report: &Report, verbose: bool) {
 }
 
 fn overview(report: &Report) -> String {
-    let mut header = vec!["namespace", "pod", "class", "handler", "overhead", "qos", "requests", "limits", "result"];
+    let mut header = vec![
+        "namespace",
+        "pod",
+        "class",
+        "handler",
+        "overhead",
+        "qos",
+        "requests",
+        "limits",
+        "result",
+    ];
     header.extend(report.has_nodes.then_some("node"));
     let mut table = show::table(&header);
     for row in &report.rows {
@@ -89,7 +99,13 @@ fn nodes(pods: &[One]) -> String {
     if counts.is_empty() {
         return "-".into();
     }
-    let one = |(node, count): &(&str, usize)| if *count == 1 { clean(node) } else { format!("{} ({count})", clean(node)) };
+    let one = |(node, count): &(&str, usize)| {
+        if *count == 1 {
+            clean(node)
+        } else {
+            format!("{} ({count})", clean(node))
+        }
+    };
     let mut text = counts.iter().take(MOST_NODES).map(one).collect::<Vec<_>>().join(", ");
     if counts.len() > MOST_NODES {
         let _ = write!(text, " and {} more", counts.len() - MOST_NODES);
@@ -110,7 +126,10 @@ fn block(row: &Row) -> String {
     let default = if kind.result == Outcome::Refused { "-" } else { "the default" };
     add("handler", kind.handler.as_deref().unwrap_or(default).to_owned());
     add("overhead", amounts(&kind.overhead));
-    add("node selector", or_dash(kind.node_selector.iter().map(|(k, v)| format!("{k}={v}")).collect()));
+    add(
+        "node selector",
+        or_dash(kind.node_selector.iter().map(|(k, v)| format!("{k}={v}")).collect()),
+    );
     add("tolerations", or_dash(kind.tolerations.iter().map(toleration).collect()));
     add("qos", format!("{:?}", kind.qos));
     add("requests", amounts(&kind.requests));
@@ -120,7 +139,11 @@ fn block(row: &Row) -> String {
     }
     for pod in row.pods.iter().filter(|p| p.node.is_some()) {
         let score = pod.score.map_or_else(String::new, |score| format!(" (score {score})"));
-        let name = if kind.owner.is_some() { format!("{}: ", pod.name) } else { String::new() };
+        let name = if kind.owner.is_some() {
+            format!("{}: ", pod.name)
+        } else {
+            String::new()
+        };
         add("node", format!("{name}{}{score}", dash(pod.node.as_deref())));
     }
     lines.iter().map(|line| clean(line)).collect::<Vec<_>>().join("\n")
@@ -164,7 +187,12 @@ impl<'a> Sentences<'a> {
         let is_new = at == self.all.len();
         if is_new {
             let below = hint.iter().flat_map(|h| h.lines()).map(str::to_owned).collect();
-            self.all.push(Sentence { text: say(), below, others: Vec::new(), count: 0 });
+            self.all.push(Sentence {
+                text: say(),
+                below,
+                others: Vec::new(),
+                count: 0,
+            });
         }
         let sentence = &mut self.all[at];
         let others = pods.iter().skip(usize::from(is_new));
@@ -180,7 +208,11 @@ impl<'a> Sentences<'a> {
             text.push('\n');
             if sentence.count > 0 {
                 let etc = if sentence.count > sentence.others.len() { ", …" } else { "" };
-                sentence.below.push(format!("the same for {} more: {}{etc}", pods(sentence.count), sentence.others.join(", ")));
+                sentence.below.push(format!(
+                    "the same for {} more: {}{etc}",
+                    pods(sentence.count),
+                    sentence.others.join(", ")
+                ));
             }
             for line in &sentence.below {
                 let _ = writeln!(text, "    {}", clean(line));
@@ -204,13 +236,23 @@ fn sentences(report: &Report) -> String {
             all.add("error", &finding.message, finding.hint.as_deref(), &row.pods, say);
         }
         if let Some(message) = row.kind.message.as_deref().filter(|_| row.kind.result == Outcome::NoNode) {
-            let say = || format!("{}: {}: pod {:?}: {message}", row.kind.spot, paint("no node", Colour::Bad), first.name);
+            let say = || {
+                format!(
+                    "{}: {}: pod {:?}: {message}",
+                    row.kind.spot,
+                    paint("no node", Colour::Bad),
+                    first.name
+                )
+            };
             all.add("no node", message, row.kind.hint.as_deref(), &row.pods, say);
         }
         if let Some(preempts) = &row.kind.preempts {
             let say = || {
                 let victims = preempts.victims.join(", ");
-                format!("{}: {warning}: pod {:?} fits on {} once {victims} is preempted, which is of less priority", row.kind.spot, first.name, preempts.node)
+                format!(
+                    "{}: {warning}: pod {:?} fits on {} once {victims} is preempted, which is of less priority",
+                    row.kind.spot, first.name, preempts.node
+                )
             };
             all.add("preempts", &preempts.node, None, &row.pods, say);
         }
@@ -227,7 +269,7 @@ fn sentences(report: &Report) -> String {
     let mut all = Sentences::default();
     for row in &report.rows {
         let Some(first) = row.pods.first() else { continue };
-        for finding in &row.kind.warnings {
+        for finding in &row.warnings {
             let field = finding.field.as_deref().unwrap_or_default();
             let say = || format!("{}: {warning}: Pod {:?}: {field}: {}", finding.spot, first.name, finding.message);
             all.add("warning", &finding.message, finding.hint.as_deref(), &row.pods, say);
@@ -242,7 +284,9 @@ fn said(first: &One, row: &Row, finding: &Finding) -> String {
     if row.kind.errors.len() == 1 {
         return denial.to_owned();
     }
-    let envelope = [" is invalid: ", " is forbidden: "].into_iter().find_map(|end| Some(denial.find(end)? + end.len()));
+    let envelope = [" is invalid: ", " is forbidden: "]
+        .into_iter()
+        .find_map(|end| Some(denial.find(end)? + end.len()));
     format!("{}{}", &denial[..envelope.unwrap_or_default()], finding.message)
 }
 
@@ -257,7 +301,7 @@ fn plain(severity: &str, finding: &Finding) -> String {
 fn drained(report: &Report, verbose: bool) -> String {
     let mut text = String::new();
     for node in report.nodes.iter().filter(|n| n.drained) {
-        let leaving: Vec<_> = report.drained.iter().filter(|m| m.from == node.name).collect();
+        let leaving: Vec<&Move> = report.drained.iter().filter(|m| m.from == node.name).collect();
         let stranded = leaving.iter().filter(|m| m.node.is_none()).count();
         let rest = match (leaving.len(), stranded) {
             (0, _) => String::new(),
@@ -265,20 +309,45 @@ fn drained(report: &Report, verbose: bool) -> String {
             (all, stranded) => format!(", {} to other nodes and {stranded} nowhere", all - stranded),
         };
         let _ = writeln!(text, "drained {}: {} moved{rest}", clean(&node.name), pods(leaving.len()));
-        for moved in leaving {
-            let pod = clean(&format!("{}/{}", moved.namespace, moved.name));
-            match (&moved.node, &moved.message) {
-                (Some(to), _) if verbose => drop(writeln!(text, "    {pod} -> {}", clean(to))),
-                (None, Some(why)) => drop(writeln!(text, "    {}: {pod}: {}", paint("no node", Colour::Bad), clean(why))),
-                _ => {}
+        for moved in leaving.iter().filter(|_| verbose) {
+            if let Some(to) = &moved.node {
+                let _ = writeln!(text, "    {}/{} to {}", clean(&moved.namespace), clean(&moved.name), clean(to));
             }
         }
+        text += &nowhere(&leaving);
     }
     text
 }
 
+/// The pods of a drained node that find no other: those of one reason together.
+fn nowhere(leaving: &[&Move]) -> String {
+    let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
+    let mut index: HashMap<&str, usize> = HashMap::new();
+    for moved in leaving {
+        let Some(why) = moved.message.as_deref() else { continue };
+        let at = *index.entry(why).or_insert(reasons.len());
+        if at == reasons.len() {
+            reasons.push((why, Vec::new()));
+        }
+        reasons[at].1.push(format!("{}/{}", moved.namespace, moved.name));
+    }
+    let word = paint("no node", Colour::Bad);
+    let line = |(why, names): &(&str, Vec<String>)| format!("    {word}: {}: {}\n", clean(&names.join(", ")), clean(why));
+    reasons.iter().map(line).collect()
+}
+
 fn explained(explained: &Explained) -> String {
-    let mut table = show::table(&["node", "taints x3", "affinity x2", "room", "balance", "spread x2", "pods x2", "total", "why not"]);
+    let mut table = show::table(&[
+        "node",
+        "taints x3",
+        "affinity x2",
+        "room",
+        "balance",
+        "spread x2",
+        "pods x2",
+        "total",
+        "why not",
+    ]);
     for node in &explained.nodes {
         let mut cells = vec![clean(&node.name)];
         match &node.scores {
@@ -293,7 +362,12 @@ fn explained(explained: &Explained) -> String {
         }
         table.add_row(cells);
     }
-    format!("Nodes for {}/{}:\n{}", clean(&explained.namespace), clean(&explained.name), lines(&table))
+    format!(
+        "Nodes for {}/{}:\n{}",
+        clean(&explained.namespace),
+        clean(&explained.name),
+        lines(&table)
+    )
 }
 
 fn summary(report: &Report) -> String {
@@ -316,10 +390,18 @@ fn summary(report: &Report) -> String {
     }
     let right = report.objects.iter().filter(|o| is_class(o)).count();
     match report.invalid() {
-        0 if total == 0 => drop(write!(text, "; {right} RuntimeClass{}, and nothing is wrong", if right == 1 { "" } else { "es" })),
+        0 if total == 0 => drop(write!(
+            text,
+            "; {right} RuntimeClass{}, and nothing is wrong",
+            if right == 1 { "" } else { "es" }
+        )),
         0 => {}
         1 => text += "; 1 object is wrong",
         many => drop(write!(text, "; {many} objects are wrong")),
+    }
+    match report.stranded() {
+        0 => {}
+        stranded => drop(write!(text, "; {} of drained nodes without a node", pods(stranded))),
     }
     text
 }
