@@ -1,7 +1,7 @@
 # The whole developer interface. `make` alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-kubernetes lint bench fuzz clean
+.PHONY: help demo build test test-cgroup2 test-kubernetes lint bench fuzz clean
 
 # runc and nft are in sbin, which `su` and cron leave out; rustup and Go are often not in root's path.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:/usr/local/go/bin:$(HOME)/.cargo/bin
@@ -20,6 +20,10 @@ build: ## Build target/release/cofferdam
 test: ## Install what the tests need (told first), run all of them, count them
 	@scripts/preflight.sh --install test
 	@scripts/test.sh
+
+test-cgroup2: ## Run the root tests that concern cgroups in a virtual machine with the unified hierarchy (emulated: 25 minutes)
+	@scripts/preflight.sh --install test
+	scripts/cgroup2/run.sh
 
 test-kubernetes: ## Build a real Kubernetes (15 minutes the first time), test against it, compare its answers with those recorded
 	@scripts/preflight.sh --install kubernetes
