@@ -33,7 +33,7 @@ struct Inner {
     listeners: Vec<Sender<Event>>,
     watched: HashSet<PodId>,
     engine: Weak<Engine>,
-    monitors: Vec<Child>,
+    monitors: Vec<(PodId, Child)>,
 }
 
 impl Hub {
@@ -42,10 +42,20 @@ impl Hub {
     }
 
     /// A monitor that this process started, to be reaped when it ends.
-    pub(crate) fn adopt(&self, child: Child) {
+    pub(crate) fn adopt(&self, pod: &PodId, child: Child) {
         let mut inner = self.lock();
-        inner.monitors.retain_mut(|m| !matches!(m.try_wait(), Ok(Some(_))));
-        inner.monitors.push(child);
+        // Those whose pods other processes ended.
+        inner.monitors.retain_mut(|(_, monitor)| !matches!(monitor.try_wait(), Ok(Some(_))));
+        inner.monitors.push((pod.clone(), child));
+    }
+
+    /// Reaps the monitor of a pod all of whose processes were killed.
+    pub(crate) fn reap(&self, pod: &PodId) {
+        let ended: Vec<_> = self.lock().monitors.extract_if(.., |(of, _)| of == pod).collect();
+        for (_, mut monitor) in ended {
+            // It fails only where the monitor was reaped already.
+            let _ = monitor.wait();
+        }
     }
 
     /// Watches a pod, where anybody listens.

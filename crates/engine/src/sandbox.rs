@@ -172,7 +172,7 @@ impl Engine {
         enclosure.create().map_err(failed)?;
         done(SandboxStep::Cgroup);
 
-        let monitor_pid = self.start_monitor(dirs, config, &enclosure)?;
+        let monitor_pid = self.start_monitor(id, dirs, config, &enclosure)?;
         done(SandboxStep::Monitor);
 
         let ip = match (config.network, purpose) {
@@ -213,7 +213,7 @@ impl Engine {
         Ok(())
     }
 
-    fn start_monitor(&self, dirs: &PodDirs, config: &SandboxConfig, enclosure: &Group) -> Result<i32> {
+    fn start_monitor(&self, id: &PodId, dirs: &PodDirs, config: &SandboxConfig, enclosure: &Group) -> Result<i32> {
         let own_network = config.network != NamespaceMode::Node;
         let start = Start {
             socket: dirs.socket(),
@@ -228,7 +228,7 @@ impl Engine {
         };
         let (client, child) = client::start_monitor(&self.monitor, &start)
             .map_err(|e| Error::Failed(format!("the pod's monitor did not start: {e}")))?;
-        self.hub.adopt(child);
+        self.hub.adopt(id, child);
         Ok(client.monitor_pid())
     }
 
@@ -358,6 +358,7 @@ impl Engine {
         }
         reach("end.monitor");
         pod.kill_all(KILL_DEADLINE).map_err(failed)?;
+        self.hub.reap(id);
         pod.remove(KILL_DEADLINE).map_err(failed)?;
         reach("end.cgroup");
         self.wire.release(id.as_str())

@@ -149,6 +149,10 @@ drained node-3: 2 pods moved, 1 to other nodes and 1 nowhere
                 table("no node  -")
             ),
         );
+    // Where the manifests' pods land, a drained node's that does not is still a failure.
+    let alone = Folder::new(&[("pods.yaml", &pod("web", "")), ("nodes.yaml", &nodes)]);
+    let told = alone.check("-f pods.yaml --nodes nodes.yaml --drain node-2 --drain node-3");
+    told.prints_lines(119, &["1 pod: 1 placed; 2 pods of drained nodes without a node"]);
     folder
         .check("-f pods.yaml --nodes nodes.yaml --drain node-22")
         .fails("--drain node-22: there is no such node; did you mean \"node-2\"?");
@@ -303,4 +307,26 @@ spec:
     );
     let told = folder.check("-f pods.yaml --nodes nodes.yaml --explain web").out;
     assert!(told.contains("\nNodes for default/web-vdgb8-c2s22:\n"), "{told}");
+}
+
+#[test]
+fn replicas_are_spread_by_their_deployments_selector() {
+    let deployment = "apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 8
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers: [{name: c, image: i, resources: {requests: {cpu: 100m}}}]
+";
+    let labels = |n: u32| format!("kubernetes.io/hostname: node-{n}, topology.kubernetes.io/zone: zone-{n}");
+    // By room alone all would go to the large one.
+    let nodes = node("node-1", 64, &labels(1), "", &[]) + &node("node-2", 4, &labels(2), "", &[]);
+    let folder = Folder::new(&[("pods.yaml", deployment), ("nodes.yaml", &nodes)]);
+    let told = folder.check("-f pods.yaml --nodes nodes.yaml -o json").json();
+    let placed = |n: usize| told["nodes"][n]["placed"].as_u64().unwrap();
+    assert_eq!((placed(0), placed(1)), (4, 4));
 }

@@ -22,10 +22,18 @@ pub(crate) const IMAGE: &str = "test/busybox:1";
 pub(crate) const ALL: [&str; 3] = ["runc", "crun", "runsc"];
 /// The handlers that share the machine's kernel.
 pub(crate) const SHARED: [&str; 2] = ["runc", "crun"];
-/// How long anything that is waited for may take; nothing that works takes as long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// A container that runs until it is told to end, and then ends well.
 pub(crate) const WAITS: &str = "trap 'exit 0' TERM; sleep 100000 & wait $!";
+
+/// How long anything that is waited for may take; nothing that works takes as long.
+pub(crate) fn patience() -> Duration {
+    Duration::from_secs(20) * slowness()
+}
+
+/// How many times slower than others this machine is: `COFFERDAM_TEST_SLOWNESS`, for an emulated one.
+pub(crate) fn slowness() -> u32 {
+    std::env::var("COFFERDAM_TEST_SLOWNESS").map_or(1, |n| n.parse().expect("COFFERDAM_TEST_SLOWNESS is a whole number"))
+}
 
 /// What a command answered.
 #[derive(Debug)]
@@ -318,7 +326,7 @@ impl Lines {
     #[track_caller]
     pub(crate) fn wait_for(&self, text: &str) -> String {
         loop {
-            let line = self.0.recv_timeout(PATIENCE).unwrap_or_else(|e| panic!("never said {text:?}: {e}"));
+            let line = self.0.recv_timeout(patience()).unwrap_or_else(|e| panic!("never said {text:?}: {e}"));
             if line.contains(text) {
                 return line;
             }
@@ -353,7 +361,7 @@ pub(crate) fn until_runs(world: &World, run: &mut Running, pod: &str) {
 /// Waits until something is so.
 #[track_caller]
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience();
     loop {
         if let Some(found) = look() {
             return found;

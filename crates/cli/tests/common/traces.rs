@@ -40,7 +40,7 @@ impl Traces {
     pub(crate) fn assert_ended(&self, world: &World) {
         // The kernel drops namespaces, and the links in them, after the last process is gone.
         let mut left = Vec::new();
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5) * super::slowness();
         loop {
             left.clear();
             left.extend(self.left(world));
