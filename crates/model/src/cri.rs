@@ -79,6 +79,14 @@ pub struct SandboxConfig {
     pub overhead: LinuxResources,
     /// Limits of the pod's cgroup, overhead included.
     pub resources: LinuxResources,
+    /// Ports of the machine that lead to the pod.
+    pub port_mappings: Vec<PortMapping>,
+    /// Additional lines of `/etc/hosts`: an address and its names.
+    pub host_aliases: Vec<(String, Vec<String>)>,
+    /// Full name of the pod, for `/etc/hosts`; empty where it has none.
+    pub fqdn: String,
+    /// The pod gets a user namespace of its own; the engine chooses its ids.
+    pub user_namespace: bool,
 }
 
 /// Resolver settings.
@@ -109,6 +117,26 @@ pub struct LinuxResources {
     pub pids_limit: i64,
     /// oom_score_adj of the processes.
     pub oom_score_adj: Option<i32>,
+    /// CPUs that may be used, as `0-3,8`; empty for all.
+    pub cpuset_cpus: String,
+    /// Memory nodes that may be used; empty for all.
+    pub cpuset_mems: String,
+    /// Limits of huge pages: size as the kernel writes it (`2MB`, `1GB`) to bytes.
+    pub hugepages: BTreeMap<String, u64>,
+}
+
+/// A port of the machine that leads to a pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PortMapping {
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: String,
+    /// Port in the pod.
+    pub container_port: u16,
+    /// Port of the machine.
+    pub host_port: u16,
+    /// Address of the machine; `None` for all.
+    pub host_ip: Option<std::net::IpAddr>,
 }
 
 /// The container-level request.
@@ -147,6 +175,36 @@ pub struct ContainerConfig {
     pub resources: LinuxResources,
     /// Security settings.
     pub security: Security,
+    /// Devices of the machine.
+    pub devices: Vec<Device>,
+    /// Devices by their qualified CDI name (`vendor/class=name`).
+    pub cdi_devices: Vec<String>,
+    /// Container whose process ids this one sees, in place of the sandbox's `pid`.
+    pub pid_of: Option<ContainerId>,
+}
+
+/// A device of the machine for a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Device {
+    /// Path on the machine.
+    pub host_path: PathBuf,
+    /// Path in the container.
+    pub container_path: PathBuf,
+    /// Of `r`, `w`, `m`.
+    pub permissions: String,
+}
+
+/// How mounts made on one side show on the other (mount_namespaces(7)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Propagation {
+    /// Not at all (`rprivate`).
+    #[default]
+    Private,
+    /// The machine's show in the container (`rslave`).
+    HostToContainer,
+    /// Both ways (`rshared`).
+    Bidirectional,
 }
 
 /// One mount of a host path.
@@ -162,6 +220,28 @@ pub struct Mount {
     /// A fresh tmpfs of the pod in place of `host_path`, with its size limit in bytes (0: none);
     /// containers that give the same `host_path` share it.
     pub tmpfs: Option<u64>,
+    /// With `tmpfs`: of huge pages of this many bytes.
+    pub huge_page_size: Option<u64>,
+    /// With `readonly`: what is mounted beneath cannot be written either.
+    pub recursive_read_only: bool,
+    /// Propagation.
+    pub propagation: Propagation,
+    /// An image whose files are mounted in place of `host_path`, always read-only.
+    pub image: Option<String>,
+    /// Path within the image; empty for all of it.
+    pub image_sub_path: PathBuf,
+}
+
+/// A profile that confines a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Profile {
+    /// None.
+    #[default]
+    Unconfined,
+    /// The runtime's own.
+    RuntimeDefault,
+    /// Seccomp: absolute path of a file in Docker's JSON form. AppArmor: name of a loaded profile.
+    Localhost(String),
 }
 
 /// Security settings of a container.
@@ -186,6 +266,16 @@ pub struct Security {
     pub add_capabilities: Vec<String>,
     /// Capabilities dropped, without `CAP_`.
     pub drop_capabilities: Vec<String>,
+    /// Seccomp profile.
+    pub seccomp: Profile,
+    /// AppArmor profile; `None` takes the runtime's own where the kernel has AppArmor.
+    pub apparmor: Option<Profile>,
+    /// SELinux label.
+    pub selinux: Option<crate::pod::SeLinuxOptions>,
+    /// Nothing of `/proc` is masked or read-only.
+    pub unmasked_proc: bool,
+    /// The groups of the image's `/etc/group` are not added (KEP-3619, `Strict`).
+    pub strict_groups: bool,
 }
 
 /// State of a sandbox.
@@ -336,6 +426,30 @@ pub struct PodStats {
     pub refused_calls: Vec<String>,
 }
 
+/// Usage of one container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerStats {
+    /// Name in the pod.
+    pub name: String,
+    /// Working set, bytes; `None` where the enclosure does not tell its containers apart.
+    pub memory_working_set: Option<u64>,
+    /// CPU time, nanoseconds; `None` as above.
+    pub cpu_nanos: Option<u64>,
+    /// Processes; `None` as above.
+    pub pids: Option<u64>,
+}
+
+/// An image to be pulled.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PullRequest {
+    /// Reference as the user wrote it.
+    pub image: String,
+    /// Contents of docker configurations (`.dockerconfigjson` of pull secrets) with credentials, tried
+    /// before the machine's own.
+    pub docker_configs: Vec<Vec<u8>>,
+}
+
 /// Feature: the limits of each container hold for it alone; where not, only the pod's hold.
 pub const FEATURE_CONTAINER_LIMITS: &str = "container_limits";
 
@@ -395,6 +509,23 @@ pub trait Runtime: Send + Sync {
     fn handler_ready(&self, handler: &str) -> Result<BTreeMap<String, bool>>;
     /// Whether `image` is there: its id (digest of its configuration).
     fn image_status(&self, image: &str) -> Result<Option<String>>;
+    /// Pulls an image, though it may be there already under the same name (only what differs is
+    /// fetched); its id.
+    fn pull_image(&self, request: &PullRequest) -> Result<String> {
+        Err(Error::Failed(format!("image {:?} cannot be pulled by this runtime", request.image)))
+    }
+    /// Changes a running container's limits in place.
+    fn update_container(&self, container: &ContainerId, _resources: &LinuxResources) -> Result<()> {
+        Err(Error::Failed(format!("limits of container {container} cannot be changed by this runtime")))
+    }
+    /// Changes a running pod's limits in place.
+    fn update_pod_sandbox(&self, pod: &PodId, _overhead: &LinuxResources, _resources: &LinuxResources) -> Result<()> {
+        Err(Error::Failed(format!("limits of pod {pod} cannot be changed by this runtime")))
+    }
+    /// Usage of each running container of a pod.
+    fn container_stats(&self, pod: &PodId) -> Result<Vec<ContainerStats>> {
+        Err(Error::Failed(format!("containers of pod {pod} cannot be measured by this runtime")))
+    }
     /// What happens from now on.
     fn events(&self) -> std::sync::mpsc::Receiver<Event>;
 }

@@ -1,6 +1,14 @@
 //! Pods: exactly the fields that Cofferdam honours. A field that is not here is refused by the
 //! manifest decoder by name, so nothing that a user asked for is dropped in silence.
 
+mod action;
+mod security;
+mod volume;
+
+pub use action::*;
+pub use security::*;
+pub use volume::*;
+
 use crate::ResourceList;
 use crate::affinity::{Affinity, TopologySpreadConstraint};
 use crate::meta::ObjectMeta;
@@ -75,7 +83,7 @@ pub struct PodSpec {
     /// Host name; the pod's name where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// `ClusterFirst` (here: the machine's resolvers), `Default` or `None`.
+    /// `ClusterFirst` and `ClusterFirstWithHostNet` (here: the machine's resolvers), `Default` or `None`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dns_policy: Option<String>,
     /// Additional DNS settings.
@@ -93,6 +101,21 @@ pub struct PodSpec {
     /// One process id namespace for all containers of the pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share_process_namespace: Option<bool>,
+    /// `false` gives the pod a user namespace of its own (KEP-127).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_users: Option<bool>,
+    /// Additional lines of `/etc/hosts`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub host_aliases: Vec<HostAlias>,
+    /// With a host name, the pod's full name is `<hostname>.<subdomain>.<namespace>.svc.cluster.local`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subdomain: Option<String>,
+    /// The full name is the host name.
+    #[serde(rename = "setHostnameAsFQDN", skip_serializing_if = "Option::is_none")]
+    pub set_hostname_as_fqdn: Option<bool>,
+    /// Secrets with the credentials of registries.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub image_pull_secrets: Vec<LocalRef>,
     /// Security settings of the pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub security_context: Option<PodSecurityContext>,
@@ -164,6 +187,18 @@ pub struct Container {
     /// Mounted volumes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volume_mounts: Vec<VolumeMount>,
+    /// Until it succeeds, the other probes wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub startup_probe: Option<Probe>,
+    /// While it fails, the container is not ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub readiness_probe: Option<Probe>,
+    /// When it fails, the container is ended, and started again by its policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub liveness_probe: Option<Probe>,
+    /// What a change of resources in place does to the container (KEP-1287).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resize_policy: Vec<ResizePolicy>,
     /// `Always` on an init container makes it a sidecar (KEP-753).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<RestartPolicy>,
@@ -188,6 +223,39 @@ pub struct Container {
     /// Allocate a terminal.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub tty: bool,
+}
+
+/// What a change of one resource in place does to the container.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ResizePolicy {
+    /// `cpu` or `memory`.
+    pub resource_name: String,
+    /// `NotRequired` (where absent) or `RestartContainer`.
+    pub restart_policy: String,
+}
+
+/// A container added to a running pod (KEP-277).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EphemeralContainer {
+    /// The container; it has no ports, probes, hooks and resources.
+    #[serde(flatten)]
+    pub container: Container,
+    /// Container whose process ids it sees.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_container_name: Option<String>,
+}
+
+/// Names for an address in the pod's `/etc/hosts`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HostAlias {
+    /// Address.
+    pub ip: String,
+    /// Names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hostnames: Vec<String>,
 }
 
 /// When an image is pulled.
@@ -327,243 +395,6 @@ pub struct Resources {
     /// What is allowed.
     #[serde(skip_serializing_if = "ResourceList::is_empty")]
     pub limits: ResourceList,
-}
-
-/// Where a volume is mounted.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct VolumeMount {
-    /// The volume's name.
-    pub name: String,
-    /// Absolute path in the container.
-    pub mount_path: String,
-    /// A path within the volume.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sub_path: Option<String>,
-    /// Whether it cannot be written.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub read_only: bool,
-}
-
-/// A volume: exactly one source is set (an absent one means `emptyDir`).
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Volume {
-    /// Name, unique in the pod.
-    pub name: String,
-    /// An empty directory that lives as long as the pod.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub empty_dir: Option<EmptyDir>,
-    /// The files of a config map.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub config_map: Option<ConfigMapVolume>,
-    /// The files of a secret.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub secret: Option<SecretVolume>,
-    /// A path of the machine.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub host_path: Option<HostPath>,
-}
-
-/// An empty directory.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct EmptyDir {
-    /// `""` (disk) or `Memory`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub medium: Option<String>,
-    /// Greatest size; enforced where the medium is `Memory`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub size_limit: Option<crate::Quantity>,
-}
-
-/// The files of a config map.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ConfigMapVolume {
-    /// Name of the config map.
-    pub name: String,
-    /// The keys to show; all where empty.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub items: Vec<KeyToPath>,
-    /// Mode of the files; 0644 where absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub default_mode: Option<i32>,
-    /// Whether it may be missing.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub optional: Option<bool>,
-}
-
-/// The files of a secret.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct SecretVolume {
-    /// Name of the secret.
-    pub secret_name: String,
-    /// The keys to show; all where empty.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub items: Vec<KeyToPath>,
-    /// Mode of the files; 0644 where absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub default_mode: Option<i32>,
-    /// Whether it may be missing.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub optional: Option<bool>,
-}
-
-/// One key shown as a file.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct KeyToPath {
-    /// The key.
-    pub key: String,
-    /// Relative path of the file.
-    pub path: String,
-    /// Mode of the file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mode: Option<i32>,
-}
-
-/// A path of the machine.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct HostPath {
-    /// Absolute path.
-    pub path: String,
-    /// `""`, `Directory`, `DirectoryOrCreate`, `File`, `FileOrCreate`, `Socket`, …
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
-}
-
-/// Hooks of a container.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Lifecycle {
-    /// Right after the start.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub post_start: Option<LifecycleHandler>,
-    /// Before the container is told to stop.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pre_stop: Option<LifecycleHandler>,
-}
-
-/// What a hook does: exactly one field is set.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct LifecycleHandler {
-    /// Runs a command in the container.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exec: Option<ExecAction>,
-    /// Waits.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sleep: Option<SleepAction>,
-}
-
-/// A command in a container.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ExecAction {
-    /// The command and its arguments, without a shell.
-    pub command: Vec<String>,
-}
-
-/// A pause.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct SleepAction {
-    /// How long.
-    pub seconds: i64,
-}
-
-/// Security settings of a pod.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct PodSecurityContext {
-    /// User id of the containers' processes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub run_as_user: Option<i64>,
-    /// Group id of the containers' processes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub run_as_group: Option<i64>,
-    /// Refuse to start as user 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub run_as_non_root: Option<bool>,
-    /// Additional groups.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub supplemental_groups: Vec<i64>,
-    /// Group that owns the volumes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fs_group: Option<i64>,
-    /// Namespaced kernel settings.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub sysctls: Vec<Sysctl>,
-    /// Seccomp profile.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub seccomp_profile: Option<SeccompProfile>,
-}
-
-/// A kernel setting.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Sysctl {
-    /// Name with dots.
-    pub name: String,
-    /// Value.
-    pub value: String,
-}
-
-/// Seccomp profile.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct SeccompProfile {
-    /// `Unconfined`, `RuntimeDefault` or `Localhost`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// File of a `Localhost` profile.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub localhost_profile: Option<String>,
-}
-
-/// Security settings of a container; they win over the pod's.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct SecurityContext {
-    /// User id.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub run_as_user: Option<i64>,
-    /// Group id.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub run_as_group: Option<i64>,
-    /// Refuse to start as user 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub run_as_non_root: Option<bool>,
-    /// All capabilities and devices.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub privileged: Option<bool>,
-    /// `false` sets no_new_privs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub allow_privilege_escalation: Option<bool>,
-    /// The root file system cannot be written.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub read_only_root_filesystem: Option<bool>,
-    /// Capabilities added and dropped.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub capabilities: Option<Capabilities>,
-    /// Seccomp profile.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub seccomp_profile: Option<SeccompProfile>,
-}
-
-/// Capabilities added and dropped, without `CAP_`; `ALL` is all.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Capabilities {
-    /// Added.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub add: Vec<String>,
-    /// Dropped.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub drop: Vec<String>,
 }
 
 /// Additional DNS settings.

@@ -114,6 +114,7 @@ pub(crate) fn sandbox(
         sysctls: sysctls.map(|s| (s.name.clone(), s.value.clone())).collect(),
         overhead: setup.overhead.clone(),
         resources: setup.pod_resources.clone(),
+        ..SandboxConfig::default()
     }
 }
 
@@ -234,6 +235,7 @@ pub(crate) fn container(
             .cloned()
             .unwrap_or_default(),
         security,
+        ..ContainerConfig::default()
     })
 }
 
@@ -266,6 +268,7 @@ fn security(pod: &Pod, container: &Container) -> Result<Security, String> {
         readonly_rootfs: own.read_only_root_filesystem.unwrap_or(false),
         add_capabilities: capabilities.add,
         drop_capabilities: capabilities.drop,
+        ..Security::default()
     })
 }
 

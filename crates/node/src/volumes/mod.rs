@@ -230,6 +230,7 @@ impl PodVolumes {
             host_path,
             readonly: readonly || mount.read_only,
             tmpfs,
+            ..Mount::default()
         })
     }
 
