@@ -1,7 +1,7 @@
 # The whole developer interface. `make` alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-cgroup2 test-kubernetes lint bench fuzz clean
+.PHONY: help demo build test test-cgroup2 test-kubernetes lint bench bench-images soak fuzz clean
 
 # runc and nft are in sbin, which `su` and cron leave out; rustup and Go are often not in root's path.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:/usr/local/go/bin:$(HOME)/.cargo/bin
@@ -35,6 +35,16 @@ lint: ## Clippy on everything, warnings denied; bash -n on the scripts
 
 bench: ## Measure ours beside containerd and the bare runtimes
 	scripts/bench.sh
+
+bench-images: ## Measure pulls of a 500 MB image beside containerd and skopeo with umoci
+	@scripts/preflight.sh --install bench
+	cargo build --release --locked -p cofferdam-cli -p cofferdam-bench
+	target/release/cofferdam-bench --images --rounds 5 --write docs/benchmarks-images.md
+
+soak: ## Start and stop 1,000 pods in one engine, and fail where anything grew
+	@scripts/preflight.sh --install bench
+	cargo build --release --locked -p cofferdam-bench
+	target/release/cofferdam-bench --soak 1000
 
 fuzz: ## Fuzz each parser for FUZZ_SECONDS (default 60)
 	@scripts/preflight.sh --install fuzz

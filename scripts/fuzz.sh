@@ -14,12 +14,15 @@ options=(--sanitizer none)
 cargo fuzz build "${options[@]}" || exit 1
 
 failed=()
-for target in ${FUZZ_TARGETS:-manifest configuration quantities}; do
+for target in ${FUZZ_TARGETS:-$(cargo fuzz list)}; do
   echo "== $target, $seconds s"
   corpora=("fuzz/corpus/$target" "fuzz/seeds/$target")
   [ "$target" = manifest ] && corpora+=(examples crates/manifest/tests/manifests)
+  # An archive is headers of 512 bytes each and what is between them.
+  longest=8192
+  [[ $target == layers || $target == archives ]] && longest=32768
   mkdir -p "${corpora[0]}"
-  cargo fuzz run "${options[@]}" "$target" "${corpora[@]}" -- -max_total_time="$seconds" -max_len=8192 -timeout=20 \
+  cargo fuzz run "${options[@]}" "$target" "${corpora[@]}" -- -max_total_time="$seconds" -max_len="$longest" -timeout=20 \
     -rss_limit_mb=2048 -print_final_stats=1 -print_funcs=0 -verbosity=0 -dict="fuzz/dictionaries/$target" 2>&1 | grep -vE '# Uses:|ecommended dictionary|NEW_FUNC' || failed+=("$target")
 done
 echo

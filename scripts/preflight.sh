@@ -180,11 +180,13 @@ if wants test bench; then
   need umoci umoci "images are built with it"
   need ip iproute2 "links are looked at with it"
   need jq jq "JSON is looked at with it"
+  need docker-registry docker-registry "images are pulled from it; it is not started now"
+  need mkfs.erofs erofs-utils "images become block images with it"
+  [ -x /usr/lib/cni/bridge ] || { row cni install "Debian package containernetworking-plugins: networks by CNI"; packages+=(containernetworking-plugins); }
 fi
 if wants bench; then
   need containerd containerd "the peer that is measured beside ours; it is not started now"
   need hyperfine hyperfine "times whole commands"
-  [ -x /usr/lib/cni/bridge ] || { row cni install "Debian package containernetworking-plugins: containerd's network"; packages+=(containernetworking-plugins); }
 fi
 wants fuzz && need g++ g++ "the fuzzer is C++"
 if wants kubernetes; then

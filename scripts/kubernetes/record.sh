@@ -8,7 +8,7 @@
 #
 # admission/GROUP/NAME.yaml: the last document is asked about, those before it are there already. A
 #   comment says what is asked: "# update" (of the document before) instead of a create, "# update
-#   unversioned" one without a resource version, "# without service account" a namespace without one.
+#   unversioned" one without a resource version, "# update resize" one of a pod's resources in place, "# without service account" a namespace without one.
 # admission/GROUP/NAME.txt: code and reason, the warnings, then the message's first line; of a pod that
 #   is let in, what admission may have changed.
 # failed_scheduling/NAME.yaml: nodes, pods and what they need; the last document is the pod that is asked about.
@@ -89,7 +89,7 @@ prepare() {
 }
 
 admission() {
-  local doc path verb=POST name version
+  local doc path verb=POST name version subresource=
   new_namespace "$1"
   split "$1"
   prepare
@@ -100,12 +100,13 @@ admission() {
   if grep -q '^# update' "$1"; then
     verb=PUT name=$(name_of "$doc")
     path=$path/$name
+    if grep -q '^# update resize' "$1"; then subresource=/resize; fi
     if ! grep -q '^# update unversioned' "$1"; then
       version=$(api GET "$path" | jq -r .metadata.resourceVersion)
       sed -i "s/^metadata: {name: $name/&, resourceVersion: \"$version\"/" "$doc"
     fi
   fi
-  api $verb "$path?dryRun=All&fieldValidation=Strict" "$doc" >"$scratch/answer"
+  api $verb "$path$subresource?dryRun=All&fieldValidation=Strict" "$doc" >"$scratch/answer"
   verdict "$doc"
   api DELETE /apis/node.k8s.io/v1/runtimeclasses >/dev/null
 }

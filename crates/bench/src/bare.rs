@@ -83,6 +83,7 @@ fn plain(rootfs: &Path) -> ContainerSpec {
         resources: None,
         sysctls: BTreeMap::new(),
         annotations: BTreeMap::new(),
+        ..ContainerSpec::default()
     }
 }
 

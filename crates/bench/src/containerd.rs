@@ -82,7 +82,7 @@ impl Containerd {
         std::fs::write(work.join("manifest.json"), manifest.to_string())?;
         let archive = dir.join("image.tar");
         run(Command::new("tar").arg("-C").arg(&work).arg("-cf").arg(&archive).args(["config.json", "layer.tar", "manifest.json"]))?;
-        run(Command::new(find("ctr")?).arg("--address").arg(&self.socket).args(["-n", "k8s.io", "images", "import"]).arg(&archive))?;
+        run(self.ctr()?.args(["images", "import"]).arg(&archive))?;
         std::fs::remove_dir_all(&work)?;
         Ok(())
     }
@@ -150,6 +150,24 @@ impl Containerd {
             self.runtime.block_on(self.down(&pod))?;
         }
         Ok(rate)
+    }
+
+    /// The command that pulls and unpacks an image from a registry on loopback.
+    pub(crate) fn pull(&self, name: &str) -> Result<Command> {
+        let mut command = self.ctr()?;
+        command.args(["images", "pull", "--plain-http", name]);
+        Ok(command)
+    }
+
+    /// Removes an image with all that only it had.
+    pub(crate) fn forget(&self, name: &str) -> Result<()> {
+        run(self.ctr()?.args(["images", "rm", "--sync", name]))
+    }
+
+    fn ctr(&self) -> Result<Command> {
+        let mut command = Command::new(find("ctr")?);
+        command.arg("--address").arg(&self.socket).args(["-n", "k8s.io"]);
+        Ok(command)
     }
 
     /// MiB per pod beside the containers: shim and pause.

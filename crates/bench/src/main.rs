@@ -8,10 +8,12 @@ mod bare;
 mod chart;
 mod containerd;
 mod cri;
+mod images;
 mod machine;
 mod ours;
 mod report;
 mod sample;
+mod soak;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -39,6 +41,18 @@ struct Args {
     /// Leave containerd away
     #[arg(long)]
     alone: bool,
+    /// Only this many pods up and down under crun in one engine, and what grew
+    #[arg(long)]
+    soak: Option<usize>,
+    /// Pulls of a large image in place of pods
+    #[arg(long)]
+    images: bool,
+    /// Size of that image, MiB unpacked
+    #[arg(long, default_value_t = 500)]
+    image_mib: u64,
+    /// Its layers
+    #[arg(long, default_value_t = 20)]
+    image_layers: usize,
     /// Where the report goes; nothing is written where absent
     #[arg(long)]
     write: Option<PathBuf>,
@@ -58,7 +72,24 @@ fn main() -> Result<()> {
     machine::leave_hybrid_mode()?;
     let scratch = machine::Scratch::new()?;
     let ours = ours::Ours::open(&scratch)?;
+    if let Some(count) = args.soak {
+        ours.warm("crun")?;
+        let grew = soak::soak(&ours, "crun", count, args.at_once);
+        ours.close()?;
+        return grew;
+    }
     let peer = if args.alone { None } else { Some(containerd::Containerd::start(&scratch).context("containerd as the peer")?) };
+    if args.images {
+        let rounds = args.rounds.min(8);
+        let pulls = images::measure(&scratch, rounds, args.image_mib, args.image_layers, peer.as_ref())?;
+        ours.close()?;
+        drop(peer);
+        print!("{}", report::pulls_text(&pulls));
+        if let Some(path) = &args.write {
+            std::fs::write(path, report::pulls_page(&pulls))?;
+        }
+        return Ok(());
+    }
     let mut results = Results::default();
     for runtime in ["crun", "runc"] {
         measure(&args, runtime, &ours, peer.as_ref(), &scratch, &mut results)?;

@@ -128,6 +128,33 @@ impl Ours {
         Ok(rate)
     }
 
+    /// Makes and removes pods, `at_once` side by side.
+    pub(crate) fn churn(&self, handler: &str, count: usize, at_once: usize) -> Result<()> {
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<()> {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= count {
+                    return Ok(());
+                }
+                let up = self.up(handler, number)?;
+                self.engine.remove_sandbox(&up.pod)?;
+            }
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
+            workers.into_iter().try_for_each(|w| w.join().map_err(|_| anyhow::anyhow!("a worker failed"))?)
+        })?;
+        // The bench names its own logs, which a kubelet would remove.
+        std::fs::remove_dir_all(&self.logs)?;
+        Ok(())
+    }
+
+    /// Folders of the engine.
+    pub(crate) fn folders(&self) -> [PathBuf; 2] {
+        [self.engine.layout().pods(), self.state.clone()]
+    }
+
     /// MiB of ours per pod: the monitors' share, every page divided by who maps it.
     pub(crate) fn memory_per_pod(&self, handler: &str, count: usize) -> Result<f64> {
         let pods: Vec<_> = (0..count).map(|n| self.up(handler, n)).collect::<Result<_>>()?;

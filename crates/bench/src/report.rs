@@ -1,5 +1,6 @@
 //! What a run says: a text for the terminal, and `docs/benchmarks.md` with its chart.
 
+use crate::images::Pulls;
 use crate::{Args, Results, chart};
 use anyhow::{Context, Result};
 use std::fmt::Write;
@@ -71,6 +72,53 @@ pub(crate) fn text(results: &Results) -> String {
     for promise in promises(results) {
         let _ = writeln!(out, "{} {}: {}", if promise.kept { "kept  " } else { "BROKEN" }, promise.text, promise.measured);
     }
+    out
+}
+
+/// Ours over the faster of the others, cold.
+fn pull_ratio(pulls: &Pulls) -> Option<(f64, f64)> {
+    let cold = |name: &str| pulls.series.iter().find(|s| s.name.starts_with(name) && s.name.ends_with("cold")).map(|s| s.p50());
+    let others = [cold("containerd"), cold("skopeo")].into_iter().flatten().reduce(f64::min);
+    cold("cofferdam").zip(others)
+}
+
+/// Pulls, for the terminal.
+pub(crate) fn pulls_text(pulls: &Pulls) -> String {
+    let mut out = String::new();
+    let _ = writeln!(out, "\n{:50} {:>5} {:>9} {:>9}", "pull and unpack", "n", "p50 ms", "p95 ms");
+    for series in &pulls.series {
+        let _ = writeln!(out, "{:50} {:>5} {:>9.0} {:>9.0}", series.name, series.len(), series.p50(), series.quantile(0.95));
+    }
+    if let Some((own, other)) = pull_ratio(pulls) {
+        let ratio = own / other;
+        let kept = if ratio <= 0.75 { "kept  " } else { "BROKEN" };
+        let _ = writeln!(out, "\n{kept} a pull takes at most 0.75 of the faster other: {own:.0} / {other:.0} ms = {ratio:.2}");
+    }
+    let _ = writeln!(out, "greatest memory of ours: {:.1} MiB", pulls.peak);
+    out
+}
+
+/// Pulls, as a page.
+pub(crate) fn pulls_page(pulls: &Pulls) -> String {
+    let mib = |bytes: u64| bytes >> 20;
+    let mut out = String::from("# Pulling an image\n\n");
+    let _ = writeln!(
+        out,
+        "Written by `make bench-images`: one image of {} layers, {} MiB unpacked and {} MiB packed (gzip), from Debian's docker-registry on \
+         loopback, on {} CPUs; commands as a person types them, in turn. Cold has nothing of the image, warm has all of it.\n",
+        pulls.layers,
+        mib(pulls.unpacked),
+        mib(pulls.packed),
+        std::thread::available_parallelism().map_or(0, usize::from),
+    );
+    let _ = writeln!(out, "| pull and unpack | n | p50 ms | p95 ms |\n| --- | --- | --- | --- |");
+    for series in &pulls.series {
+        let _ = writeln!(out, "| {} | {} | {:.0} | {:.0} |", series.name, series.len(), series.p50(), series.quantile(0.95));
+    }
+    if let Some((own, other)) = pull_ratio(pulls) {
+        let _ = writeln!(out, "\nOurs over the faster of the others, cold: {own:.0} / {other:.0} ms = **{:.2}** (promised: at most 0.75).", own / other);
+    }
+    let _ = writeln!(out, "\nGreatest memory of ours during a cold pull: {:.1} MiB.", pulls.peak);
     out
 }
 

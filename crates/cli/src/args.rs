@@ -87,35 +87,11 @@ pub(crate) enum Command {
     #[command(after_help = help::DOCTOR)]
     Doctor(DoctorArgs),
     /// List what happened to pods
-    #[command(after_help = "Examples:\n  cofferdam events\n  cofferdam events web --warnings")]
-    Events {
-        /// Pod: NAME, NAMESPACE/NAME or the beginning of its id; all where absent
-        pod: Option<String>,
-        /// Only warnings
-        #[arg(long)]
-        warnings: bool,
-        /// Format
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
-    },
+    #[command(after_help = crate::commands::events::HELP)]
+    Events(crate::commands::events::EventsArgs),
     /// Print what a container wrote
-    #[command(after_help = help::LOGS)]
-    Logs {
-        /// Pod: NAME, NAMESPACE/NAME or the beginning of its id
-        pod: String,
-        /// Container; needed where the pod has several
-        #[arg(short, long)]
-        container: Option<String>,
-        /// Go on until the container ends
-        #[arg(short, long)]
-        follow: bool,
-        /// Only the last lines
-        #[arg(long, value_name = "LINES")]
-        tail: Option<usize>,
-        /// Each line with its time
-        #[arg(long)]
-        timestamps: bool,
-    },
+    #[command(after_help = crate::commands::logs::HELP)]
+    Logs(crate::commands::logs::LogsArgs),
     /// Run a command in a container
     #[command(after_help = help::EXEC)]
     Exec {
@@ -134,6 +110,21 @@ pub(crate) enum Command {
         #[arg(last = true, required = true)]
         command: Vec<String>,
     },
+    /// Take part in what a running container reads and writes
+    #[command(after_help = crate::commands::attach::HELP)]
+    Attach(crate::commands::attach::AttachArgs),
+    /// Copy files into a container and out of it
+    #[command(name = "cp", after_help = crate::commands::copy::HELP)]
+    Copy(crate::commands::copy::CopyArgs),
+    /// Let ports of this machine lead into a pod
+    #[command(name = "port-forward", after_help = crate::commands::forward::HELP)]
+    PortForward(crate::commands::forward::ForwardArgs),
+    /// Show what pods use, and apart what their enclosures cost
+    #[command(after_help = crate::commands::top::HELP)]
+    Top(crate::commands::top::TopArgs),
+    /// Wait until pods are as wanted
+    #[command(after_help = crate::commands::wait::HELP)]
+    Wait(crate::commands::wait::WaitArgs),
     /// Stop pods and remove all that is theirs
     #[command(after_help = help::STOP)]
     Stop {
@@ -147,12 +138,12 @@ pub(crate) enum Command {
         #[arg(long, value_name = "SECONDS")]
         grace: Option<u64>,
     },
-    /// Load, list and remove images
-    #[command(after_help = help::IMAGE)]
+    /// Pull, load, list, check and remove images
+    #[command(after_help = crate::commands::image::HELP)]
     Image {
         /// What to do
         #[command(subcommand)]
-        command: ImageCommand,
+        command: crate::commands::image::ImageCommand,
     },
     /// Print the merged configuration, and where each value came from
     #[command(after_help = help::CONFIG)]
@@ -230,33 +221,4 @@ pub(crate) struct DoctorArgs {
     /// Format
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Output,
-}
-
-/// What to do with images.
-#[derive(Debug, Subcommand)]
-pub(crate) enum ImageCommand {
-    /// Load images from a docker archive or an OCI layout
-    #[command(after_help = help::IMAGE_LOAD)]
-    Load {
-        /// Archive or layout folder; standard input where absent
-        #[arg(short, long, value_name = "FILE")]
-        input: Option<PathBuf>,
-        /// Name for an image that brings none, or in place of the name it brings
-        #[arg(long, value_name = "NAME")]
-        name: Option<String>,
-    },
-    /// List images
-    #[command(after_help = help::IMAGE_LS)]
-    Ls {
-        /// Format
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
-    },
-    /// Remove images
-    #[command(after_help = help::IMAGE_RM)]
-    Rm {
-        /// Names or ids
-        #[arg(required = true)]
-        images: Vec<String>,
-    },
 }

@@ -33,12 +33,6 @@ Examples:
   cofferdam ps --all          those too that are over, with their exit codes
   cofferdam ps -o json | jq -r '.[] | select(.status == \"Running\") | .name'";
 
-pub(crate) const LOGS: &str = "\
-Examples:
-  cofferdam logs web
-  cofferdam logs -f default/web -c app
-  cofferdam logs web --tail 20 --timestamps";
-
 pub(crate) const EXEC: &str = "\
 Examples:
   cofferdam exec web -- ls /
@@ -52,27 +46,6 @@ Examples:
   cofferdam stop web
   cofferdam stop web default/db --grace 5
   cofferdam stop --all";
-
-pub(crate) const IMAGE: &str = "\
-Examples:
-  docker save web | cofferdam image load
-  cofferdam image ls
-  cofferdam image rm web:latest";
-
-pub(crate) const IMAGE_LOAD: &str = "\
-Examples:
-  docker save web | cofferdam image load
-  cofferdam image load -i web.tar
-  cofferdam image load -i oci-layout-dir/ --name web:1";
-
-pub(crate) const IMAGE_LS: &str = "\
-Examples:
-  cofferdam image ls
-  cofferdam image ls -o json";
-
-pub(crate) const IMAGE_RM: &str = "\
-Examples:
-  cofferdam image rm web:latest";
 
 pub(crate) const CONFIG: &str = "\
 Examples:

@@ -3,6 +3,7 @@
 mod account;
 mod args;
 mod commands;
+mod enclosure;
 mod ended;
 mod help;
 mod leftovers;
@@ -13,7 +14,7 @@ mod show;
 mod sweep;
 mod world;
 
-use args::{Cli, Command, ImageCommand};
+use args::{Cli, Command};
 use clap::Parser;
 use std::process::ExitCode;
 
@@ -76,19 +77,18 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Ps { all, output } => commands::ps::ps(global, all, output),
         Command::Describe { pods, output } => commands::describe::describe(global, &pods, output),
         Command::Doctor(args) => commands::doctor::doctor(global, &args),
-        Command::Events { pod, warnings, output } => commands::events::events(global, pod.as_deref(), warnings, output),
-        Command::Logs { pod, container, follow, tail, timestamps } => {
-            commands::logs::logs(global, &pod, &commands::logs::Wanted { container, follow, tail, timestamps })
-        }
+        Command::Events(args) => commands::events::events(global, &args),
+        Command::Logs(args) => commands::logs::logs(global, &args),
         Command::Exec { pod, container, stdin, tty, command } => {
             commands::exec::exec(global, &pod, container.as_deref(), stdin, tty, command)
         }
+        Command::Attach(args) => commands::attach::attach(global, &args),
+        Command::Copy(args) => commands::copy::copy(global, &args),
+        Command::PortForward(args) => commands::forward::forward(global, &args),
+        Command::Top(args) => commands::top::top(global, &args),
+        Command::Wait(args) => commands::wait::wait(global, &args),
         Command::Stop { pods, all, grace } => commands::stop::stop(global, &pods, all, grace),
-        Command::Image { command } => match command {
-            ImageCommand::Load { input, name } => commands::image::load(global, input.as_deref(), name.as_deref()),
-            ImageCommand::Ls { output } => commands::image::list(global, output),
-            ImageCommand::Rm { images } => commands::image::remove(global, &images),
-        },
+        Command::Image { command } => commands::image::image(global, &command),
         Command::Config { output } => commands::config::config(global, output),
         Command::Handlers { output } => commands::handlers::handlers(global, output),
         Command::Completion { shell } => commands::shell::completion(shell),

@@ -2,7 +2,10 @@
 
 use anyhow::{Context, Result, bail};
 use cofferdam_decide::admission::Selection;
+use crate::enclosure;
 use cofferdam_decide::chain::{World, admit_pod};
+use cofferdam_decide::enclosure::admit;
+use cofferdam_handlers::HandlerTable;
 use cofferdam_decide::quota::Used;
 use cofferdam_decide::{limit_range, quota, resources, runtime_class};
 use cofferdam_manifest::{MAX_TEXT, ObjectKind, decode, pods_of};
@@ -109,19 +112,26 @@ impl Manifests {
         Ok(())
     }
 
-    /// Admits every pod, in order, charging quotas as it goes.
-    pub(crate) fn admit(&self, untrusted: Option<&str>, memory: i64) -> (Vec<PodSetup>, Vec<Refused>, Vec<String>) {
+    /// Admits every pod, in order, charging quotas as it goes. A pod that asks for what its handler's
+    /// enclosure cannot do is not admitted.
+    pub(crate) fn admit(&self, handlers: &HandlerTable, memory: i64) -> (Vec<PodSetup>, Vec<Refused>, Vec<String>) {
+        let untrusted = handlers.untrusted.as_ref().map(|(name, _)| name.to_string());
         let world = World {
             classes: &self.classes,
             namespaces: &self.namespaces,
             limit_ranges: &self.limit_ranges,
             quotas: &self.quotas,
-            untrusted_handler: untrusted,
+            untrusted_handler: untrusted.as_deref(),
         };
         let mut used = Used::default();
         let (mut setups, mut refused, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
         for pod in &self.pods {
-            match admit_pod(pod.clone(), &world, &used) {
+            let admitted = admit_pod(pod.clone(), &world, &used).and_then(|admitted| {
+                let kind = enclosure::of(handlers, handler_of(&admitted.selection));
+                kind.map_or(Ok(()), |kind| admit(&admitted.pod, kind))?;
+                Ok(admitted)
+            });
+            match admitted {
                 Ok(admitted) => {
                     used.charge(&self.quotas, &admitted.pod);
                     let name = &admitted.pod.metadata.name;
@@ -181,11 +191,19 @@ fn placement(pod: &Pod) -> Option<String> {
     (!asked.is_empty()).then(|| format!("Pod \"{}\": {what} {verb} not checked: this machine is the only node", pod.metadata.name))
 }
 
+/// The handler that was chosen; empty for the default one.
+fn handler_of(selection: &Selection) -> &str {
+    match selection {
+        Selection::Class { handler, .. } | Selection::Annotation { handler, .. } => handler.as_str(),
+        Selection::Default => "",
+    }
+}
+
 fn setup(pod: Pod, selection: &Selection, memory: i64) -> PodSetup {
-    let (handler, class) = match selection {
-        Selection::Class { name, handler } => (handler.to_string(), Some(name.clone())),
-        Selection::Default => (String::new(), None),
-        Selection::Annotation { handler, .. } => (handler.to_string(), None),
+    let handler = handler_of(selection).to_owned();
+    let class = match selection {
+        Selection::Class { name, .. } => Some(name.clone()),
+        Selection::Default | Selection::Annotation { .. } => None,
     };
     let all = pod.spec.init_containers.iter().chain(&pod.spec.containers);
     let containers = all.map(|c| (c.name.clone(), resources::container_resources(&pod, c, memory))).collect();

@@ -23,7 +23,7 @@ enum Floor {
 
 /// Every room, its floor, and the rooms that it may know, tests included. Arrows go down, or along
 /// one floor to a room that stands earlier here.
-const ROOMS: [(&str, Floor, &[&str]); 16] = [
+const ROOMS: [(&str, Floor, &[&str]); 18] = [
     ("model", Floor::Pure, &[]),
     ("decide", Floor::Pure, &["model"]),
     ("manifest", Floor::Pure, &["model"]),
@@ -31,11 +31,13 @@ const ROOMS: [(&str, Floor, &[&str]); 16] = [
     ("plan", Floor::Pure, &["model"]),
     ("host", Floor::Edge, &[]),
     ("images", Floor::Edge, &[]),
-    ("network", Floor::Edge, &["host"]),
+    ("registry", Floor::Edge, &[]),
+    ("cni", Floor::Edge, &["host"]),
+    ("network", Floor::Edge, &["model", "host", "cni"]),
     ("monitor", Floor::Edge, &[]),
     ("runtimes", Floor::Edge, &["model", "handlers", "plan", "host", "monitor"]),
     ("cluster", Floor::Edge, &[]),
-    ("engine", Floor::Service, &["model", "handlers", "plan", "host", "images", "network", "monitor", "runtimes"]),
+    ("engine", Floor::Service, &["model", "handlers", "plan", "host", "registry", "images", "cni", "network", "monitor", "runtimes"]),
     ("node", Floor::Service, &["model"]),
     ("doctor", Floor::Service, &["model", "handlers", "host", "network"]),
     (

@@ -90,6 +90,23 @@ fn logs_can_be_cut_and_dated() {
 }
 
 #[test]
+fn logs_of_the_run_before_are_there_after_a_restart() {
+    let world = World::new();
+    let mut again = pod("p", "crun", &[app(&format!("[ -e /v/first ] && {{ echo second; {WAITS}; }}; touch /v/first; echo first; exit 1"))]);
+    again["spec"]["restartPolicy"] = json!("OnFailure");
+    with_volume(&mut again, &json!({"emptyDir": {}}));
+    world.call(&["logs", "p"]).fails(120, "is not here");
+    world.detach(&[again]);
+    until("it was started again", || world.call(&["logs", "p"]).good().out.contains("second").then_some(()));
+    assert_eq!(world.call(&["logs", "p", "--previous"]).good().out, "first\n");
+    assert_eq!(world.call(&["logs", "p", "--since", "1h"]).good().out, "second\n");
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    assert_eq!(world.call(&["logs", "p", "--since", "1s"]).good().out, "");
+    world.detach(&[pod("q", "crun", &[app(WAITS)])]);
+    world.call(&["logs", "q", "--previous"]).fails(120, "no previous log");
+}
+
+#[test]
 fn logs_follow_until_the_container_ends() {
     let world = World::new();
     let script = "echo first; until [ -e /v/go ]; do sleep 0.05; done; echo last";

@@ -4,7 +4,7 @@
 
 use crate::admission::{self, Admitted, Context};
 use crate::quota::Used;
-use crate::{Denied, defaults, limit_range, quota, tolerations, validate};
+use crate::{Denied, app_armor, defaults, limit_range, quota, tolerations, validate};
 use cofferdam_model::objects::{LimitRange, Namespace, ResourceQuota, RuntimeClass};
 use cofferdam_model::pod::Pod;
 
@@ -35,6 +35,7 @@ pub fn admit_pod(mut pod: Pod, world: &World<'_>, used: &Used) -> Result<Admitte
     };
     let mut admitted = admission::mutate(pod, &context)?;
     defaults::drop_disabled(&mut admitted.pod, None);
+    admitted.warnings.extend(app_armor::fill_fields(&mut admitted.pod));
     validate::pod(&admitted.pod)?;
     limit_range::check(&admitted.pod, world.limit_ranges)?;
     admission::validate(&admitted, &context)?;

@@ -4,7 +4,7 @@
 use crate::requirements::{can_overcommit, is_huge_pages, is_pod_level};
 use crate::resources::{is_sidecar, limits, requests, sum_of_containers};
 use cofferdam_model::ResourceList;
-use cofferdam_model::pod::{Container, Pod};
+use cofferdam_model::pod::{Container, Pod, Probe};
 
 /// Fills in requests from limits, pod-level requests, and host ports of pods on the machine's
 /// network. Filling in twice changes nothing.
@@ -21,6 +21,13 @@ pub fn apply(pod: &mut Pod) {
         }
         if host_network {
             fill_host_ports(container);
+        }
+        for probe in [
+            &mut container.liveness_probe,
+            &mut container.readiness_probe,
+            &mut container.startup_probe,
+        ] {
+            probe.iter_mut().for_each(drop_zeros);
         }
     }
     fill_pod_level(pod);
@@ -62,6 +69,18 @@ pub(crate) fn drop_disabled(pod: &mut Pod, old: Option<&Pod>) {
         for container in containers.iter_mut().filter(|c| has_own_policy(c, is_init)) {
             container.restart_policy = None;
         }
+    }
+}
+
+/// Zero stands for the default in these.
+fn drop_zeros(probe: &mut Probe) {
+    for number in [
+        &mut probe.timeout_seconds,
+        &mut probe.period_seconds,
+        &mut probe.success_threshold,
+        &mut probe.failure_threshold,
+    ] {
+        *number = number.filter(|n| *n != 0);
     }
 }
 

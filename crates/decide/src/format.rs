@@ -155,6 +155,18 @@ pub fn port_name(text: &str) -> Vec<String> {
     errors
 }
 
+/// The name of a header of a request.
+pub fn header_name(text: &str) -> Vec<String> {
+    if !text.is_empty() && text.bytes().all(|b| letter_or_digit(b) || b == b'-') {
+        return Vec::new();
+    }
+    vec![pattern(
+        "a valid HTTP header must consist of alphanumeric characters or '-'",
+        &["X-Header-Name"],
+        "[-A-Za-z0-9]+",
+    )]
+}
+
 /// The name of an environment variable, as the API takes it since 1.34: printable ASCII without `=`.
 pub fn env_name(text: &str) -> Vec<String> {
     if text.is_empty() {

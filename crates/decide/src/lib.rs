@@ -8,6 +8,9 @@
 //! - [`warnings`]: what it warns of in a pod that it lets in
 //! - [`limit_range`], [`quota`]: the admission plugins of these names
 //! - [`pod_update`]: what an update of a pod may change
+//! - [`ephemeral`]: what a container may say that is added to a running pod
+//! - [`resize`]: a change of a running pod's resources in place
+//! - [`enclosure`]: what each kind of enclosure cannot do
 //! - [`chain`]: all of it in the API server's order
 //! - [`check`]: what becomes of many pods, told without running any
 //! - [`schedule`]: which node a pod goes to
@@ -17,10 +20,13 @@
 //! upstream goes through a Go map, and so words its errors in random order, keys are sorted here.
 
 pub mod admission;
+mod app_armor;
 pub mod chain;
 pub mod check;
 pub mod defaults;
 mod denied;
+pub mod enclosure;
+pub mod ephemeral;
 pub mod field;
 pub mod format;
 pub mod limit_range;
@@ -28,6 +34,7 @@ mod meta;
 pub mod pod_update;
 pub mod quota;
 mod requirements;
+pub mod resize;
 pub mod resources;
 pub mod runtime_class;
 pub mod schedule;

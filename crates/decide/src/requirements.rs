@@ -4,7 +4,8 @@ use crate::field::{Errors, Path};
 use crate::format;
 use cofferdam_model::{Quantity, ResourceList};
 
-const HUGE_PAGES: &str = "hugepages-";
+/// Begins the names of huge page resources.
+pub(crate) const HUGE_PAGES: &str = "hugepages-";
 /// The resources that the API knows without a domain in front.
 const STANDARD: [&str; 20] = [
     "cpu",

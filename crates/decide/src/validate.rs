@@ -1,21 +1,24 @@
 //! What a pod may say: the rules of `pkg/apis/core/validation` for the fields that Cofferdam
 //! honours, after API defaulting ([`crate::defaults`]), in upstream's words and order.
 
+mod action;
 mod affinity;
 mod containers;
 mod env;
-mod security;
+mod mounts;
+pub(crate) mod security;
 mod volumes;
 
 use crate::field::{Errors, Path};
 use crate::requirements::{self, Owner, is_huge_pages};
 use crate::resources::{limits, requests, sum_of_containers};
-use crate::{Denied, format, meta, tolerations};
+use crate::{Denied, app_armor, format, meta, tolerations};
 use cofferdam_model::ResourceList;
-use cofferdam_model::pod::{DnsConfig, Pod, PodSpec, SchedulingGate};
+use cofferdam_model::pod::{Container, DnsConfig, HostAlias, Pod, PodSpec, SchedulingGate};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+const NO_ADDRESS: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 /// libc's limits, as upstream has them.
 const MOST_NAMESERVERS: usize = 3;
 const MOST_SEARCHES: usize = 32;
@@ -25,12 +28,17 @@ const MOST_SEARCH_CHARS: usize = 2048;
 pub fn pod(pod: &Pod) -> Result<(), Denied> {
     let mut errors = Errors::default();
     meta::validate(&pod.metadata, true, &mut errors);
+    let annotations = Path::new("metadata").child("annotations");
+    security::seccomp_annotations(&pod.metadata.annotations, &annotations, &mut errors);
+    app_armor::annotations(pod, &annotations, &mut errors);
     let path = Path::new("spec");
     validate_spec(pod, &path, &mut errors);
     images(&pod.spec, &path, &mut errors);
     if !pod.spec.scheduling_gates.is_empty() && pod.spec.node_name.as_ref().is_some_and(|n| !n.is_empty()) {
         errors.forbidden(&path.child("nodeName"), "cannot be set until all schedulingGates have been cleared");
     }
+    security::seccomp_same_as_fields(pod, &path, &mut errors);
+    app_armor::same_as_fields(pod, &path, &mut errors);
     // Upstream shows the generated name here; nothing is generated before admission in this crate.
     let name = if pod.metadata.name.is_empty() {
         pod.metadata.generate_name.as_deref().unwrap_or_default()
@@ -38,6 +46,13 @@ pub fn pod(pod: &Pod) -> Result<(), Denied> {
         &pod.metadata.name
     };
     Denied::unless_valid("Pod", name, errors)
+}
+
+/// Checks what every kind of container holds to, of one that is added to a running pod.
+pub(crate) fn ephemeral(container: &Container, spec: &PodSpec, path: &Path, errors: &mut Errors) {
+    // The pod's own volumes were right when it was let in.
+    let volumes = spec.volumes.iter().map(|v| v.name.as_str()).collect();
+    containers::common(container, spec, &volumes, path, errors);
 }
 
 fn validate_spec(pod: &Pod, path: &Path, errors: &mut Errors) {
@@ -55,6 +70,7 @@ fn validate_spec(pod: &Pod, path: &Path, errors: &mut Errors) {
     dns_config(spec, &path.child("dnsConfig"), errors);
     scheduling_gates(&spec.scheduling_gates, &path.child("schedulingGates"), errors);
     affinity::topology_spread(&spec.topology_spread_constraints, &path.child("topologySpreadConstraints"), errors);
+    host_users(spec, path, errors);
     if let Some(account) = spec.service_account_name.as_ref().filter(|a| !a.is_empty()) {
         errors.invalid_each(&path.child("serviceAccountName"), account, format::dns_subdomain(account));
     }
@@ -69,7 +85,11 @@ fn validate_spec(pod: &Pod, path: &Path, errors: &mut Errors) {
     if let Some(hostname) = spec.hostname.as_ref().filter(|h| !h.is_empty()) {
         errors.invalid_each(&path.child("hostname"), hostname, format::dns_label(hostname));
     }
+    if let Some(subdomain) = spec.subdomain.as_ref().filter(|s| !s.is_empty()) {
+        errors.invalid_each(&path.child("subdomain"), subdomain, format::dns_label(subdomain));
+    }
     tolerations::validate(&spec.tolerations, &path.child("tolerations"), errors);
+    host_aliases(&spec.host_aliases, &path.child("hostAliases"), errors);
     // The empty name means the default handler here; upstream refuses it.
     if let Some(class) = spec.runtime_class_name.as_ref().filter(|c| !c.is_empty()) {
         errors.invalid_each(&path.child("runtimeClassName"), class, format::dns_subdomain(class));
@@ -85,6 +105,33 @@ fn scheduling_gates(gates: &[SchedulingGate], path: &Path, errors: &mut Errors) 
         errors.invalid_each(&path.index(at), name, format::qualified_name(name));
         if !seen.insert(name) {
             errors.duplicate(&path.index(at), name);
+        }
+    }
+}
+
+/// Of the paths only the first is spelt as the field is.
+fn host_users(spec: &PodSpec, path: &Path, errors: &mut Errors) {
+    if spec.host_users != Some(false) {
+        return;
+    }
+    let shared = [
+        ("hostNetwork", spec.host_network),
+        ("HostPID", spec.host_pid),
+        ("HostIPC", spec.host_ipc),
+    ];
+    for (field, _) in shared.iter().filter(|(_, is_shared)| *is_shared) {
+        errors.forbidden(&path.child(field), "when `hostUsers` is false");
+    }
+}
+
+fn host_aliases(aliases: &[HostAlias], path: &Path, errors: &mut Errors) {
+    for (at, alias) in aliases.iter().enumerate() {
+        let path = path.index(at);
+        if alias.ip.parse::<IpAddr>().is_err() {
+            errors.invalid(&path.child("ip"), &alias.ip, NO_ADDRESS);
+        }
+        for (at, name) in alias.hostnames.iter().enumerate() {
+            errors.invalid_each(&path.child("hostnames").index(at), name, format::dns_subdomain(name));
         }
     }
 }
@@ -172,11 +219,7 @@ fn dns_settings(config: &DnsConfig, path: &Path, errors: &mut Errors) {
     }
     for (at, server) in config.nameservers.iter().enumerate() {
         if server.parse::<IpAddr>().is_err() {
-            errors.invalid(
-                &nameservers.index(at),
-                server,
-                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-            );
+            errors.invalid(&nameservers.index(at), server, NO_ADDRESS);
         }
     }
     let all = serde_json::json!(config.searches);

@@ -3,6 +3,7 @@
 
 use crate::field::{Path, Warning, go_quote};
 use crate::runtime_class::deprecated_label;
+use crate::validate::security::{SECCOMP_CONTAINER, SECCOMP_POD};
 use cofferdam_model::ResourceList;
 use cofferdam_model::affinity::NodeSelectorTerm;
 use cofferdam_model::pod::{Container, EnvVar, Pod, PodSpec};
@@ -14,13 +15,49 @@ pub fn of_pod(pod: &Pod) -> Vec<Warning> {
     let mut warnings = Vec::new();
     labels(spec, &mut warnings);
     let path = Path::new("spec");
+    twice(spec.host_aliases.iter().map(|a| a.ip.as_str()), "ip", &path.child("hostAliases"), &mut warnings);
+    twice(
+        spec.image_pull_secrets.iter().map(|s| s.name.as_str()),
+        "name",
+        &path.child("imagePullSecrets"),
+        &mut warnings,
+    );
     fractions(spec.overhead.as_ref(), &path.child("overhead"), &mut warnings);
+    let context = spec.security_context.as_ref();
+    if context.is_none_or(|c| c.seccomp_profile.is_none()) {
+        annotated(pod, SECCOMP_POD, &mut warnings);
+    }
     for (list, containers) in [("initContainers", &spec.init_containers), ("containers", &spec.containers)] {
         for (at, one) in containers.iter().enumerate() {
+            if one.security_context.as_ref().is_none_or(|c| c.seccomp_profile.is_none()) {
+                annotated(pod, &format!("{SECCOMP_CONTAINER}{}", one.name), &mut warnings);
+            }
             container(one, &path.child(list).index(at), &mut warnings);
         }
     }
     warnings
+}
+
+/// An annotation that named a seccomp profile once.
+fn annotated(pod: &Pod, key: &str, warnings: &mut Vec<Warning>) {
+    if pod.metadata.annotations.contains_key(key) {
+        let path = Path::new("metadata").child("annotations").key(key);
+        warnings.push(Warning::new(
+            path,
+            "non-functional in v1.27+; use the \"seccompProfile\" field instead",
+        ));
+    }
+}
+
+/// An address or name that stands twice.
+fn twice<'t>(texts: impl Iterator<Item = &'t str>, field: &str, path: &Path, warnings: &mut Vec<Warning>) {
+    let mut seen = BTreeSet::new();
+    for (at, text) in texts.enumerate() {
+        if !seen.insert(text) {
+            let text = format!("duplicate {field} {}", go_quote(text));
+            warnings.push(Warning::new(path.index(at).child(field), text));
+        }
+    }
 }
 
 /// Labels of nodes that have been replaced.

@@ -6,7 +6,7 @@ mod recorded;
 use cofferdam_decide::chain::World;
 use cofferdam_decide::check::{Namespaces, PodReport, report};
 use cofferdam_decide::quota::{self, Used};
-use cofferdam_decide::{Denied, limit_range, pod_update, runtime_class};
+use cofferdam_decide::{Denied, limit_range, pod_update, resize, runtime_class};
 use cofferdam_model::ResourceList;
 use cofferdam_model::objects::{LimitRange, ResourceQuota, RuntimeClass};
 use cofferdam_model::pod::Pod;
@@ -19,19 +19,12 @@ const DIFFERS: &[Differs<'_>] = &[
     ("admission/pod-class/priority-class-missing", PRIORITY),
     ("admission/pod-class/service-account-missing", ACCOUNTS),
     ("admission/pod/container-pull-policy", DECODER),
-    ("admission/pod/host-users", UNREAD),
-    ("admission/pod/mount-read-only", UNREAD),
-    ("admission/pod/probe", EMPTY_PROBE),
-    ("admission/pod/probe-negative", UNREAD),
-    ("admission/pod/probe-path", UNREAD),
-    ("admission/pod/probe-success", UNREAD),
+    ("admission/pod/ephemeral-create", DECODER),
     ("admission/pod/resources-claims", UNREAD),
     ("admission/pod/resources-quantity", DECODER),
     ("admission/pod/resources-quantity-suffix", DECODER),
     ("admission/pod/restart-policy", DECODER),
-    ("admission/pod/security-apparmor", UNREAD),
     ("admission/pod/service-account", ACCOUNTS),
-    ("admission/pod/subdomain", UNREAD),
     ("admission/pod/unknown-field", DECODER),
     ("admission/pod/wrong-type", DECODER),
     ("admission/runtimeclass/exists", STORE),
@@ -42,7 +35,6 @@ const DIFFERS: &[Differs<'_>] = &[
 const ACCOUNTS: &str = "Cofferdam has no service accounts, and so no plugin looks one up; a name's form is checked";
 const DECODER: &str = "the manifest's decoder refuses it first, with its place and in words of its own";
 const EMPTY_NAME: &str = "the empty name means the default handler on purpose, as KEP-585 has it; the server ends with an error of its own";
-const EMPTY_PROBE: &str = "an empty probe asks for nothing, and the manifest's decoder passes it over";
 const OLD_FORM: &str = "the manifest's decoder reads the old form, and warns of it with today's";
 const PRIORITY: &str = "the caller looks up priority classes; a cluster's are not known here";
 const STORE: &str = "the caller keeps the classes, and treats a second one of the same name as an update";
@@ -50,9 +42,9 @@ const UNREAD: &str = "the model has no such field: a run refuses it by name, and
 
 #[test]
 fn admission_answers_as_the_api_server_does() {
-    let groups = ["runtimeclass", "limitrange", "quota", "pod-class", "pod"];
+    let groups = ["runtimeclass", "limitrange", "quota", "pod-class", "pod", "resize"];
     let all: Vec<Case> = groups.iter().flat_map(|g| cases(&format!("admission/{g}"))).collect();
-    assert!(all.len() >= 321, "{} cases", all.len());
+    assert!(all.len() >= 395, "{} cases", all.len());
     compare(&all, DIFFERS, |case| {
         let ours = answer(case);
         let is_same = normal(&ours) == normal(&case.answer);
@@ -110,6 +102,7 @@ fn asked(case: &Case) -> Result<String, String> {
         }
         "LimitRange" => Ok(said(limit_range::validate(&object(last)?), code, vec![])),
         "ResourceQuota" => Ok(said(quota::validate(&object(last)?), code, vec![])),
+        "Pod" if case.text.contains("\n# update resize") => there.resize(last, &before[before.len() - 1]),
         "Pod" if updates => {
             let old = object(&before[before.len() - 1])?;
             Ok(said(pod_update::validate_update(&object(last)?, &old), code, vec![]))
@@ -142,7 +135,24 @@ impl There {
         Ok(())
     }
 
+    /// What is said of other resources for a pod that was admitted.
+    fn resize(&self, new: &Value, old: &Value) -> Result<String, String> {
+        let old = self.report(old)?.pod;
+        let resized = resize::validate(&object(new)?, &old);
+        let pod = resized.as_ref().ok().map(|pod| format!("\n{}", changed(pod))).unwrap_or_default();
+        Ok(said(resized.map(|_| ()), 200, vec![]) + &pod)
+    }
+
     fn admit(&self, document: &Value) -> Result<String, String> {
+        let report = self.report(document)?;
+        let warnings = report.warnings.iter().map(ToString::to_string).collect();
+        Ok(match &report.denial {
+            Some(denied) => said(Err(denied.clone()), 0, warnings),
+            None => said(Ok(()), 201, warnings) + "\n" + &changed(&report.pod).to_string(),
+        })
+    }
+
+    fn report(&self, document: &Value) -> Result<PodReport, String> {
         let mut pod: Pod = object(document)?;
         // The plugin that looks up priority classes is the caller's part here.
         let named = pod.spec.priority_class_name.as_deref();
@@ -154,12 +164,7 @@ impl There {
             quotas: &self.quotas,
             ..World::default()
         };
-        let report = report([pod], world, Namespaces::Implicit, self.used.clone()).next().unwrap();
-        let warnings = report.warnings.iter().map(ToString::to_string).collect();
-        Ok(match &report.denial {
-            Some(denied) => said(Err(denied.clone()), 0, warnings),
-            None => said(Ok(()), 201, warnings) + "\n" + &changed(&report).to_string(),
-        })
+        Ok(report([pod], world, Namespaces::Implicit, self.used.clone()).next().unwrap())
     }
 }
 
@@ -183,8 +188,8 @@ fn said(checked: Result<(), Denied>, code: u16, mut warnings: Vec<String>) -> St
 }
 
 /// What admission may have changed of a pod.
-fn changed(report: &PodReport) -> Value {
-    let spec = serde_json::to_value(&report.pod.spec).unwrap();
+fn changed(pod: &Pod) -> Value {
+    let spec = serde_json::to_value(&pod.spec).unwrap();
     let fields = [
         "runtimeClassName",
         "overhead",

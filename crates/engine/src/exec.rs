@@ -4,12 +4,13 @@ use crate::Engine;
 use crate::container::KnownContainer;
 use crate::sandbox::{Known, failed};
 use cofferdam_host::{files, ids};
-use cofferdam_model::ContainerId;
-use cofferdam_model::cri::{ContainerState, Error, ExecOutput, ExecRequest, Result};
+use cofferdam_model::{ContainerId, PodId};
+use cofferdam_model::cri::{ContainerState, ContainerStatus, Error, SandboxState, ExecOutput, ExecRequest, Result};
 use cofferdam_monitor::client::AttachStream;
 use cofferdam_monitor::protocol::{Exit, Stdio};
 use cofferdam_plan::spec::Process;
 use cofferdam_runtimes::Exec;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -62,8 +63,17 @@ impl Engine {
 
     /// The streams of a container's first process.
     pub fn attach_container(&self, id: &ContainerId) -> Result<AttachStream> {
-        let (known, _) = self.running(id)?;
+        let (known, ..) = self.running(id)?;
         self.monitor(&known)?.attach(id.as_str()).map_err(failed)
+    }
+
+    /// A byte stream to a TCP port of a pod, as its own processes reach it on their loopback.
+    pub fn dial(&self, pod: &PodId, port: u16) -> Result<OwnedFd> {
+        let known = self.must_know(pod)?;
+        if known.result.state != SandboxState::Ready {
+            return Err(Error::Precondition(format!("pod sandbox {pod} is not ready; port {port} cannot be reached")));
+        }
+        known.driver()?.dial(&known.pod(self)?, port).map_err(failed)
     }
 
     /// The exit code in what the monitor said of a session.
@@ -92,7 +102,7 @@ impl Engine {
         if request.command.is_empty() {
             return Err(Error::Invalid("no command was given".into()));
         }
-        let (known, container) = self.running(id)?;
+        let (known, container, now) = self.running(id)?;
         crate::prove::require(self, &known.record.handler, &known.record.definition)?;
         let driver = known.driver()?;
         let random: String = ids::random_bytes().map_err(failed)?[..6].iter().map(|b| format!("{b:02x}")).collect();
@@ -103,8 +113,8 @@ impl Engine {
             key: key.clone(),
             container: id,
             dir: dir.clone(),
-            process: Process { console_size: size, ..self.exec_process(&container, request)? },
-            cgroup_files: self.inner_join_files(&self.group_of(&known, id)?),
+            process: Process { console_size: size, ..self.exec_process(&known, &container, request)? },
+            cgroup_files: self.container_join_files(&known, id, &now.config.resources)?,
             stdio: stdio(&dir),
         };
         let session = Session { key, dir, known };
@@ -118,7 +128,7 @@ impl Engine {
     }
 
     /// The process description that the container itself was made with, with another command.
-    fn exec_process(&self, container: &KnownContainer, request: &ExecRequest) -> Result<Process> {
+    fn exec_process(&self, known: &Known, container: &KnownContainer, request: &ExecRequest) -> Result<Process> {
         let mut config = container.record.config.clone();
         config.command.clone_from(&request.command);
         config.args.clear();
@@ -127,16 +137,16 @@ impl Engine {
             "" => None,
             id => Some(self.store.resolve(id).map_err(failed)?),
         };
-        self.process(&config, image.as_ref())
+        self.process(&known.record.definition.defaults, &config, image.as_ref())
     }
 
-    fn running(&self, id: &ContainerId) -> Result<(Known, KnownContainer)> {
+    fn running(&self, id: &ContainerId) -> Result<(Known, KnownContainer, ContainerStatus)> {
         let (known, container) = self.must_know_container(id)?;
-        let state = self.container_status(id)?.state;
-        if state == ContainerState::Running {
-            return Ok((known, container));
+        let now = self.container_status(id)?;
+        if now.state == ContainerState::Running {
+            return Ok((known, container, now));
         }
-        Err(Error::Precondition(format!("container \"{}\" is not running: it is {state:?}", container.record.config.name)))
+        Err(Error::Precondition(format!("container \"{}\" is not running: it is {:?}", container.record.config.name, now.state)))
     }
 }
 

@@ -2,7 +2,7 @@
 //! a name means is decided here once; a name that is not in the table is an error, never another
 //! handler.
 
-use cofferdam_handlers::{Binary, Driver as Configured, Flavor, Handler, HandlerTable};
+use cofferdam_handlers::{Binary, Defaults, Driver as Configured, Flavor, Handler, HandlerTable};
 use cofferdam_model::cri::{Error, HandlerStatus, Result};
 use cofferdam_runtimes::oci::{self, Oci};
 use cofferdam_runtimes::runsc::Runsc;
@@ -25,6 +25,9 @@ pub struct Definition {
     pub flags: Vec<String>,
     /// Privileged containers get no devices of the machine.
     pub privileged_without_host_devices: bool,
+    /// What its pods get where they say nothing.
+    #[serde(default)]
+    pub defaults: Defaults,
 }
 
 /// Whose command line and habits a runtime has.
@@ -105,6 +108,12 @@ impl Table {
         }
     }
 
+    /// A handler of this definition, in the place of one of its name.
+    pub fn insert(&mut self, name: &str, definition: Definition) {
+        let entry = Entry { driver: "oci", binary: definition.binary.clone(), definition: Ok(definition) };
+        self.entries.insert(name.to_owned(), entry);
+    }
+
     /// The handlers' names.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
@@ -154,6 +163,7 @@ fn define(handler: &Handler, path: &str) -> std::result::Result<Definition, Stri
         root: oci.root.clone(),
         flags: oci.flag_args(),
         privileged_without_host_devices: handler.privileged_without_host_devices,
+        defaults: handler.defaults.clone(),
     })
 }
 

@@ -2,29 +2,42 @@
 //! our own types. Calls block. Several processes may have the same layout open: each verb holds its
 //! pod's lock.
 //!
-//! - [`sandbox`], [`container`], [`exec`], [`stats`]: the verbs
+//! - [`sandbox`], [`container`], [`exec`], [`stats`], [`update`], [`images`]: the verbs
 //! - [`handlers`], [`prove`]: which handler there is, and whether it works
 //! - [`recover`]: what a killed process left
 //! - [`events`]: what happens
 
+mod confine;
 pub mod container;
+mod defaults;
+mod devices;
 mod embedded;
 pub mod events;
 pub mod exec;
 mod failpoint;
 pub mod handlers;
+pub mod images;
+mod monitors;
+mod mounts;
 pub mod prove;
 mod record;
 pub mod recover;
 mod runtime;
 pub mod sandbox;
+mod spec;
 pub mod stats;
+mod status;
+pub mod update;
+mod users;
 mod wire;
 
+pub use cofferdam_cni::Options as CniOptions;
 pub use runtime::Shared;
+pub use wire::NetworkMode;
 
 use cofferdam_host::{cgroup::Cgroups, ids};
 use cofferdam_images::Store;
+use cofferdam_model::PodId;
 use cofferdam_model::cri::{Error, Result};
 use cofferdam_plan::Layout;
 use std::path::PathBuf;
@@ -39,12 +52,31 @@ pub struct Options {
     pub network: cofferdam_network::Config,
     /// The handlers.
     pub handlers: handlers::Table,
+    /// How registries are reached.
+    pub registries: cofferdam_registry::Options,
+    /// CNI plugins and their configuration; `None` is `/etc/cni/net.d` and the usual places of plugins.
+    pub cni: Option<cofferdam_cni::Options>,
+    /// Who attaches pods to the network.
+    pub network_mode: NetworkMode,
+    /// Folders of CDI specifications, the last counting most.
+    pub cdi_dirs: Vec<PathBuf>,
+    /// Whether the compressed layers of images are kept, to be saved and mended from.
+    pub keep_content: bool,
 }
 
 impl Options {
-    /// The default network.
+    /// The default network, and the machine's registries.
     pub fn new(layout: Layout, handlers: handlers::Table) -> Self {
-        Self { layout, network: cofferdam_network::Config::default(), handlers }
+        Self {
+            layout,
+            network: cofferdam_network::Config::default(),
+            handlers,
+            registries: images::default_registries(),
+            cni: None,
+            network_mode: NetworkMode::default(),
+            cdi_dirs: cofferdam_plan::cdi::DIRECTORIES.map(PathBuf::from).to_vec(),
+            keep_content: true,
+        }
     }
 }
 
@@ -54,6 +86,8 @@ pub struct Engine {
     layout: Layout,
     cgroups: Cgroups,
     store: Store,
+    pulls: images::Pulls,
+    cdi_dirs: Vec<PathBuf>,
     wire: wire::Wire,
     table: RwLock<Arc<handlers::Table>>,
     proofs: prove::Memory,
@@ -66,22 +100,27 @@ impl Engine {
     /// Opens the engine and recovers what a killed process left. What recovery had to say is in the
     /// second value: one sentence a finding.
     pub fn open(options: Options) -> Result<(Arc<Self>, Vec<String>)> {
-        let Options { layout, network, handlers } = options;
+        let Options { layout, network, handlers, registries, cni, network_mode, keep_content, cdi_dirs } = options;
         let failed = |e: &dyn std::fmt::Display| Error::Failed(e.to_string());
         for dir in [layout.pods(), layout.run_pods(), layout.proofs(), layout.network(), layout.moved_cgroups()] {
             cofferdam_host::files::private_dir(&dir).map_err(|e| failed(&e))?;
         }
         let cgroups = Cgroups::detect().map_err(|e| failed(&e))?;
-        let store = Store::open(&layout.images()).map_err(|e| failed(&e))?;
+        let store = Store::open(&layout.images()).map_err(|e| failed(&e))?.keep_content(keep_content);
         let engine = Arc::new(Self {
             monitor: embedded::install(&layout.bin())?,
             boot_id: ids::boot_id().map_err(|e| failed(&e))?,
             table: RwLock::new(Arc::new(handlers)),
             proofs: prove::Memory::default(),
             hub: events::Hub::default(),
+            pulls: images::Pulls::new(registries),
+            cdi_dirs,
             cgroups,
             store,
-            wire: wire::Wire::open(network, layout.network())?,
+            wire: {
+                let cni = cni.unwrap_or_else(|| cofferdam_cni::Options::new(layout.network().join("cni")));
+                wire::Wire::open(network, layout.network(), cni, network_mode)?
+            },
             layout,
         });
         let findings = engine.recover();
@@ -91,16 +130,6 @@ impl Engine {
     /// The image store.
     pub fn images(&self) -> &Store {
         &self.store
-    }
-
-    /// Removes an image, unless a container runs from it.
-    pub fn remove_image(&self, image: &str) -> Result<cofferdam_images::Removed> {
-        let containers = self.list_containers(None)?;
-        let user = |id: &cofferdam_images::Digest| {
-            let user = containers.iter().find(|c| c.image_id == id.to_string())?;
-            Some(format!("container \"{}\" of pod {}", user.config.name, user.pod.short()))
-        };
-        self.store.remove(image, &user).map_err(sandbox::failed)
     }
 
     /// Removes all pods, and what no pod needs: bridge, rules, the pods' cgroup, run-time files.
@@ -125,6 +154,24 @@ impl Engine {
             // `rmdir` alone: what has children or is gone stays as it is.
             let _ = std::fs::remove_dir(directory);
         }
+    }
+
+    /// Whether pods could be attached to the network now; an error says why not.
+    pub fn network_status(&self) -> Result<()> {
+        self.wire.status()
+    }
+
+    /// Whether a pod's network is as it was made: CHECK of the plugins, or that its link is there.
+    pub fn check_network(&self, pod: &PodId) -> Result<bool> {
+        self.wire.check(pod.as_str(), self.must_know(pod)?.result.monitor_pid)
+    }
+
+    /// Tells CNI plugins that all pods but ours are gone (GC), false where one is being attached just
+    /// now. Only for who has the networks of the configuration alone: what another runtime attached to
+    /// them would be taken off.
+    pub fn collect_network(&self) -> Result<bool> {
+        let living = || self.traces().unwrap_or_default().iter().map(|id| id.as_str().to_owned()).collect();
+        self.wire.collect(living)
     }
 
     /// Where everything is.

@@ -3,11 +3,12 @@
 
 use cofferdam_host::files::{self, Durability};
 use cofferdam_host::process::Identity;
-use cofferdam_model::cri::{ContainerConfig, Error, Result, SandboxConfig, SandboxState, Stage};
+use cofferdam_model::cri::{ContainerConfig, Error, LinuxResources, Result, SandboxConfig, SandboxState, Stage};
 use cofferdam_model::{ContainerId, PodId};
+use cofferdam_plan::userns::IdRange;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 
 /// Version of the records. A reader refuses a newer one.
@@ -29,6 +30,9 @@ pub(crate) struct SandboxRecord {
     /// Of a canary: the process that waits for it.
     #[serde(default)]
     pub(crate) prover: Option<Identity>,
+    /// The ids of the pod's user namespace on the machine, where it has one.
+    #[serde(default)]
+    pub(crate) ids: Option<IdRange>,
 }
 
 /// The result of a sandbox.
@@ -41,10 +45,27 @@ pub(crate) struct SandboxResult {
     /// Whether the machine killed a process of the enclosure for want of memory.
     #[serde(default)]
     pub(crate) oom: bool,
-    pub(crate) ip: Option<Ipv4Addr>,
+    /// The pod's addresses, at most one a family.
+    #[serde(default)]
+    pub(crate) ips: Vec<IpAddr>,
     pub(crate) monitor_pid: i32,
     pub(crate) enclosure_pid: Option<i32>,
     pub(crate) stages: Vec<Stage>,
+    /// Limits as they were changed, in place of the record's: overhead, and all.
+    #[serde(default)]
+    pub(crate) resources: Option<(LinuxResources, LinuxResources)>,
+    /// A change of limits that was begun; it is finished by whoever finds it.
+    #[serde(default)]
+    pub(crate) changing: Option<Change>,
+}
+
+/// A change of limits.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Change {
+    /// Of the pod: overhead, and all.
+    Pod(LinuxResources, LinuxResources),
+    /// Of a container.
+    Container(ContainerId, LinuxResources),
 }
 
 /// The intent of a container.
@@ -57,6 +78,9 @@ pub(crate) struct ContainerRecord {
     pub(crate) image_id: String,
     pub(crate) stop_signal: i32,
     pub(crate) config: ContainerConfig,
+    /// Ids of the images that it mounts beside its own.
+    #[serde(default)]
+    pub(crate) image_mounts: Vec<String>,
 }
 
 /// The result of a container. Its end is not here: the monitor writes that.
@@ -69,6 +93,9 @@ pub(crate) struct ContainerResult {
     pub(crate) finished_at: i64,
     pub(crate) reason: Option<String>,
     pub(crate) stages: Vec<Stage>,
+    /// Limits as they were changed, in place of the record's.
+    #[serde(default)]
+    pub(crate) resources: Option<LinuxResources>,
 }
 
 /// Reads a record; `None` where it is not there.

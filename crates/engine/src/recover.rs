@@ -26,8 +26,8 @@ impl Engine {
                 Err(e) => findings.push(format!("pod {}: it could not be put right and is tried again: {e}", id.short())),
             }
         }
-        if let Err(e) = self.wire.recover(|| self.traces()) {
-            findings.push(format!("addresses: {e}"));
+        if let Err(e) = self.wire.recover(|| Ok(self.traces()?.iter().map(|id| id.as_str().to_owned()).collect())) {
+            findings.push(format!("network: {e}"));
         }
         findings
     }
@@ -35,7 +35,7 @@ impl Engine {
     /// The ids of all pods of which anything is left. The run-time directory is made first and goes
     /// last, so that nothing is left without it or, after a reboot, the record. A cgroup tells
     /// nothing: pods of other layouts have theirs beside ours.
-    fn traces(&self) -> Result<BTreeSet<PodId>> {
+    pub(crate) fn traces(&self) -> Result<BTreeSet<PodId>> {
         let mut names = names_in(&self.layout.pods())?;
         names.extend(names_in(&self.layout.run_pods())?);
         Ok(names.into_iter().filter_map(|name| PodId::new(name).ok()).collect())
@@ -52,8 +52,9 @@ impl Engine {
             Err(e) if e.is_absent() => return Ok(None),                   // it went just now
             taken => taken.map_err(failed)?,
         };
-        let found = self.look_at(&dirs);
+        let (found, changing) = self.look_at(&dirs);
         match decide(found) {
+            Action::Keep if changing => self.finish_changing(id),
             Action::Keep => Ok(None),
             Action::Undo => {
                 self.undo(id)?;
@@ -75,6 +76,14 @@ impl Engine {
         }
     }
 
+    /// A change of limits that was begun is finished.
+    fn finish_changing(&self, id: &PodId) -> Result<Option<String>> {
+        let Some(mut known) = self.known(id)? else { return Ok(None) };
+        let Some(change) = known.result.changing.clone() else { return Ok(None) };
+        self.finish_change(&mut known, &change)?;
+        Ok(Some("a change of its limits that was begun is finished".to_owned()))
+    }
+
     /// Ends what derives from the id, and moves the record away.
     fn put_aside(&self, id: &PodId, dirs: &PodDirs, aside: &std::path::Path) -> Result<()> {
         self.end(dirs, id)?;
@@ -82,12 +91,14 @@ impl Engine {
         cofferdam_host::remove::remove_tree(&dirs.run).map_err(failed)
     }
 
-    fn look_at(&self, dirs: &PodDirs) -> Found {
+    /// What is found of a pod, and whether a change of its limits was begun.
+    fn look_at(&self, dirs: &PodDirs) -> (Found, bool) {
         let record = record::read::<SandboxRecord>(&dirs.record());
         let result = record::read::<SandboxResult>(&dirs.status());
         let same_boot = matches!(&record, Ok(Some(r)) if r.boot_id == self.boot_id);
         let monitor_alive = !monitor_is_gone(&dirs.socket());
-        Found {
+        let changing = matches!(&result, Ok(Some(r)) if r.changing.is_some());
+        let found = Found {
             orphan: matches!(&record, Ok(Some(r)) if crate::prove::is_orphan(r)),
             record: match (&record, &result) {
                 (Err(_), _) | (_, Err(_)) => Record::Unreadable,
@@ -101,7 +112,8 @@ impl Engine {
             }),
             same_boot,
             monitor_alive,
-        }
+        };
+        (found, changing)
     }
 }
 

@@ -1,8 +1,9 @@
 //! The engine as a [`Runtime`]: one line a verb.
 
 use crate::Engine;
+use crate::images::PullOptions;
 use cofferdam_model::cri::{
-    ContainerConfig, ContainerStatus, Event, ExecOutput, HandlerStatus, PodStats, Result, Runtime, SandboxConfig, SandboxStatus,
+    ContainerConfig, ContainerStats, ContainerStatus, Event, ExecOutput, HandlerStatus, LinuxResources, PodStats, PullRequest, Result, Runtime, SandboxConfig, SandboxStatus,
 };
 use cofferdam_model::{ContainerId, PodId};
 use std::collections::BTreeMap;
@@ -66,6 +67,19 @@ impl Runtime for Shared {
             Err(cofferdam_images::Error::NotFound(_)) => Ok(None),
             Err(e) => Err(crate::sandbox::failed(e)),
         }
+    }
+    fn pull_image(&self, request: &PullRequest) -> Result<String> {
+        let options = PullOptions { docker_configs: &request.docker_configs, ..PullOptions::default() };
+        self.0.pull(&request.image, options).map(|pulled| pulled.id.to_string())
+    }
+    fn update_container(&self, container: &ContainerId, resources: &LinuxResources) -> Result<()> {
+        self.0.update_container(container, resources)
+    }
+    fn update_pod_sandbox(&self, pod: &PodId, overhead: &LinuxResources, resources: &LinuxResources) -> Result<()> {
+        self.0.update_sandbox(pod, overhead, resources)
+    }
+    fn container_stats(&self, pod: &PodId) -> Result<Vec<ContainerStats>> {
+        self.0.container_stats(pod)
     }
     fn events(&self) -> Receiver<Event> {
         self.0.events()

@@ -1,30 +1,26 @@
 //! Sandboxes: made by the steps of [`cofferdam_plan::steps`], undone by one procedure.
 
 use crate::failpoint::reach;
-use crate::handlers::Definition;
+use crate::handlers::{Definition, Kind};
 use crate::record::{self, SandboxRecord, SandboxResult};
 use crate::wire::write_etc;
-use crate::{Engine, prove};
-use cofferdam_host::cgroup::{Group, Limits, Mode};
+use crate::{Engine, defaults, prove};
+use cofferdam_host::cgroup::{Group, Limits};
 use cofferdam_host::files::Durability;
 use cofferdam_host::process::Identity;
 use cofferdam_host::{files, ids, privilege, remove};
 use cofferdam_model::cri::{Error, LinuxResources, NamespaceMode, Result, SandboxConfig, SandboxState, SandboxStatus, Stage};
 use cofferdam_model::{ContainerId, PodId};
-use cofferdam_monitor::client::{self, Client};
-use cofferdam_monitor::protocol::{MountOp, Start};
+use cofferdam_monitor::client::Client;
+use cofferdam_network::Request;
 use cofferdam_plan::layout::PodDirs;
 use cofferdam_plan::steps::SandboxStep;
 use cofferdam_runtimes::{Driver, Pod};
-use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// `mount(2)` flags that are used here.
 pub(crate) const MS_NOSUID_NODEV: u64 = 2 | 4;
-const MS_NOEXEC: u64 = 8;
-const MS_MOVE: u64 = 8192;
 /// How long the processes of a killed pod may take to go.
 pub(crate) const KILL_DEADLINE: Duration = Duration::from_secs(10);
 /// Key under which a driver keeps the enclosure's own process.
@@ -58,6 +54,18 @@ pub(crate) enum Purpose {
     Canary(Identity),
 }
 
+/// A sandbox that is being made.
+#[derive(Debug, Clone, Copy)]
+struct Making<'a> {
+    id: &'a PodId,
+    dirs: &'a PodDirs,
+    config: &'a SandboxConfig,
+    handler: &'a str,
+    definition: &'a Definition,
+    request: &'a Request,
+    purpose: Purpose,
+}
+
 /// A sandbox as its record and result show it.
 #[derive(Debug)]
 pub(crate) struct Known {
@@ -78,6 +86,7 @@ impl Known {
             cgroup_files: engine.inner_join_files(&engine.group(self.dirs.sandbox_cgroup())?),
             foreign_cgroups: engine.foreign_cgroups()?,
             pause: engine.monitor.clone(),
+            ids: self.record.ids,
             oom_score_adj: privilege::clamp_oom_score_adj(0).map_err(failed)?,
         })
     }
@@ -104,15 +113,18 @@ impl Engine {
         purpose: Purpose,
     ) -> Result<PodId> {
         let driver = definition.driver().map_err(Error::Handler)?;
+        let config = &*defaults::of_pod(&definition.defaults, definition.kind != Kind::Runsc, config);
         if let Some(reason) = driver.refuses(config) {
             return Err(Error::Invalid(format!("handler \"{handler}\" cannot run this pod: {reason}")));
         }
+        let request = Request::of(config).map_err(|e| Error::Invalid(e.to_string()))?;
         let id = PodId::from_bytes(ids::random_bytes().map_err(failed)?);
         let dirs = self.layout.pod(&id);
         // Held until the result is written: nobody takes this pod for a dead one.
         let mut watch = Stopwatch::new();
         let lock = claim(&dirs)?;
-        let made = self.make_steps(&id, &dirs, config, handler, definition, driver.as_ref(), purpose, &mut watch);
+        let making = Making { id: &id, dirs: &dirs, config, handler, definition, request: &request, purpose };
+        let made = self.make_steps(&making, driver.as_ref(), &mut watch);
         if let Err(error) = made {
             let undone = self.undo(&id);
             drop(lock);
@@ -128,18 +140,8 @@ impl Engine {
         Ok(id)
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn make_steps(
-        &self,
-        id: &PodId,
-        dirs: &PodDirs,
-        config: &SandboxConfig,
-        handler: &str,
-        definition: &Definition,
-        driver: &dyn Driver,
-        purpose: Purpose,
-        watch: &mut Stopwatch,
-    ) -> Result<()> {
+    fn make_steps(&self, making: &Making<'_>, driver: &dyn Driver, watch: &mut Stopwatch) -> Result<()> {
+        let Making { id, dirs, config, .. } = *making;
         let mut done = |step: SandboxStep| {
             watch.lap(step.name());
             reach(&format!("sandbox.{}", step.name()));
@@ -147,22 +149,7 @@ impl Engine {
         files::private_dir(dirs.exits()).map_err(failed)?;
         done(SandboxStep::RunDir);
 
-        let record = SandboxRecord {
-            version: record::VERSION,
-            id: id.clone(),
-            boot_id: self.boot_id.clone(),
-            created_at: ids::now_nanos(),
-            handler: handler.to_owned(),
-            definition: definition.clone(),
-            config: config.clone(),
-            prover: match purpose {
-                Purpose::Canary(prover) => Some(prover),
-                Purpose::Pod => None,
-            },
-        };
-        files::private_dir(&dirs.dir).map_err(failed)?;
-        // Not synced: all that the record names is gone with the power too, but for this directory.
-        record::write(&dirs.record(), &record, Durability::Cached)?;
+        let record = self.write_intent(making)?;
         done(SandboxStep::Intent);
 
         let pod_group = self.group(dirs.cgroup())?;
@@ -172,29 +159,15 @@ impl Engine {
         enclosure.create().map_err(failed)?;
         done(SandboxStep::Cgroup);
 
-        let monitor_pid = self.start_monitor(id, dirs, config, &enclosure)?;
+        let monitor_pid = self.start_monitor(&record, dirs, &enclosure)?;
         done(SandboxStep::Monitor);
 
-        let ip = match (config.network, purpose) {
-            (NamespaceMode::Node, _) | (_, Purpose::Canary(_)) => None,
-            _ => Some(self.wire.attach(id.as_str(), monitor_pid)?),
+        let ips = match (config.network, making.purpose) {
+            (NamespaceMode::Node, _) | (_, Purpose::Canary(_)) => vec![],
+            _ => self.wire.attach(id.as_str(), config, making.request, monitor_pid)?,
         };
-        write_etc(dirs, config, ip)?;
+        write_etc(dirs, config, &ips, record.ids)?;
         done(SandboxStep::Network);
-
-        let pod = Pod {
-            id,
-            dirs: dirs.clone(),
-            config,
-            monitor_pid,
-            enclosure_pid: None,
-            cgroup_files: self.inner_join_files(&enclosure),
-            foreign_cgroups: self.foreign_cgroups()?,
-            pause: self.monitor.clone(),
-            oom_score_adj: privilege::clamp_oom_score_adj(0).map_err(failed)?,
-        };
-        let enclosure_pid = driver.make_enclosure(&pod).map_err(failed)?;
-        done(SandboxStep::Enclosure);
 
         let mut result = SandboxResult {
             version: record::VERSION,
@@ -202,98 +175,65 @@ impl Engine {
             removing: false,
             reason: None,
             oom: false,
-            ip,
+            ips,
             monitor_pid,
-            enclosure_pid,
+            enclosure_pid: None,
             stages: vec![],
+            resources: None,
+            changing: None,
         };
+        let known = Known { dirs: dirs.clone(), record, result };
+        let enclosure_pid = driver.make_enclosure(&known.pod(self)?).map_err(failed)?;
+        done(SandboxStep::Enclosure);
+
+        result = known.result;
+        result.enclosure_pid = enclosure_pid;
         result.stages = std::mem::take(&mut watch.stages);
         record::write(&dirs.status(), &result, Durability::Synced)?;
         reach("sandbox.result");
         Ok(())
     }
 
-    fn start_monitor(&self, id: &PodId, dirs: &PodDirs, config: &SandboxConfig, enclosure: &Group) -> Result<i32> {
-        let own_network = config.network != NamespaceMode::Node;
-        let start = Start {
-            socket: dirs.socket(),
-            exit_dir: dirs.exits(),
-            cgroup_files: enclosure.join_files(),
-            unshare_net: own_network,
-            unshare_ipc: config.ipc != NamespaceMode::Node,
-            hostname: own_network.then(|| config.hostname.clone()),
-            mounts: self.monitor_mounts(dirs, config),
-            sysctls: sysctl_files(config)?,
-            oom_score_adj: Some(privilege::clamp_oom_score_adj(MONITOR_OOM_SCORE).map_err(failed)?),
+    /// Writes the record, which names all that is made after it.
+    fn write_intent(&self, making: &Making<'_>) -> Result<SandboxRecord> {
+        // Ids are taken by being recorded: nobody else chooses in between.
+        let (_claim, ids) = self.claim_ids(making.config)?.unzip();
+        let record = SandboxRecord {
+            version: record::VERSION,
+            id: making.id.clone(),
+            boot_id: self.boot_id.clone(),
+            created_at: ids::now_nanos(),
+            handler: making.handler.to_owned(),
+            definition: making.definition.clone(),
+            config: making.config.clone(),
+            prover: match making.purpose {
+                Purpose::Canary(prover) => Some(prover),
+                Purpose::Pod => None,
+            },
+            ids,
         };
-        let (client, child) = client::start_monitor(&self.monitor, &start)
-            .map_err(|e| Error::Failed(format!("the pod's monitor did not start: {e}")))?;
-        self.hub.adopt(id, child);
-        Ok(client.monitor_pid())
-    }
-
-    /// What is mounted in the monitor's own mount namespace: the pod's `/dev/shm`, and the cgroup
-    /// controllers moved away, so that runtimes leave them alone.
-    fn monitor_mounts(&self, dirs: &PodDirs, config: &SandboxConfig) -> Vec<MountOp> {
-        let mut ops = Vec::new();
-        for (at, target) in self.moved_cgroups() {
-            ops.push(MountOp::Mkdir(target.clone()));
-            ops.push(MountOp::Mount { source: at, target, fstype: String::new(), flags: MS_MOVE, data: String::new() });
+        files::private_dir(&making.dirs.dir).map_err(failed)?;
+        // Not synced: all that the record names is gone with the power too, but for this directory.
+        record::write(&making.dirs.record(), &record, Durability::Cached)?;
+        if let Some(ids) = ids {
+            self.let_through(making.dirs, ids)?;
         }
-        if config.ipc != NamespaceMode::Node {
-            ops.push(MountOp::Mkdir(dirs.shm()));
-            ops.push(tmpfs(dirs.shm(), "mode=1777,size=65536k", MS_NOSUID_NODEV | MS_NOEXEC));
-        }
-        ops
-    }
-
-    /// The cgroup mounts that a monitor moves away, and where to: all but the one of the devices
-    /// controller, without which runc refuses to run. On v2 there is but one, and it stays.
-    fn moved_cgroups(&self) -> Vec<(PathBuf, PathBuf)> {
-        if self.cgroups.mode() == Mode::V2 {
-            return vec![];
-        }
-        let named = self.cgroups.mounts();
-        let kept = named.get("devices");
-        let all: BTreeSet<PathBuf> = named.values().cloned().chain(self.cgroups.unified().map(Into::into)).collect();
-        let target = |at: &PathBuf| self.layout.moved_cgroups().join(at.file_name().unwrap_or_default());
-        all.into_iter().filter(|at| Some(at) != kept).map(|at| (at.clone(), target(&at))).collect()
-    }
-
-    /// Where a monitor sees the controllers that our groups are not in.
-    fn foreign_cgroups(&self) -> Result<Vec<PathBuf>> {
-        let all = self.group(cofferdam_plan::layout::CGROUP_ROOT)?.directories();
-        let ours: BTreeSet<PathBuf> = all.iter().filter_map(|dir| dir.parent().map(Into::into)).collect();
-        Ok(self.moved_cgroups().into_iter().filter(|(at, _)| !ours.contains(at)).map(|(_, target)| target).collect())
-    }
-
-    /// The files by which a process that a monitor spawns joins a group: as seen from there.
-    pub(crate) fn inner_join_files(&self, group: &Group) -> Vec<PathBuf> {
-        let moved = self.moved_cgroups();
-        group.join_files().into_iter().map(|file| seen_inside(&moved, file)).collect()
-    }
-
-    /// The directories of a group as seen from a monitor, each with the name of its hierarchy.
-    pub(crate) fn inner_directories(&self, group: &Group) -> Vec<(PathBuf, PathBuf)> {
-        let moved = self.moved_cgroups();
-        let named = |dir: PathBuf| {
-            // The hierarchy's mount point: what is left without the group's own path.
-            let point = dir.ancestors().nth(group.path().components().count()).unwrap_or(&dir);
-            (point.file_name().unwrap_or_default().into(), seen_inside(&moved, dir.clone()))
-        };
-        group.directories().into_iter().map(named).collect()
+        Ok(record)
     }
 
     /// Kills what runs in the sandbox and gives its network back; the record stays.
     pub fn stop_sandbox(&self, id: &PodId) -> Result<()> {
         let Some((_lock, mut known)) = self.locked(id)? else { return Ok(()) };
-        self.end(&known.dirs, id)?;
-        if known.result.state == SandboxState::Ready {
-            known.result.state = SandboxState::NotReady;
-            known.result.reason = Some("it was stopped".into());
-            record::write(&known.dirs.status(), &known.result, Durability::Cached)?;
-        }
-        Ok(())
+        let ended = self.end(&known.dirs, id);
+        let reason = match &ended {
+            Ok(()) if known.result.state == SandboxState::Ready => "it was stopped".to_owned(),
+            Ok(()) => return Ok(()),
+            Err(error) => format!("it was stopped, but not all of it is gone; stopping or removing it tries again: {error}"),
+        };
+        known.result.state = SandboxState::NotReady;
+        known.result.reason = Some(reason);
+        let written = record::write(&known.dirs.status(), &known.result, Durability::Cached);
+        ended.and(written)
     }
 
     /// Stops where needed, and removes the sandbox and its containers. Repeatable.
@@ -316,13 +256,16 @@ impl Engine {
         if let Some(Known { mut result, .. }) = known {
             result.removing = true;
             result.state = SandboxState::NotReady;
-            record::write(&dirs.status(), &result, Durability::Cached)?;
+            // On a disk that is full it cannot be written, and removing is what makes room: without the mark
+            // recovery finds a pod that died.
+            let _ = record::write(&dirs.status(), &result, Durability::Cached);
             reach("undo.marked");
         }
         let outcome = self.undo_steps(id, &dirs);
         if let (Err(error), Ok(Some(Known { mut result, .. }))) = (&outcome, self.known(id)) {
             result.reason = Some(format!("its removal failed and is tried again: {error}"));
-            record::write(&dirs.status(), &result, Durability::Cached)?;
+            // Where this cannot be written, the error is still told to who asked.
+            let _ = record::write(&dirs.status(), &result, Durability::Cached);
         }
         outcome
     }
@@ -352,7 +295,12 @@ impl Engine {
             let group = self.group(dirs.container_cgroup(&container))?;
             group.kill_all(KILL_DEADLINE).map_err(failed)?;
         }
+        // Plugins want the namespace, which is kept until they are asked.
+        let mut namespace = None;
         if let Ok(monitor) = Client::connect(&dirs.socket()) {
+            if self.wire.uses_plugins() {
+                namespace = cofferdam_host::netns::open(format!("/proc/{}/ns/net", monitor.monitor_pid())).ok();
+            }
             // An error here is a monitor that died just now: its cgroup is killed next anyway.
             let _ = monitor.shutdown();
         }
@@ -361,7 +309,8 @@ impl Engine {
         self.hub.reap(id);
         pod.remove(KILL_DEADLINE).map_err(failed)?;
         reach("end.cgroup");
-        self.wire.release(id.as_str())
+        // The address last: nobody is to get it while a pod has it.
+        self.wire.detach(id.as_str(), namespace)
     }
 
     /// One sandbox.
@@ -420,12 +369,6 @@ impl Engine {
     }
 }
 
-/// A path below a cgroup mount that a monitor has moved away, as seen from there.
-fn seen_inside(moved: &[(PathBuf, PathBuf)], path: PathBuf) -> PathBuf {
-    let seen = moved.iter().find_map(|(at, target)| Some(target.join(path.strip_prefix(at).ok()?)));
-    seen.unwrap_or(path)
-}
-
 /// Makes a pod's run-time directory and takes the lock in it. Recovery, in another process, may find
 /// the directory before the lock is taken, and remove both: then they are made again.
 fn claim(dirs: &PodDirs) -> Result<files::Lock> {
@@ -438,9 +381,6 @@ fn claim(dirs: &PodDirs) -> Result<files::Lock> {
     }
 }
 
-/// A monitor is worth more than what it watches, but must not outlive the machine's own services.
-const MONITOR_OOM_SCORE: i32 = -998;
-
 pub(crate) fn limits(resources: &LinuxResources) -> Limits {
     Limits {
         cpu_shares: resources.cpu_shares,
@@ -451,44 +391,18 @@ pub(crate) fn limits(resources: &LinuxResources) -> Limits {
     }
 }
 
-/// A tmpfs; programs may be run from a volume, and not from `/dev/shm`.
-pub(crate) fn tmpfs(target: PathBuf, data: &str, flags: u64) -> MountOp {
-    MountOp::Mount {
-        source: "tmpfs".into(),
-        target,
-        fstype: "tmpfs".into(),
-        flags,
-        data: data.to_owned(),
-    }
-}
-
-/// Kernel settings that belong to the pod's namespaces, as upstream's safe and unsafe lists name
-/// them (`pkg/kubelet/sysctl/namespaces.go`); any other would change the machine.
-fn sysctl_files(config: &SandboxConfig) -> Result<Vec<(PathBuf, String)>> {
-    let mut files = Vec::new();
-    for (name, value) in &config.sysctls {
-        let network = name.starts_with("net.") && config.network != NamespaceMode::Node;
-        let ipc = (name.starts_with("kernel.shm") || name.starts_with("kernel.msg") || name == "kernel.sem" || name.starts_with("fs.mqueue."))
-            && config.ipc != NamespaceMode::Node;
-        let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b)) && !name.contains("..");
-        if !plain || !(network || ipc) {
-            return Err(Error::Invalid(format!("sysctl \"{name}\" does not belong to a namespace of the pod; it would change the machine")));
-        }
-        files.push((PathBuf::from("/proc/sys").join(name.replace('.', "/")), value.clone()));
-    }
-    Ok(files)
-}
-
 fn status(known: Known) -> SandboxStatus {
+    let (overhead, resources) = known.resources();
     let Known { record, result, .. } = known;
     SandboxStatus {
         id: record.id,
-        config: record.config,
+        config: SandboxConfig { overhead, resources, ..record.config },
         handler: record.handler,
         state: result.state,
         reason: result.reason,
         created_at: record.created_at,
-        ip: result.ip.map(IpAddr::V4),
+        ip: result.ips.first().copied(),
+        ips: result.ips,
         stages: result.stages,
     }
 }

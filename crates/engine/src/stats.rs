@@ -1,9 +1,10 @@
 //! What a pod uses: its containers, and apart the enclosure itself.
 
 use crate::Engine;
-use crate::sandbox::failed;
-use cofferdam_model::PodId;
-use cofferdam_model::cri::{PodStats, Result};
+use crate::sandbox::{Known, failed};
+use cofferdam_model::cri::{ContainerState, ContainerStats, ContainerStatus, PodStats, Result};
+use cofferdam_model::{ContainerId, PodId};
+use cofferdam_runtimes::Usage;
 
 impl Engine {
     /// Usage of a pod, from its cgroups.
@@ -19,6 +20,37 @@ impl Engine {
             memory_peak: all.memory_peak,
             enclosure_peak: enclosure.memory_peak,
             refused_calls: refused_calls(&known.dirs.refused_calls()),
+        })
+    }
+
+    /// Usage of each running container of a pod.
+    pub fn container_stats(&self, pod: &PodId) -> Result<Vec<ContainerStats>> {
+        let known = self.must_know(pod)?;
+        let running: Vec<_> = self.list_containers(Some(pod))?.into_iter().filter(|c| c.state == ContainerState::Running).collect();
+        let ids: Vec<_> = running.iter().map(|c| c.id.clone()).collect();
+        if let Some(told) = known.driver()?.stats(&known.pod(self)?, &ids).map_err(failed)? {
+            let of = |(container, used): (ContainerStatus, Usage)| ContainerStats {
+                name: container.config.name,
+                memory_working_set: used.memory,
+                cpu_nanos: used.cpu_nanos,
+                pids: used.pids,
+            };
+            return Ok(running.into_iter().zip(told).map(of).collect());
+        }
+        running.into_iter().map(|c| Ok(ContainerStats { name: c.config.name, ..self.usage(&known, &c.id)? })).collect()
+    }
+
+    /// What the container's own cgroup counts; nothing where it has ended since it was listed.
+    fn usage(&self, known: &Known, id: &ContainerId) -> Result<ContainerStats> {
+        let used = match self.group_of(known, id)?.stats() {
+            Err(e) if e.is_absent() => return Ok(ContainerStats::default()),
+            used => used.map_err(failed)?,
+        };
+        Ok(ContainerStats {
+            name: String::new(),
+            memory_working_set: Some(used.memory_working_set),
+            cpu_nanos: Some(used.cpu_nanos),
+            pids: Some(used.pids),
         })
     }
 }

@@ -1,95 +1,133 @@
-//! The pods' network: the bridge made when the first pod needs it, addresses, and the files of
-//! `/etc` that tell of them.
+//! The pods' network, and the files of `/etc` that tell of it.
 
 use crate::sandbox::failed;
-use cofferdam_host::netns;
-use cofferdam_model::PodId;
 use cofferdam_model::cri::{Dns, Error, NamespaceMode, Result, SandboxConfig};
-use cofferdam_network::{Bridge, Config, Ipam, dns, hosts};
+use cofferdam_network::{Config, Network, PodRef, Request, dns, hosts};
 use cofferdam_plan::layout::PodDirs;
+use cofferdam_plan::userns::IdRange;
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::AsFd;
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Who attaches pods to the network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NetworkMode {
+    /// CNI plugins where there is a configuration of theirs, else the built-in bridge.
+    #[default]
+    Auto,
+    /// The built-in bridge, whatever is configured.
+    Bridge,
+    /// CNI plugins; without a configuration of theirs no pod gets a network.
+    Cni,
+}
+
+/// The network of this machine's pods.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    config: Config,
-    state: PathBuf,
-    ipam: Ipam,
-    bridge: Mutex<Option<Bridge>>,
+    network: Network,
+    mode: NetworkMode,
+    conf_dir: PathBuf,
+    warned: AtomicBool,
 }
 
 impl Wire {
-    pub(crate) fn open(config: Config, state: PathBuf) -> Result<Self> {
-        let ipam = Ipam::open(&config, &state).map_err(failed)?;
-        Ok(Self { config, state, ipam, bridge: Mutex::new(None) })
-    }
-
-    /// Gives the pod an address, and its namespace a link with it.
-    pub(crate) fn attach(&self, pod: &str, monitor_pid: i32) -> Result<Ipv4Addr> {
-        let bridge = self.bridge()?;
-        let ip = self.ipam.allocate(pod).map_err(failed)?;
-        let namespace = netns::open(format!("/proc/{monitor_pid}/ns/net")).map_err(failed)?;
-        bridge.attach(namespace.as_fd(), pod, ip).map_err(failed)?;
-        Ok(ip)
-    }
-
-    /// Gives the pod's address back; its link goes with its namespace.
-    pub(crate) fn release(&self, pod: &str) -> Result<()> {
-        self.ipam.release(pod).map_err(failed)
-    }
-
-    /// Gives back the addresses of pods that are not among `known`, which is asked after the
-    /// addresses were read: a pod of another process that got one has been known since before.
-    pub(crate) fn recover(&self, known: impl FnOnce() -> Result<BTreeSet<PodId>>) -> Result<()> {
-        let held = self.ipam.held().map_err(failed)?;
-        let known = known()?;
-        for (address, pod) in held.iter().filter(|(_, pod)| !known.iter().any(|id| id.as_str() == pod)) {
-            self.ipam.release_address(pod, *address).map_err(failed)?;
+    pub(crate) fn open(config: Config, state: PathBuf, mut plugins: cofferdam_cni::Options, mode: NetworkMode) -> Result<Self> {
+        if mode == NetworkMode::Bridge {
+            // No configuration is ever there.
+            plugins.conf_dir = state.join("no-cni");
         }
-        Ok(())
+        let conf_dir = plugins.conf_dir.clone();
+        let network = Network::open(config, state, plugins).map_err(failed)?;
+        Ok(Self { network, mode, conf_dir, warned: AtomicBool::new(false) })
+    }
+
+    /// Gives the namespace of the monitor `pid` a network; the pod's addresses.
+    pub(crate) fn attach(&self, id: &str, config: &SandboxConfig, request: &Request, pid: i32) -> Result<Vec<IpAddr>> {
+        if self.mode == NetworkMode::Cni && !self.network.uses_cni().map_err(failed)? {
+            return Err(Error::Failed(format!("{} has no CNI configuration, and no other network is to be used", self.conf_dir.display())));
+        }
+        let pod = PodRef { id, name: &config.name, namespace: &config.namespace, uid: &config.uid };
+        let wired = self.network.attach(&pod, &namespace_of(pid), request).map_err(failed)?;
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            for warning in self.network.warnings() {
+                crate::tell(format_args!("warning: {warning}"));
+            }
+        }
+        Ok(wired.ips)
+    }
+
+    /// Whether plugins take pods off, which they can do wholly only while a namespace lives.
+    pub(crate) fn uses_plugins(&self) -> bool {
+        self.network.uses_cni().unwrap_or(false)
+    }
+
+    /// Takes the pod off; its link goes with its namespace. Repeatable.
+    pub(crate) fn detach(&self, id: &str, namespace: Option<OwnedFd>) -> Result<()> {
+        // By our own descriptor: nobody else holds the namespace any more.
+        let path = namespace.as_ref().map(|fd| PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd())));
+        self.network.detach(id, path.as_deref()).map_err(failed)
+    }
+
+    /// Whether the pod is attached as it was made.
+    pub(crate) fn check(&self, id: &str, monitor_pid: i32) -> Result<bool> {
+        self.network.check(id, &namespace_of(monitor_pid)).map_err(failed)
+    }
+
+    /// Whether pods could be attached.
+    pub(crate) fn status(&self) -> Result<()> {
+        self.network.status().map_err(failed)
+    }
+
+    /// Takes off pods that are not among `known`, which is asked after what is there was read: a pod of
+    /// another process that got something has been known since before.
+    pub(crate) fn recover(&self, known: impl FnOnce() -> Result<BTreeSet<String>>) -> Result<()> {
+        let attached = self.network.attached().map_err(failed)?;
+        if attached.is_empty() {
+            return Ok(());
+        }
+        self.network.recover(&attached, &known()?).map_err(failed)
+    }
+
+    /// Tells plugins which pods there are; false where one is being attached just now.
+    pub(crate) fn collect(&self, living: impl FnOnce() -> BTreeSet<String>) -> Result<bool> {
+        self.network.collect(living).map_err(failed)
     }
 
     /// Removes bridge, links and rules.
     pub(crate) fn tear_down(&self) -> Result<()> {
-        let mut bridge = self.bridge.lock().unwrap_or_else(PoisonError::into_inner);
-        Bridge::teardown(&self.config, &self.state).map_err(failed)?;
-        *bridge = None;
-        Ok(())
-    }
-
-    fn bridge(&self) -> Result<Bridge> {
-        let mut bridge = self.bridge.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(there) = bridge.as_ref() {
-            return Ok(there.clone());
-        }
-        let made = Bridge::ensure(&self.config, &self.state).map_err(failed)?;
-        for warning in made.warnings() {
-            crate::tell(format_args!("warning: {warning}"));
-        }
-        Ok(bridge.insert(made).clone())
+        self.network.tear_down().map_err(failed)
     }
 }
 
+fn namespace_of(pid: i32) -> PathBuf {
+    Path::new("/proc").join(pid.to_string()).join("ns/net")
+}
+
 /// Writes the files of `/etc` that the pod's containers share.
-pub(crate) fn write_etc(dirs: &PodDirs, config: &SandboxConfig, ip: Option<Ipv4Addr>) -> Result<()> {
+pub(crate) fn write_etc(dirs: &PodDirs, config: &SandboxConfig, ips: &[IpAddr], ids: Option<IdRange>) -> Result<()> {
     let write = |path: PathBuf, text: String| {
-        std::fs::write(&path, text).map_err(|e| Error::Failed(format!("{} cannot be written: {e}", path.display())))
+        let wrong = |e: std::io::Error| Error::Failed(format!("{} cannot be written: {e}", path.display()));
+        std::fs::write(&path, text).map_err(wrong)?;
+        // The pod's root is somebody else on the machine.
+        let Some(ids) = ids else { return Ok(()) };
+        std::os::unix::fs::chown(&path, Some(ids.first), Some(ids.first)).map_err(wrong)
     };
     let on_machine = config.network == NamespaceMode::Node;
     let own = || config.hostname.clone();
     let hostname = if on_machine { rustix::system::uname().nodename().to_string_lossy().into_owned() } else { own() };
     write(dirs.hostname(), format!("{hostname}\n"))?;
+    let alias = |(ip, hostnames): &(String, Vec<String>)| hosts::Alias { ip: ip.clone(), hostnames: hostnames.clone() };
+    let aliases: Vec<_> = config.host_aliases.iter().map(alias).collect();
     let hosts = if on_machine {
         let machine = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
-        hosts::host_network_hosts(&machine, &[])
+        hosts::host_network_hosts(&machine, &aliases)
     } else {
-        let ips: Vec<IpAddr> = ip.into_iter().map(IpAddr::V4).collect();
-        hosts::pod_hosts(&ips, &config.hostname, None, &[])
+        let domain = config.fqdn.strip_prefix(&config.hostname).and_then(|rest| rest.strip_prefix('.'));
+        hosts::pod_hosts(ips, &config.hostname, domain, &aliases)
     };
-    write(dirs.hosts(), hosts.map_err(failed)?)?;
+    write(dirs.hosts(), hosts.map_err(|e| Error::Invalid(e.to_string()))?)?;
     let machine = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     if on_machine && config.dns.is_none() {
         return write(dirs.resolv_conf(), machine);

@@ -2,6 +2,7 @@
 
 use crate::containerd_handler::handler;
 use crate::containerd_keys::{CRI, TOP};
+use crate::defaults;
 use crate::load::{Family, Sources};
 use crate::place::Origin;
 use crate::schema::{Report, check, effects, join, near};
@@ -186,9 +187,16 @@ pub(crate) fn family(cri: &Table, sources: &mut Sources<'_>, report: &mut Report
             continue;
         };
         let mut handler = handler(name.clone(), node, table, sources, report);
+        if text(table, "snapshotter").is_some() {
+            defaults::snapshotter(&mut handler, table);
+        } else if text(containerd, "snapshotter").is_some_and(|(_, name)| name == "erofs") {
+            // The other forms that containerd has are ways to store the same.
+            defaults::snapshotter(&mut handler, containerd);
+        }
         for reason in &reasons {
             handler.refuse(reason);
         }
+        defaults::apply(&mut handler, cri);
         if let Some(first) = family.handlers.insert(name.clone(), handler) {
             report.warn(
                 &node.key,

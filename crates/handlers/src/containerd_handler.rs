@@ -248,13 +248,11 @@ impl<'a> Draft<'a> {
         {
             self.handler.refuse(format!("cni_conf_dir = {value:?} ({}) asks for a network of its own, which cannot be honoured yet", node.key));
         }
-        for (key, ours) in [("snapshotter", "overlayfs"), ("io_type", "fifo")] {
-            if let Some((node, _)) = self.own(key).filter(|(_, value)| *value != ours) {
-                self.report.warn(
-                    &node.key,
-                    format!("{key} = {} is read but has no effect yet", node.raw),
-                );
-            }
+        if let Some((node, _)) = self.own("io_type").filter(|(_, value)| *value != "fifo") {
+            self.report.warn(
+                &node.key,
+                format!("io_type = {} is read but has no effect yet", node.raw),
+            );
         }
     }
 }

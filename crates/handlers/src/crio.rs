@@ -2,7 +2,7 @@
 
 use crate::containerd::name_at;
 use crate::crio_keys::{HANDLER, RUNTIME, TOP};
-use crate::driver;
+use crate::{defaults, driver};
 use crate::load::Family;
 use crate::place::Origin;
 use crate::schema::{Report, check, effects};
@@ -79,6 +79,8 @@ pub(crate) fn family(runtime: &Table, report: &mut Report) -> Family {
             None
         };
         let mut handler = handler(name.clone(), node, table, from, runtimes, report);
+        defaults::apply(&mut handler, runtime);
+        defaults::apply(&mut handler, table);
         for reason in &reasons {
             handler.refuse(reason);
         }
@@ -97,7 +99,8 @@ pub(crate) fn family(runtime: &Table, report: &mut Report) -> Family {
             &found.0.key,
             format!("{key} is of old versions; write [crio.runtime.runtimes.{name}]"),
         );
-        let handler = old_handler(name.clone(), found, &reasons, report);
+        let mut handler = old_handler(name.clone(), found, &reasons, report);
+        defaults::apply(&mut handler, runtime);
         family.handlers.entry(name).or_insert(handler);
     }
     choose_old(runtime, &mut family);

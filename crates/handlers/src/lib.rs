@@ -18,6 +18,7 @@ mod containerd_handler;
 mod containerd_keys;
 mod crio;
 mod crio_keys;
+mod defaults;
 pub mod diff;
 mod driver;
 pub mod load;
@@ -29,6 +30,7 @@ mod schema;
 pub mod table;
 mod tree;
 
+pub use defaults::{Defaults, Snapshotter, Ulimit, UnsetSeccomp};
 pub use diff::{Diff, diff};
 pub use load::{Files, Loaded, Roots, Text, Wanted, load};
 pub use place::{ConfigError, Level, Origin, Place, Warning};

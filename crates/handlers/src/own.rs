@@ -13,11 +13,34 @@
 //! config = "/etc/containerd/runsc.toml"
 //! args = ["--platform=systrap"]
 //! privileged_without_host_devices = true
+//! default_capabilities = ["CHOWN", "KILL"] # what containers have before their own add and drop
+//! pids_limit = 1024
+//! seccomp_profile = "/etc/cofferdam/seccomp.json" # in place of the built-in RuntimeDefault
+//! unset_seccomp_profile = "runtime/default"       # of containers that name none
+//! apparmor_profile = "mine"                       # what RuntimeDefault means
+//! disable_apparmor = false
+//! default_sysctls = ["net.ipv4.ip_unprivileged_port_start=0"]
+//! default_ulimits = ["nofile=1024:4096"]
+//! device_ownership_from_security_context = true
+//! snapshotter = "erofs"              # or overlay, the default
 //! unusable = "not before the audit"  # a reason turns the handler off
 //!
 //! [network]
 //! bridge = "cofferdam0"
 //! subnet = "10.89.0.0/16"
+//! subnet6 = "auto"                   # auto (default), off, or a network
+//! mode = "auto"                      # auto (default): CNI where it is configured; bridge; cni
+//! cni_conf = "/etc/cni/net.d"
+//! cni_plugins = ["/opt/cni/bin", "/usr/lib/cni"]
+//!
+//! [images]
+//! hosts = ["/etc/cofferdam/certs.d", "/etc/containerd/certs.d"]  # folders of hosts.toml
+//! auth_files = ["/root/.docker/config.json"]
+//! keep_content = true                # compressed layers stay, to be saved and mended from
+//!
+//! [pods]
+//! seccomp_root = "/var/lib/kubelet/seccomp"
+//! cdi_dirs = ["/etc/cdi", "/run/cdi"]
 //!
 //! [paths]
 //! root = "/var/lib/cofferdam"
@@ -25,7 +48,7 @@
 //! ```
 
 use crate::containerd::name_at;
-use crate::driver;
+use crate::{defaults, driver};
 use crate::load::{Family, Sources};
 use crate::place::{Origin, one_line};
 use crate::runsc::{RESERVED, check_flag};
@@ -45,7 +68,24 @@ const KEYS: &[Key] = &[
     key("handlers", Named(HANDLER), Used),
     key(
         "network",
-        Kind::Table(&[key("bridge", Text, Used), key("subnet", Text, Used)]),
+        Kind::Table(&[
+            key("bridge", Text, Used),
+            key("subnet", Text, Used),
+            key("subnet6", Text, Used),
+            key("mode", Text, Used),
+            key("cni_conf", Text, Used),
+            key("cni_plugins", Texts, Used),
+        ]),
+        Used,
+    ),
+    key(
+        "images",
+        Kind::Table(&[key("hosts", Texts, Used), key("auth_files", Texts, Used), key("keep_content", Bool, Used)]),
+        Used,
+    ),
+    key(
+        "pods",
+        Kind::Table(&[key("seccomp_root", Text, Used), key("cdi_dirs", Texts, Used)]),
         Used,
     ),
     key(
@@ -65,6 +105,16 @@ const HANDLER: &[Key] = &[
     key("config", Text, Used),
     key("args", Texts, Used),
     key("privileged_without_host_devices", Bool, Used),
+    key("default_capabilities", Texts, Used),
+    key("pids_limit", Int, Used),
+    key("seccomp_profile", Text, Used),
+    key("unset_seccomp_profile", Text, Used),
+    key("apparmor_profile", Text, Used),
+    key("disable_apparmor", Bool, Used),
+    key("default_sysctls", Texts, Used),
+    key("default_ulimits", Texts, Used),
+    key("device_ownership_from_security_context", Bool, Used),
+    key("snapshotter", Text, Used),
     key("unusable", Text, Used),
 ];
 
@@ -92,7 +142,21 @@ pub(crate) fn check_file(root: Table, report: &mut Report) -> Option<Table> {
                 );
             }
         }
-        for (section, name) in [("paths", "root"), ("paths", "state")] {
+        let paths = [("paths", "root"), ("paths", "state"), ("network", "cni_conf"), ("pods", "seccomp_root")];
+        if let Some((node, mode)) = tree::table(&table, "network").and_then(|table| text(table, "mode"))
+            && !["auto", "bridge", "cni"].contains(&mode)
+        {
+            report.bad_value(node, "network.mode", format!("= {mode:?} is none of \"auto\", \"bridge\" and \"cni\""));
+        }
+        for (section, name) in [("network", "cni_plugins"), ("images", "hosts"), ("images", "auth_files"), ("pods", "cdi_dirs")] {
+            let list = tree::table(&table, section).and_then(|table| table.get(name));
+            for (node, path) in list.into_iter().flat_map(Node::texts) {
+                if let Err(reason) = driver::absolute(path) {
+                    report.bad_value(node, format!("{section}.{name}"), format!("has {reason}"));
+                }
+            }
+        }
+        for (section, name) in paths {
             if let Some((node, path)) =
                 tree::table(&table, section).and_then(|table| text(table, name))
                 && let Err(reason) = driver::absolute(path)
@@ -138,17 +202,32 @@ pub(crate) fn settings(table: &Table) -> Settings {
             origin: node.origin(),
         })
     };
-    let path = |key| {
-        setting("paths", key).map(|s| Setting {
+    let path = |section, key| {
+        setting(section, key).map(|s| Setting {
             value: PathBuf::from(s.value),
             origin: s.origin,
         })
     };
+    let paths = |section, key: &str| {
+        let node = tree::table(table, section)?.get(key)?;
+        let value = node.texts().map(|(_, path)| PathBuf::from(path)).collect();
+        Some(Setting { value, origin: node.origin() })
+    };
+    let keep = tree::table(table, "images").and_then(|images| images.get("keep_content"));
     Settings {
         bridge: setting("network", "bridge"),
         subnet: setting("network", "subnet"),
-        root: path("root"),
-        state: path("state"),
+        subnet6: setting("network", "subnet6"),
+        network_mode: setting("network", "mode"),
+        cni_conf: path("network", "cni_conf"),
+        cni_plugins: paths("network", "cni_plugins"),
+        registry_hosts: paths("images", "hosts"),
+        auth_files: paths("images", "auth_files"),
+        keep_content: keep.and_then(|node| Some(Setting { value: node.flag()?, origin: node.origin() })),
+        seccomp_root: path("pods", "seccomp_root"),
+        cdi_dirs: paths("pods", "cdi_dirs"),
+        root: path("paths", "root"),
+        state: path("paths", "state"),
     }
 }
 
@@ -215,6 +294,8 @@ fn handler(
         }
     }
     handler.privileged_without_host_devices = is_true(table, "privileged_without_host_devices");
+    defaults::apply(&mut handler, table);
+    defaults::snapshotter(&mut handler, table);
     if let Some(path) = config.filter(|_| kind == "oci") {
         crate::runsc::apply(&mut handler, path, sources, report);
     }

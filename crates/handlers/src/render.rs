@@ -1,8 +1,9 @@
 //! The merged table as a configuration file of our own form, for `cofferdam config`.
 
 use crate::place::{Origin, one_line};
-use crate::table::{Driver, Handler, HandlerTable};
+use crate::table::{Driver, Handler, HandlerTable, Setting};
 use std::fmt::Write;
+use std::path::PathBuf;
 
 /// Renders `table`. Each value has a comment that says where it came from. The text is itself a
 /// configuration file that makes the same handlers, without anything else having to be read but the
@@ -23,34 +24,27 @@ pub fn render(table: &HandlerTable) -> String {
         render_handler(handler, &mut out);
     }
     let settings = &table.settings;
-    let path = |path: &std::path::PathBuf| path.to_string_lossy().into_owned();
+    let text = |s: &Option<Setting<String>>| s.as_ref().map(|s| (quote(&s.value), s.origin.clone()));
+    let quoted = |path: &PathBuf| quote(&path.to_string_lossy());
+    let path = |s: &Option<Setting<PathBuf>>| s.as_ref().map(|s| (quoted(&s.value), s.origin.clone()));
+    let list = |s: &Option<Setting<Vec<PathBuf>>>| {
+        let value = |s: &Setting<Vec<PathBuf>>| format!("[{}]", s.value.iter().map(quoted).collect::<Vec<_>>().join(", "));
+        s.as_ref().map(|s| (value(s), s.origin.clone()))
+    };
     let rows = [
-        (
-            "network",
-            "bridge",
-            settings
-                .bridge
-                .as_ref()
-                .map(|s| (s.value.clone(), &s.origin)),
-        ),
-        (
-            "network",
-            "subnet",
-            settings
-                .subnet
-                .as_ref()
-                .map(|s| (s.value.clone(), &s.origin)),
-        ),
-        (
-            "paths",
-            "root",
-            settings.root.as_ref().map(|s| (path(&s.value), &s.origin)),
-        ),
-        (
-            "paths",
-            "state",
-            settings.state.as_ref().map(|s| (path(&s.value), &s.origin)),
-        ),
+        ("network", "bridge", text(&settings.bridge)),
+        ("network", "subnet", text(&settings.subnet)),
+        ("network", "subnet6", text(&settings.subnet6)),
+        ("network", "mode", text(&settings.network_mode)),
+        ("network", "cni_conf", path(&settings.cni_conf)),
+        ("network", "cni_plugins", list(&settings.cni_plugins)),
+        ("images", "hosts", list(&settings.registry_hosts)),
+        ("images", "auth_files", list(&settings.auth_files)),
+        ("images", "keep_content", settings.keep_content.as_ref().map(|s| (s.value.to_string(), s.origin.clone()))),
+        ("pods", "seccomp_root", path(&settings.seccomp_root)),
+        ("pods", "cdi_dirs", list(&settings.cdi_dirs)),
+        ("paths", "root", path(&settings.root)),
+        ("paths", "state", path(&settings.state)),
     ];
     let mut last = "";
     for (section, key, row) in rows {
@@ -59,7 +53,7 @@ pub fn render(table: &HandlerTable) -> String {
             out.plain(&format!("\n[{section}]"));
             last = section;
         }
-        out.value(key, &quote(&value), origin);
+        out.value(key, &value, &origin);
     }
     out.0
 }
@@ -122,6 +116,9 @@ fn render_handler(handler: &Handler, out: &mut Lines) {
             "true",
             &origin("privileged_without_host_devices"),
         );
+    }
+    for (key, value) in handler.defaults.rows() {
+        out.value(key, &value, &origin(key));
     }
     if let Some(reason) = &handler.unusable {
         out.value("unusable", &quote(reason), &origin("unusable"));

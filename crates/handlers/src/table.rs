@@ -1,5 +1,6 @@
 //! The merged handler table.
 
+use crate::defaults::Defaults;
 use crate::place::{Origin, Warning};
 use cofferdam_model::HandlerName;
 use serde::Serialize;
@@ -29,6 +30,24 @@ pub struct Settings {
     pub bridge: Option<Setting<String>>,
     /// Subnet of the pods, as `ADDRESS/BITS`. Its syntax is for the network to check.
     pub subnet: Option<Setting<String>>,
+    /// IPv6 subnet of the pods: `auto`, `off` or a network. Its syntax is for the network to check.
+    pub subnet6: Option<Setting<String>>,
+    /// Who attaches pods: `auto`, `bridge` or `cni`.
+    pub network_mode: Option<Setting<String>>,
+    /// Folder of CNI configurations.
+    pub cni_conf: Option<Setting<PathBuf>>,
+    /// Folders of CNI plugins.
+    pub cni_plugins: Option<Setting<Vec<PathBuf>>>,
+    /// Folders with `hosts.toml` of registries.
+    pub registry_hosts: Option<Setting<Vec<PathBuf>>>,
+    /// Files with credentials of registries, in docker's form.
+    pub auth_files: Option<Setting<Vec<PathBuf>>>,
+    /// Whether the compressed layers of images are kept.
+    pub keep_content: Option<Setting<bool>>,
+    /// Folder of seccomp profiles of type `Localhost`.
+    pub seccomp_root: Option<Setting<PathBuf>>,
+    /// Folders of CDI specifications.
+    pub cdi_dirs: Option<Setting<Vec<PathBuf>>>,
     /// Folder of what outlives a reboot.
     pub root: Option<Setting<PathBuf>>,
     /// Folder of what does not.
@@ -53,8 +72,11 @@ pub struct Handler {
     pub driver: Driver,
     /// Privileged containers do not get the host's devices.
     pub privileged_without_host_devices: bool,
+    /// What its pods get where they say nothing.
+    pub defaults: Defaults,
     /// Where values came from, by their key in our own form (`type`, `binary`, `root`, `config`,
-    /// `privileged_without_host_devices`, `unusable`, `args.FLAG`), and `handler` for the table itself.
+    /// `privileged_without_host_devices`, `default_capabilities` and the other defaults, `unusable`,
+    /// `args.FLAG`), and `handler` for the table itself.
     pub origins: BTreeMap<String, Origin>,
     /// Why no pod may start under it, in one sentence; `None` when it may be tried.
     pub unusable: Option<String>,
@@ -187,6 +209,7 @@ impl Handler {
     pub fn runs_like(&self, other: &Self) -> bool {
         self.driver == other.driver
             && self.privileged_without_host_devices == other.privileged_without_host_devices
+            && self.defaults == other.defaults
             && self.unusable == other.unusable
     }
 
@@ -196,6 +219,7 @@ impl Handler {
             name,
             driver,
             privileged_without_host_devices: false,
+            defaults: Defaults::default(),
             origins,
             unusable: None,
         }

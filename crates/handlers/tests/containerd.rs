@@ -178,6 +178,7 @@ fn what_cannot_be_honoured_makes_the_handler_unusable() {
         ("runtime_type = 'oci'", "runtime_type \"oci\" is not one of containerd's; write io.containerd.runc.v2 or the like".to_owned()),
         (&format!("{runc}base_runtime_spec = '/etc/containerd/base.json'"), format!("base_runtime_spec ({CONTAINERD}:5) cannot be honoured yet")),
         (&format!("{runc}cni_conf_dir = '/etc/cni/other'"), format!("cni_conf_dir = \"/etc/cni/other\" ({CONTAINERD}:5) asks for a network of its own, which cannot be honoured yet")),
+        (&format!("{runc}snapshotter = 'devmapper'"), format!("snapshotter = \"devmapper\" ({CONTAINERD}:5) is not one that there is here; write overlay or erofs, in containerd's file overlayfs")),
         (&format!("{runc}sandboxer = 'shim'"), format!("sandboxer = \"shim\" ({CONTAINERD}:5) needs a sandbox made by a shim, which is not built yet")),
         (&format!("{runc}runtime_engine = '/usr/bin/crun'"), format!("runtime_engine ({CONTAINERD}:5) goes only with runtime_type \"io.containerd.runtime.v1.linux\"; use BinaryName or Root under options")),
         (&format!("{runc}options = {{ BinaryName = './runc' }}"), format!("\"./runc\" must be an absolute path ({CONTAINERD}:5)")),
@@ -209,10 +210,6 @@ fn the_rest_is_told() {
         (
             "pod_annotations = ['a.*']",
             "pod_annotations = ['a.*'] is read but has no effect yet",
-        ),
-        (
-            "snapshotter = 'devmapper'",
-            "snapshotter = 'devmapper' is read but has no effect yet",
         ),
         (
             "cgroup_writable = true",

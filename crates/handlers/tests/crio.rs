@@ -72,8 +72,8 @@ fn what_cannot_be_honoured_makes_the_handler_unusable() {
             format!("runtime_config_path ({CRIO}:2) goes only with runtime_type \"vm\""),
         ),
         (
-            "seccomp_profile = '/x'",
-            format!("seccomp_profile ({CRIO}:2) cannot be honoured yet"),
+            "seccomp_profile = 'x.json'",
+            format!("seccomp_profile = \"x.json\" must be an absolute path ({CRIO}:2)"),
         ),
         (
             "runtime_pull_image = true",

@@ -191,6 +191,16 @@ fn text() -> impl Strategy<Value = String> {
         "imports",
         "version",
         "options",
+        "default_capabilities",
+        "pids_limit",
+        "seccomp_profile",
+        "unset_seccomp_profile",
+        "apparmor_profile",
+        "disable_apparmor",
+        "default_sysctls",
+        "default_ulimits",
+        "enable_unprivileged_ports",
+        "snapshotter",
     ];
     let values = [
         "'h'",
@@ -215,6 +225,14 @@ fn text() -> impl Strategy<Value = String> {
         "\"a\\nb\"",
         "{ BinaryName = 'runsc', ConfigPath = '/etc/runsc.toml' }",
         "''",
+        "-1",
+        "[]",
+        "['KILL']",
+        "['nofile=1:2', 'core=-1']",
+        "['net.x=1=2', 'y']",
+        "'runtime/default'",
+        "'localhost//a b'",
+        "'erofs'",
     ];
     let pick = |words: &[&'static str]| proptest::sample::select(words.to_vec());
     let line = prop_oneof![

@@ -48,6 +48,48 @@ fn full() -> Loaded {
 }
 
 #[test]
+fn settings_of_network_images_and_pods_are_read_and_rendered_again() {
+    let text = r#"
+[network]
+subnet6 = "off"
+mode = "cni"
+cni_conf = "/etc/cni/other"
+cni_plugins = ["/opt/a", "/opt/b"]
+[images]
+hosts = ["/etc/hosts.d"]
+auth_files = ["/root/auth.json"]
+keep_content = false
+[pods]
+seccomp_root = "/etc/seccomp"
+cdi_dirs = ["/etc/cdi"]
+"#;
+    let own = |text: &str| machine(&[(OWN, text)]);
+    let loaded = own(text);
+    assert!(loaded.errors.is_empty(), "{:?}", loaded.errors);
+    let again = own(&render(&loaded.table));
+    for settings in [&loaded.table.settings, &again.table.settings] {
+        let paths = |s: &Option<cofferdam_handlers::table::Setting<Vec<std::path::PathBuf>>>| s.as_ref().unwrap().value.clone();
+        assert_eq!(settings.subnet6.as_ref().unwrap().value, "off");
+        assert_eq!(settings.network_mode.as_ref().unwrap().value, "cni");
+        assert_eq!(settings.cni_conf.as_ref().unwrap().value.to_str(), Some("/etc/cni/other"));
+        assert_eq!(paths(&settings.cni_plugins), ["/opt/a", "/opt/b"].map(std::path::PathBuf::from));
+        assert_eq!(paths(&settings.registry_hosts), ["/etc/hosts.d"].map(std::path::PathBuf::from));
+        assert_eq!(paths(&settings.auth_files), ["/root/auth.json"].map(std::path::PathBuf::from));
+        assert_eq!(settings.keep_content.as_ref().map(|s| s.value), Some(false));
+        assert_eq!(settings.seccomp_root.as_ref().unwrap().value.to_str(), Some("/etc/seccomp"));
+        assert_eq!(paths(&settings.cdi_dirs), ["/etc/cdi"].map(std::path::PathBuf::from));
+    }
+    for (text, wrong) in [
+        ("[network]\nmode = \"flannel\"", "network.mode"),
+        ("[images]\nhosts = [\"relative\"]", "images.hosts"),
+        ("[pods]\nseccomp_root = \"x\"", "pods.seccomp_root"),
+    ] {
+        let errors: Vec<String> = own(text).errors.iter().map(ToString::to_string).collect();
+        assert!(errors.iter().any(|e| e.contains(wrong)), "{text}: {errors:?}");
+    }
+}
+
+#[test]
 fn every_key() {
     let loaded = full();
     assert_eq!((errors(&loaded), warnings(&loaded)), (vec![], vec![]));

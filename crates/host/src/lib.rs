@@ -14,13 +14,19 @@
 //! - [`mountinfo`]: the kernel's mount table
 //! - [`machine`]: facts about the machine for a preflight
 //! - [`inotify`]: waiting for files to change
+//! - [`idmap`]: clones of mounts, with other ids, read-only through and through, or with other propagation
+//! - [`userns`]: user namespaces by descriptor
+//! - [`lsm`]: AppArmor and SELinux
+//! - [`spec_dirs`]: directories of descriptions that programs leave for others
 
 pub mod cgroup;
-mod error;
 pub mod devices;
+mod error;
 pub mod files;
+pub mod idmap;
 pub mod ids;
 pub mod inotify;
+pub mod lsm;
 pub mod machine;
 pub mod mountinfo;
 pub mod netns;
@@ -28,5 +34,7 @@ pub mod privilege;
 pub mod process;
 pub mod remove;
 pub mod rooted;
+pub mod spec_dirs;
+pub mod userns;
 
 pub use error::{Error, Result};

@@ -49,22 +49,7 @@ impl Drop for Made {
 
 /// A shell that joins `group` itself, says so, and then runs `script`.
 fn join(group: &Group, script: &str) -> (Child, BufReader<std::process::ChildStdout>) {
-    let joins: String = group
-        .join_files()
-        .iter()
-        .map(|f| format!("echo 0 > {} && ", f.display()))
-        .collect();
-    let mut child = Command::new("sh")
-        .args(["-c", &format!("{joins} echo joined; {script}")])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut output = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    output.read_line(&mut line).unwrap();
-    assert_eq!(line, "joined\n");
-    (child, output)
+    join_also(group, &[], script)
 }
 
 #[test]
@@ -214,4 +199,69 @@ fn the_machine_has_a_mode() {
     if cgroups.mode() != Mode::V1 {
         cgroups.v2_controllers().unwrap();
     }
+}
+
+#[test]
+fn cpus_are_bound_where_the_controller_is() {
+    for cgroups in all_modes() {
+        let made = Made::new(&cgroups, "cpuset");
+        let inner = made.0.child("inner").unwrap();
+        inner.create().unwrap();
+        assert!(made.0.set_cpuset("0-1;1", "").is_err());
+        assert_eq!(inner.set_cpuset("", "").unwrap(), Vec::<std::path::PathBuf>::new());
+        let has = cgroups.mode() != Mode::V2 && cgroups.mounts().contains_key("cpuset")
+            || cgroups.v2_controllers().unwrap().iter().any(|c| c == "cpuset");
+        let joined = match inner.set_cpuset("0", "0") {
+            Ok(files) => files,
+            Err(error) => {
+                assert!(!has && error.to_string().contains("controller cpuset"), "{error}");
+                continue;
+            }
+        };
+        let (mut child, _output) = join_also(&inner, &joined, "exec sleep 100");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        assert!(status.lines().any(|l| l == "Cpus_allowed_list:\t0"), "{status}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        made.0.remove(SOON).unwrap();
+        assert!(joined.iter().all(|f| !f.exists()), "{joined:?}");
+    }
+}
+
+#[test]
+fn huge_pages_are_limited_where_the_controller_is() {
+    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let cgroups = Cgroups::from_mountinfo(&text, Path::new("/")).unwrap();
+    let made = Made::new(&cgroups, "huge");
+    let limits = |size: &str| std::collections::BTreeMap::from([(size.to_owned(), 4 << 20)]);
+    let joined = made.0.set_hugepages(&limits("2MB")).unwrap();
+    let error = made.0.set_hugepages(&limits("3MB")).unwrap_err().to_string();
+    assert!(error.contains("no huge pages of \"3MB\""), "{error}");
+    let (mut child, _output) = join_also(&made.0, &joined, "exec sleep 100");
+    let directory = joined.first().map_or_else(|| made.0.directories()[0].clone(), |f| f.parent().unwrap().to_owned());
+    let limit = ["hugetlb.2MB.max", "hugetlb.2MB.limit_in_bytes"].iter().find_map(|f| std::fs::read_to_string(directory.join(f)).ok());
+    assert_eq!(limit.unwrap().trim(), (4 << 20).to_string());
+    let inside = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap();
+    assert!(inside.lines().any(|l| l == child.id().to_string()), "{inside}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    made.0.remove(SOON).unwrap();
+    assert!(!directory.exists());
+}
+
+/// As [`join`], with further files.
+fn join_also(group: &Group, also: &[std::path::PathBuf], script: &str) -> (Child, BufReader<std::process::ChildStdout>) {
+    let files = group.join_files().into_iter().chain(also.iter().cloned());
+    let joins: String = files.map(|f| format!("echo 0 > {} && ", f.display())).collect();
+    let mut child = Command::new("sh")
+        .args(["-c", &format!("{joins} echo joined; {script}")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "joined\n");
+    (child, output)
 }

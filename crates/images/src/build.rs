@@ -99,8 +99,9 @@ impl Store {
             target: None,
             names: vec![name],
             notes: Vec::new(),
+            pulled: false,
         };
-        self.import(&offer, &layer, progress)
+        self.import_archive(&offer, &layer, progress)
             .map(|loaded| loaded.image)
     }
 
@@ -135,7 +136,7 @@ struct Layer {
 }
 
 impl Blobs for Layer {
-    fn open(&self, _: &str) -> Result<(Box<dyn Read + '_>, u64)> {
+    fn open(&self, _: &str) -> Result<(Box<dyn Read + Send + '_>, u64)> {
         Ok((
             Box::new(Range::new(&self.file, 0, self.length)),
             self.length,

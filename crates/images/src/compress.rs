@@ -2,7 +2,7 @@
 //! bytes are, and producers get media types wrong.
 
 use crate::error::invalid;
-use std::io::{self, Cursor, Read};
+use std::io::{self, BufRead, Cursor, Read};
 
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,15 +31,23 @@ pub(crate) fn sniff(head: &[u8]) -> io::Result<Format> {
     }
 }
 
+/// Base 2 logarithm of the largest window of zstd: 128 MiB, the default bound of zstd's own tools.
+/// A frame that wants more would make whoever unpacks it hold as much.
+const LARGEST_WINDOW: u32 = 27;
+
 /// What `reader` holds, decompressed.
-pub(crate) fn decoder<'a, R: Read + 'a>(mut reader: R) -> io::Result<Box<dyn Read + 'a>> {
+pub(crate) fn decoder<'a, R: BufRead + 'a>(mut reader: R) -> io::Result<Box<dyn Read + 'a>> {
     let mut head = Vec::with_capacity(SNIFF);
     reader.by_ref().take(SNIFF as u64).read_to_end(&mut head)?;
     let format = sniff(&head)?;
     let whole = Cursor::new(head).chain(reader);
     Ok(match format {
         Format::Plain => Box::new(whole),
-        Format::Gzip => Box::new(flate2::read::MultiGzDecoder::new(whole)),
-        Format::Zstd => Box::new(zstd::stream::read::Decoder::new(whole)?),
+        Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
+        Format::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(whole)?;
+            decoder.window_log_max(LARGEST_WINDOW)?;
+            Box::new(decoder)
+        }
     })
 }

@@ -73,6 +73,23 @@ impl From<Digest> for String {
     }
 }
 
+/// A digest under way.
+pub(crate) struct Hasher(Sha256);
+
+impl Hasher {
+    pub(crate) fn new() -> Self {
+        Self(Sha256::new())
+    }
+
+    pub(crate) fn update(&mut self, data: &[u8]) {
+        self.0.update(data);
+    }
+
+    pub(crate) fn finish(self) -> Digest {
+        Digest::finish(self.0)
+    }
+}
+
 /// Hashes and counts what is read through it, and fails where more comes than `limit`.
 pub(crate) struct Metered<'a, R> {
     inner: R,

@@ -59,6 +59,30 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// An image cannot be pulled.
+    #[error("image {image} cannot be pulled: {why}")]
+    Pull {
+        /// As the user wrote it, completed.
+        image: String,
+        /// What is wrong: the registry's answer, or with what it sent.
+        why: String,
+    },
+    /// An image cannot be written to an archive.
+    #[error("image {image} cannot be saved: {why}")]
+    Save {
+        /// As the user wrote it.
+        image: String,
+        /// What is missing, and what to do.
+        why: String,
+    },
+    /// A block image cannot be made.
+    #[error("no block image can be made of image {image}: {why}")]
+    Block {
+        /// Id of the image.
+        image: String,
+        /// What is wrong, and what to do.
+        why: String,
+    },
     /// No such image.
     #[error("image {0} is not in the store: load it with `cofferdam image load`")]
     NotFound(String),

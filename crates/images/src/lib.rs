@@ -2,18 +2,21 @@
 //!
 //! Everything that comes from an archive is taken to be hostile: sizes, counts and depths are
 //! bounded ([`Limits`]), digests are verified, and no path of an archive is ever joined to a path
-//! of this machine. A registry's pull is to fill the same store: it makes an `Offer` whose blobs
-//! come over the wire, and hands it to the same import.
+//! of this machine. What a registry gives ([`Remote`]) goes through the same import as an archive.
 
 mod archive;
 mod build;
+mod checksum;
 mod compress;
 mod config;
 mod digest;
 mod error;
+pub mod examine;
 mod limits;
+mod manifest;
 mod platform;
 mod reference;
+mod remote;
 mod source;
 mod store;
 mod tarball;
@@ -28,5 +31,11 @@ pub use error::{Error, Result};
 pub use limits::{Limits, Progress, Stage};
 pub use platform::Platform;
 pub use reference::Reference;
-pub use store::{Image, Input, LoadOptions, Loaded, Removed, Store};
+pub use remote::{Remote, RemoteManifest};
+pub use store::{
+    BlockRoot, ErofsSnapshotter, Finding, FsckReport, Image, Input, LoadOptions, Loaded,
+    OverlaySnapshotter, PruneOptions, Pruned, PullEvent, PullOptions, Pulled, Removed, Repair, Root,
+    SaveFormat, Snapshotter, Store,
+};
+pub use tarball::{Entry as TarEntry, Kind as TarKind, TarReader};
 pub use users::User;

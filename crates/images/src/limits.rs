@@ -1,5 +1,7 @@
 //! Bounds on hostile input, and who is told how a load gets on.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 /// Bounds on what an archive may hold. What exceeds one is refused with a sentence that names it.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -39,6 +41,43 @@ impl Default for Limits {
             json_bytes: 8 << 20,
             members: 100_000,
         }
+    }
+}
+
+/// What is left of the bounds on one image, shared by those who unpack its layers.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    bytes: AtomicU64,
+    entries: AtomicU64,
+}
+
+impl Budget {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            bytes: limits.image_bytes.into(),
+            entries: limits.entries.into(),
+        }
+    }
+
+    /// Takes bytes and entries, or says which bound is reached.
+    pub(crate) fn spend(&self, bytes: u64, entries: u64, limits: &Limits) -> Result<(), String> {
+        let take = |from: &AtomicU64, by: u64| {
+            let taken = from.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(by));
+            taken.is_ok()
+        };
+        if !take(&self.entries, entries) {
+            return Err(format!("the image has more than {} entries", limits.entries));
+        }
+        if !take(&self.bytes, bytes) {
+            return Err(format!("the image has more than {} bytes", limits.image_bytes));
+        }
+        Ok(())
+    }
+
+    /// Undoes what was spent on a layer that is unpacked again.
+    pub(crate) fn give_back(&self, (bytes, entries): (u64, u64)) {
+        self.bytes.fetch_add(bytes, Relaxed);
+        self.entries.fetch_add(entries, Relaxed);
     }
 }
 

@@ -1,7 +1,7 @@
 //! An archive as a set of named blobs: a directory, or a tar file with an index.
 
 use crate::compress::{self, Format};
-use crate::digest::Metered;
+use crate::digest::{Digest, Metered};
 use crate::error::{Error, IoContext, Result, invalid};
 use crate::limits::Limits;
 use crate::tarball::{Kind, TarReader};
@@ -14,9 +14,20 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Named blobs, wherever they come from: an archive today, a registry too.
-pub(crate) trait Blobs {
+pub(crate) trait Blobs: Sync {
     /// The blob and its length.
-    fn open(&self, name: &str) -> Result<(Box<dyn Read + '_>, u64)>;
+    fn open(&self, name: &str) -> Result<(Box<dyn Read + Send + '_>, u64)>;
+
+    /// Whether a blob comes from afar.
+    fn is_remote(&self, _: &Digest, _size: u64) -> bool {
+        false
+    }
+
+    /// The blob from `offset` on, where it comes from afar and what was read of it before is kept;
+    /// `None` where it is at hand.
+    fn resume(&self, _: &Digest, _size: u64, _offset: u64) -> Option<Result<Box<dyn Read + Send + '_>>> {
+        None
+    }
 
     /// All of a small blob.
     fn small(&self, name: &str, limits: &Limits) -> Result<Vec<u8>> {
@@ -104,7 +115,7 @@ impl Source {
 }
 
 impl Blobs for Source {
-    fn open(&self, name: &str) -> Result<(Box<dyn Read + '_>, u64)> {
+    fn open(&self, name: &str) -> Result<(Box<dyn Read + Send + '_>, u64)> {
         match self {
             Self::Dir { path, fd } => {
                 let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -253,7 +264,7 @@ pub(crate) fn spool(
 ) -> io::Result<()> {
     let over = format!("the archive has more than {} bytes", limits.archive_bytes);
     let packed = Metered::new(from, limits.archive_bytes, over.clone()).watched(seen);
-    let mut plain = Metered::new(compress::decoder(packed)?, limits.archive_bytes, over);
+    let mut plain = Metered::new(compress::decoder(io::BufReader::new(packed))?, limits.archive_bytes, over);
     io::copy(&mut plain, to)?;
     Ok(())
 }

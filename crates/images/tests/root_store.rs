@@ -113,7 +113,8 @@ fn removal_takes_names_then_the_image_then_its_layers() {
             fixture.names_in("l").len(),
             fixture.names_in("blobs/sha256").len()
         ),
-        (3, 3, 2)
+        (3, 3, 5),
+        "two configurations and the content of three layers"
     );
 
     let used = |id: &Digest| (*id == one.id).then(|| "pod default/web".to_owned());
@@ -144,7 +145,7 @@ fn removal_takes_names_then_the_image_then_its_layers() {
             fixture.names_in("l").len(),
             fixture.names_in("blobs/sha256").len()
         ),
-        (2, 2, 1),
+        (2, 2, 3),
         "two shares the base"
     );
     let two = fixture.store.resolve("two").unwrap();
@@ -387,7 +388,7 @@ fn half_made_layers_and_links_go_when_the_store_is_opened() {
             fixture.names_in("l").len(),
             fixture.names_in("blobs/sha256").len()
         ),
-        (1, 1, 1)
+        (1, 1, 2)
     );
     assert!(
         fixture.names_in("tmp").is_empty(),

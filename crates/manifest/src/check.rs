@@ -1,16 +1,22 @@
 //! Rules that need more than one field, or that are about an object as a whole.
 
 mod affinity;
+mod container;
 mod pod;
+mod probe;
+mod security;
+mod volume;
 
 use crate::error::{Log, Problem};
 use crate::kinds::ObjectKind;
 use crate::old;
-use crate::path::{Path, Step};
+use crate::path::{Path, Step, quoted};
 use crate::walk::too_much_data;
 use crate::yaml::{Mark, Node};
+use cofferdam_model::Quantity;
 use cofferdam_model::meta::ObjectMeta;
 use cofferdam_model::objects::{ConfigMap, Deployment, LabelSelector, Namespace, Secret};
+use cofferdam_model::pod::PodSpec;
 
 /// An object under check.
 struct Check<'a> {
@@ -42,12 +48,55 @@ impl Check<'_> {
         self.log.invalid(self.at(path), path, rule);
     }
 
+    fn warn(&mut self, path: &Path, rule: &str) {
+        self.log.warn(self.at(path), &format!("{path} {rule}"), None);
+    }
+
     fn not_yet(&mut self, path: &Path, instead: &'static str) {
         if self.log.is_full() {
             return;
         }
         self.log
             .not_yet(self.at(path), path.to_string(), |path| Problem::NotYet { path, instead });
+    }
+
+    fn not_here(&mut self, path: &Path, why: &'static str) {
+        if self.log.is_full() {
+            return;
+        }
+        self.log
+            .not_yet(self.at(path), path.to_string(), |path| Problem::NotHere { path, why });
+    }
+
+    /// The object at `path`.
+    fn node(&self, path: &Path) -> Option<&Node> {
+        path.0.iter().try_fold(self.top, |node, step| match step {
+            Step::Key(key) => node.get(key),
+            Step::Index(i) => node.items().get(*i).map(|n| &**n),
+        })
+    }
+
+    /// Which of `fields` are set at `path`.
+    fn set<'f>(&self, path: &Path, fields: &[&'f str]) -> Vec<&'f str> {
+        let node = self.node(path);
+        let is_set = |f: &&str| node.is_some_and(|n| n.get(f).is_some());
+        fields.iter().copied().filter(is_set).collect()
+    }
+
+    fn at_most_one(&mut self, path: &Path, fields: &[&str]) {
+        if let [first, second, ..] = self.set(path, fields)[..] {
+            self.refuse(&path.key(second), format!("cannot stand beside {first}; remove one"));
+        }
+    }
+
+    /// Refuses none and several of `fields`. Where a field that is not honoured stands alone, that was
+    /// told already.
+    fn exactly_one(&mut self, path: &Path, fields: &[&str]) {
+        let others = |node: &Node| node.entries().iter().any(|e| !e.value.entries().is_empty());
+        if self.set(path, fields).is_empty() && !self.node(path).is_some_and(others) {
+            self.refuse(path, format!("must have one of {}", fields.join(", ")));
+        }
+        self.at_most_one(path, fields);
     }
 }
 
@@ -58,8 +107,8 @@ pub(crate) fn object(node: &Node, object: &mut ObjectKind, version: Option<&str>
     metadata(&mut check, object);
     match object {
         ObjectKind::Pod(o) => {
-            annotations(&mut check, &Path::default().key("metadata"), &o.metadata);
-            pod::spec(&mut check, &Path::default().key("spec"), &o.spec);
+            annotations(&mut check, &Path::default().key("metadata"), &o.metadata, &o.spec);
+            pod::pod(&mut check, o);
         }
         ObjectKind::Deployment(o) => deployment(&mut check, o, version),
         ObjectKind::Namespace(o) => namespace(&mut check, o),
@@ -94,11 +143,11 @@ fn metadata(check: &mut Check<'_>, object: &ObjectKind) {
 
 /// Annotations by which older Kubernetes, or its plugins, set what is not honoured here. Selecting
 /// a runtime by annotation is admission's subject, and is not refused here.
-fn annotations(check: &mut Check<'_>, meta_path: &Path, meta: &ObjectMeta) {
+fn annotations(check: &mut Check<'_>, meta_path: &Path, meta: &ObjectMeta, spec: &PodSpec) {
     for (key, value) in &meta.annotations {
         let path = meta_path.key("annotations").key(key);
-        if key.starts_with("container.apparmor.security.beta.kubernetes.io/") && value != "unconfined" {
-            check.not_yet(&path, "run this pod on a cluster");
+        if key.starts_with(security::APP_ARMOR) {
+            security::annotated_profile(check, &path, key, meta, spec);
         } else if key.starts_with("seccomp.security.alpha.kubernetes.io/")
             || key.starts_with("container.seccomp.security.alpha.kubernetes.io/")
         {
@@ -106,15 +155,27 @@ fn annotations(check: &mut Check<'_>, meta_path: &Path, meta: &ObjectMeta) {
                 &path,
                 "has had no effect since Kubernetes 1.27; write securityContext.seccompProfile instead",
             );
-        } else if [
-            "kubernetes.io/ingress-bandwidth",
-            "kubernetes.io/egress-bandwidth",
-            "io.kubernetes.cri-o.userns-mode",
-        ]
-        .contains(&key.as_str())
-        {
-            check.not_yet(&path, "run this pod on a cluster");
+        } else if BANDWIDTHS.contains(&key.as_str()) {
+            bandwidth(check, &path, value, spec);
+        } else if key == "io.kubernetes.cri-o.userns-mode" {
+            check.not_yet(&path, "write hostUsers: false in the pod's spec");
         }
+    }
+}
+
+/// Rates of the pod's network (`pkg/util/bandwidth` of Kubernetes).
+const BANDWIDTHS: [&str; 2] = ["kubernetes.io/ingress-bandwidth", "kubernetes.io/egress-bandwidth"];
+/// 1k and 1P, bits per second.
+const RATES: std::ops::RangeInclusive<i64> = 1_000..=1_000_000_000_000_000;
+
+fn bandwidth(check: &mut Check<'_>, path: &Path, value: &str, spec: &PodSpec) {
+    match value.parse::<Quantity>() {
+        Ok(rate) if !RATES.contains(&rate.value()) => {
+            check.refuse(path, format!("is {}, but must be between 1k and 1P bits per second", quoted(value)));
+        }
+        Ok(_) if spec.host_network => check.refuse(path, "cannot hold where hostNetwork is true; remove one"),
+        Ok(_) => {}
+        Err(why) => check.refuse(path, format!("is {}, which is no quantity: {why}", quoted(value))),
     }
 }
 
@@ -207,6 +268,7 @@ fn deployment(check: &mut Check<'_>, deployment: &mut Deployment, version: Optio
             "must be Always in a Deployment; write a Pod for work that ends",
         );
     }
-    annotations(check, &template.key("metadata"), &deployment.spec.template.metadata);
-    pod::spec(check, &template.key("spec"), &deployment.spec.template.spec);
+    let (meta, spec) = (&deployment.spec.template.metadata, &deployment.spec.template.spec);
+    annotations(check, &template.key("metadata"), meta, spec);
+    pod::spec(check, &template.key("spec"), spec);
 }

@@ -198,6 +198,14 @@ pub enum Problem {
         /// What else can be done.
         instead: &'static str,
     },
+    /// Kubernetes has this, and it means nothing on one machine.
+    #[error("{path} is not supported: {why}")]
+    NotHere {
+        /// The field.
+        path: String,
+        /// Why, and what to do.
+        why: &'static str,
+    },
     /// A kind that Cofferdam does not read yet.
     #[error("kind {kind} ({api_version}) is not supported yet; remove this document, or keep it for a cluster")]
     KindNotYet {

@@ -25,8 +25,14 @@ pub(crate) enum Format {
     /// Where a volume is mounted.
     MountPath,
     EnvName,
-    /// What `fieldRef.fieldPath` can name.
+    /// What `fieldRef.fieldPath` of a variable can name.
     FieldPath,
+    /// What `fieldRef.fieldPath` of a file can name.
+    FileFieldPath,
+    /// A relative path that does not begin with `..`.
+    FilePath,
+    /// Name of a header of a request.
+    HeaderName,
     /// IANA service name.
     PortName,
     Sysctl,
@@ -85,6 +91,18 @@ impl Format {
             Self::FieldPath => (
                 is_field_path(text),
                 "must be metadata.name, .namespace, .uid, .labels['KEY'] or .annotations['KEY'], spec.nodeName, spec.serviceAccountName, or status.podIP, .podIPs, .hostIP or .hostIPs",
+            ),
+            Self::FileFieldPath => (
+                is_file_field_path(text),
+                "must be metadata.name, .namespace, .uid, .labels, .labels['KEY'], .annotations or .annotations['KEY']",
+            ),
+            Self::FilePath => (
+                !text.is_empty() && !text.starts_with("..") && !text.starts_with('/') && !climbs(text),
+                "must be a path that does not begin with '/' or '..' and has no '..'",
+            ),
+            Self::HeaderName => (
+                !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'),
+                "must be letters, digits and '-'",
             ),
             Self::PortName => (
                 is_port_name(text),
@@ -169,6 +187,22 @@ fn is_field_path(text: &str) -> bool {
         "status.hostIP",
         "status.hostIPs",
     ];
+    WHOLE.contains(&text) || is_one_of_map(text)
+}
+
+fn is_file_field_path(text: &str) -> bool {
+    const WHOLE: [&str; 5] = [
+        "metadata.name",
+        "metadata.namespace",
+        "metadata.uid",
+        "metadata.labels",
+        "metadata.annotations",
+    ];
+    WHOLE.contains(&text) || is_one_of_map(text)
+}
+
+/// Whether it names one label or annotation.
+fn is_one_of_map(text: &str) -> bool {
     let keyed = |prefix: &str| {
         let key = text
             .strip_prefix(prefix)
@@ -176,7 +210,7 @@ fn is_field_path(text: &str) -> bool {
             .and_then(|k| k.strip_suffix("']"));
         key.is_some_and(is_qualified_name)
     };
-    WHOLE.contains(&text) || keyed("metadata.labels") || keyed("metadata.annotations")
+    keyed("metadata.labels") || keyed("metadata.annotations")
 }
 
 fn is_port_name(text: &str) -> bool {
@@ -202,7 +236,7 @@ mod tests {
     fn every_format_takes_and_refuses() {
         use Format as F;
         let long = "a".repeat(64);
-        let rows: [(F, &[&str], &[&str]); 17] = [
+        let rows: [(F, &[&str], &[&str]); 20] = [
             (F::Any, &["", "x"], &[]),
             (F::NotEmpty, &["x"], &[""]),
             (F::Image, &["busybox:1.36"], &["", " busybox"]),
@@ -235,6 +269,13 @@ mod tests {
                 &["status.podIP", "metadata.labels['app.io/x']"],
                 &["status.phase", "metadata.labels", "metadata.labels['']"],
             ),
+            (
+                F::FileFieldPath,
+                &["metadata.labels", "metadata.annotations['a/b']"],
+                &["status.podIP", "spec.nodeName", "metadata.labels['']"],
+            ),
+            (F::FilePath, &["a", "a/..b"], &["", "/a", "..", "..a", "a/../b"]),
+            (F::HeaderName, &["X-A", "1"], &["", "a b", "a:", "é"]),
             (
                 F::PortName,
                 &["http", "a-1"],

@@ -359,7 +359,8 @@ mod tests {
     fn sample(kind: &Type) -> Json {
         match kind {
             Type::Text(_) => json!("x"),
-            Type::OneOf(words) | Type::OneOfYet(words, _) => json!(words.last()),
+            Type::OneOf(words) | Type::OneOfYet(words, _) | Type::OneOfOrLike(words, _) => json!(words.last()),
+            Type::Port => json!(80),
             Type::Bool => json!(true),
             Type::Int(min, max) => json!(1.clamp(*min, *max)),
             Type::Quantity => json!("1"),

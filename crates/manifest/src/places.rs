@@ -110,6 +110,12 @@ fn readings(kind: &ObjectKind, field: &str) -> Vec<String> {
         ObjectKind::Pod(_) | ObjectKind::Deployment(_) => {
             all.push(field.replacen("spec.overhead.limits[", "spec.overhead[", 1));
             all.extend(limit_of_container(field));
+            let internal = [
+                ("spec.HostPID", "spec.hostPID"),
+                ("spec.HostIPC", "spec.hostIPC"),
+                ("spec.securityContext.shareProcessNamespace", "spec.shareProcessNamespace"),
+            ];
+            all.extend(internal.iter().filter(|(shown, _)| *shown == field).map(|(_, meant)| (*meant).to_owned()));
         }
         _ => {}
     }

@@ -2,11 +2,14 @@
 //! Kubernetes 1.34 knows beside them (`k8s.io/api` core/v1, apps/v1 and node/v1), which are refused
 //! by name.
 
+pub(crate) mod action;
 pub(crate) mod affinity;
 pub(crate) mod container;
 pub(crate) mod meta;
 pub(crate) mod objects;
 pub(crate) mod pod;
+pub(crate) mod security;
+pub(crate) mod volume;
 
 use crate::format::Format;
 
@@ -17,6 +20,10 @@ pub(crate) enum Type {
     OneOf(&'static [&'static str]),
     /// One of the first words; the others are Kubernetes' too, but not honoured yet.
     OneOfYet(&'static [&'static str], &'static [&'static str]),
+    /// One of the first words, or what begins with one of the others.
+    OneOfOrLike(&'static [&'static str], &'static [&'static str]),
+    /// A port's number, or its name.
+    Port,
     Bool,
     /// A whole number in a range, both ends included.
     Int(i64, i64),
@@ -39,6 +46,8 @@ pub(crate) enum Use {
     Honoured,
     /// Honoured, and must be there.
     Required,
+    /// Held to its type, and then there is nothing more to do.
+    Checked,
     /// The API server writes it; in a manifest it means nothing.
     Owned,
     /// Accepted with a warning: why it does nothing here.
@@ -48,6 +57,11 @@ pub(crate) enum Use {
     /// Kubernetes honours it, Cofferdam not yet. Empty values are harmless, and so is this one,
     /// which is what Kubernetes does where the field is absent.
     Later(Option<&'static str>),
+    /// Kubernetes honours it, and on one machine it has no meaning or another way: why, and what to
+    /// do. Empty values are harmless.
+    Never(&'static str),
+    /// Kubernetes has the field and refuses it in manifests: the rule and what to do.
+    Forbidden(&'static str),
 }
 
 /// A field.
@@ -90,6 +104,14 @@ pub(crate) const fn must(name: &'static str, kind: Type) -> Field {
     }
 }
 
+pub(crate) const fn checked(name: &'static str, kind: Type) -> Field {
+    Field {
+        name,
+        kind: Some(kind),
+        usage: Use::Checked,
+    }
+}
+
 pub(crate) const fn owned(name: &'static str) -> Field {
     Field {
         name,
@@ -128,6 +150,24 @@ pub(crate) const fn later_unless(name: &'static str, default: &'static str) -> F
         name,
         kind: None,
         usage: Use::Later(Some(default)),
+    }
+}
+
+/// `why` says why it means nothing here, and what to do.
+pub(crate) const fn never(name: &'static str, why: &'static str) -> Field {
+    Field {
+        name,
+        kind: None,
+        usage: Use::Never(why),
+    }
+}
+
+/// `rule` ends a sentence that begins with the field's path.
+pub(crate) const fn forbidden(name: &'static str, rule: &'static str) -> Field {
+    Field {
+        name,
+        kind: None,
+        usage: Use::Forbidden(rule),
     }
 }
 

@@ -4,6 +4,7 @@
 //! is the last word; the tables only add places and sentences, and cannot let anything else in.
 
 use crate::error::{Log, Problem};
+use crate::format::Format;
 use crate::near::nearest;
 use crate::path::{Path, quoted, shown};
 use crate::schema::{Field, Shape, Type, Use};
@@ -60,6 +61,9 @@ impl Walk<'_> {
                 let value = self.value(node, kind);
                 out.insert(entry.key.clone(), value);
             }
+            (Use::Checked, Some(kind)) => {
+                self.value(node, kind);
+            }
             (Use::Idle(why), _) => {
                 let text = format!("{} does nothing here: {why}", self.path);
                 self.log.warn(entry.at, &text, None);
@@ -70,6 +74,14 @@ impl Walk<'_> {
             }
             (Use::Later(harmless) | Use::Placing(harmless), _) if !is_harmless(node, *harmless) => {
                 self.not_yet(entry.at, self.path.to_string());
+            }
+            (Use::Never(why), _) if !is_harmless(node, None) => {
+                let why = *why;
+                self.log
+                    .not_yet(entry.at, self.path.to_string(), |path| Problem::NotHere { path, why });
+            }
+            (Use::Forbidden(rule), _) if !is_harmless(node, None) => {
+                self.log.invalid(entry.at, &self.path, *rule);
             }
             _ => {}
         }
@@ -119,6 +131,15 @@ impl Walk<'_> {
             }
             Type::OneOf(words) => self.one_of(node, words, &[]),
             Type::OneOfYet(words, later) => self.one_of(node, words, later),
+            Type::OneOfOrLike(words, prefixes) => match node.text() {
+                Some(text) if prefixes.iter().any(|p| text.starts_with(p)) => Json::from(text),
+                _ => self.one_of(node, words, &[]),
+            },
+            Type::Port => match node.value {
+                Value::Int(_) => self.int(node, 1, 65535),
+                Value::Text(_) => self.value(node, &Type::Text(Format::PortName)),
+                _ => self.wrong(node, "a port's number or name"),
+            },
             Type::Bool => match node.value {
                 Value::Bool(b) => Json::from(b),
                 _ => self.wrong(node, "true or false"),

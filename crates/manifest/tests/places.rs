@@ -98,6 +98,22 @@ fn fields_of_a_pod() {
     assert_eq!(found(POD, 0, &fields), expected);
 }
 
+/// Paths of upstream's own type, which differ from what is written.
+#[test]
+fn fields_that_upstream_keeps_elsewhere() {
+    let pod = "apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  hostPID: true
+  hostIPC: true
+  containers: [{name: a, image: b}]
+";
+    assert_eq!(found(pod, 0, &["spec.HostPID", "spec.HostIPC"]), ["5:12", "6:12"]);
+    let shared = pod.replace("  hostPID: true\n", "  shareProcessNamespace: true\n");
+    assert_eq!(found(&shared, 0, &["spec.securityContext.shareProcessNamespace"]), ["5:26"]);
+}
+
 #[test]
 fn fields_of_a_class_in_todays_form_and_the_first() {
     let today = "apiVersion: node.k8s.io/v1

@@ -51,13 +51,13 @@ fn what_says_where_a_pod_is_placed_is_read_for_a_check_and_refused_in_a_run() {
 
 #[test]
 fn what_is_not_looked_at_is_told_once_and_the_rest_is_read() {
-    let probe = "    livenessProbe: {exec: {command: [x]}}\n";
+    let probe = "    volumeDevices: [{name: d, devicePath: /d}]\n";
     let claim = "  volumes: [{name: v, persistentVolumeClaim: {claimName: c}}]\n";
     let service = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\n";
     let text = format!(
         "{}---\n{service}---\n{}---\n{service}",
         pod(claim, probe),
-        pod("  dnsPolicy: ClusterFirstWithHostNet\n", probe).replace("web", "two")
+        pod("  os: {name: windows}\n", probe).replace("web", "two")
     );
     let (objects, warnings) = checked(&text);
     assert_eq!(objects.len(), 2);
@@ -65,9 +65,9 @@ fn what_is_not_looked_at_is_told_once_and_the_rest_is_read() {
         warnings,
         [
             "f.yaml:5:23: Pod \"web\": spec.volumes[0].persistentVolumeClaim is not looked at, here and wherever else it stands; a run refuses it",
-            "f.yaml:9:5: Pod \"web\": spec.containers[0].livenessProbe is not looked at, here and wherever else it stands; a run refuses it",
+            "f.yaml:9:5: Pod \"web\": spec.containers[0].volumeDevices is not looked at, here and wherever else it stands; a run refuses it",
             "f.yaml:15:7: kind Service (v1) is not looked at, here and wherever else it stands; a run refuses it",
-            "f.yaml:22:14: Pod \"two\": spec.dnsPolicy: ClusterFirstWithHostNet is not looked at, here and wherever else it stands; a run refuses it",
+            "f.yaml:22:14: Pod \"two\": spec.os.name: windows is not looked at, here and wherever else it stands; a run refuses it",
         ]
     );
     assert!(decode("f.yaml", &text).is_err());

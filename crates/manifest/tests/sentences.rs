@@ -229,28 +229,28 @@ fn fields() {
         (
             "not yet",
             &pod(
-                "hostAliases:\n  - {ip: 10.0.0.1}",
-                "livenessProbe: {exec: {command: [x]}}"
+                "readinessGates:\n  - {conditionType: a}",
+                "volumeDevices: [{name: a, devicePath: /b}]"
             )
         ),
         (
             "not yet, a value",
             &pod(
-                "dnsPolicy: ClusterFirstWithHostNet\nvolumes: [{name: a, emptyDir: {medium: HugePages}}]",
+                "os: {name: windows}",
                 ""
             )
         ),
         (
             "not yet, but harmless",
             &pod(
-                "schedulerName: default-scheduler\nhostAliases: []\npriority: 0\naffinity: {}\nsubdomain: \"\"\nhostUsers: true\nnodeName: null",
+                "schedulerName: default-scheduler\nreadinessGates: []\npriority: 0\naffinity: {}\nephemeralContainers: []\nhostnameOverride: \"\"\nnodeName: null",
                 ""
             )
         ),
         (
             "not yet, and not harmless",
             &pod(
-                "hostUsers: false\npriority: 1\nschedulerName: mine\nsubdomain: web\nsetHostnameAsFQDN: true",
+                "hostnameOverride: a\npriority: 1\nschedulerName: mine\nephemeralContainers: [{name: d, image: b}]",
                 ""
             )
         ),
@@ -417,8 +417,8 @@ fn pods() {
             )
         ),
         (
-            "hook by HTTP",
-            &pod("", "lifecycle: {preStop: {httpGet: {port: 80}}}")
+            "hook by TCP",
+            &pod("", "lifecycle: {preStop: {tcpSocket: {port: 80}}}")
         ),
         (
             "restart policy of a container",
@@ -466,11 +466,11 @@ fn pods() {
         ),
         (
             "annotations",
-            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\n  annotations:\n    container.apparmor.security.beta.kubernetes.io/a: localhost/x\n    seccomp.security.alpha.kubernetes.io/pod: runtime/default\n    kubernetes.io/egress-bandwidth: 1M\n    io.kubernetes.cri-o.TrustedSandbox: \"false\"\nspec: {containers: [{name: a, image: b}]}\n"
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\n  annotations:\n    container.apparmor.security.beta.kubernetes.io/a: localhost/x\n    seccomp.security.alpha.kubernetes.io/pod: runtime/default\n    kubernetes.io/egress-bandwidth: \"1\"\n    kubernetes.io/ingress-bandwidth: 1M\n    io.kubernetes.cri-o.userns-mode: auto\n    io.kubernetes.cri-o.TrustedSandbox: \"false\"\nspec: {containers: [{name: a, image: b}]}\n"
         ),
         (
             "nothing here",
-            &pod("serviceAccount: me\nimagePullSecrets: [{name: s}]", "")
+            &pod("serviceAccount: me", "")
         ),
     ]));
 }

@@ -222,6 +222,8 @@ pub struct Mount {
     pub tmpfs: Option<u64>,
     /// With `tmpfs`: of huge pages of this many bytes.
     pub huge_page_size: Option<u64>,
+    /// With `tmpfs`: the group that owns it, with setgid (mode 2777), so that new files belong to it.
+    pub group: Option<u32>,
     /// With `readonly`: what is mounted beneath cannot be written either.
     pub recursive_read_only: bool,
     /// Propagation.
@@ -230,6 +232,10 @@ pub struct Mount {
     pub image: Option<String>,
     /// Path within the image; empty for all of it.
     pub image_sub_path: PathBuf,
+    /// Path within `host_path` or the tmpfs, relative and without `..`; empty for all of it. Who writes in
+    /// the volume cannot lead it out: links are followed within only, when the container is made. What
+    /// is missing is made as directories.
+    pub sub_path: PathBuf,
 }
 
 /// A profile that confines a container.
@@ -268,6 +274,8 @@ pub struct Security {
     pub drop_capabilities: Vec<String>,
     /// Seccomp profile.
     pub seccomp: Profile,
+    /// The container names one, `Unconfined` included; where not, the handler's own default counts.
+    pub seccomp_named: bool,
     /// AppArmor profile; `None` takes the runtime's own where the kernel has AppArmor.
     pub apparmor: Option<Profile>,
     /// SELinux label.
@@ -317,6 +325,9 @@ pub struct SandboxStatus {
     pub created_at: i64,
     /// Pod address; `None` in the machine's network.
     pub ip: Option<std::net::IpAddr>,
+    /// All of its addresses, at most one a family; the first is `ip`.
+    #[serde(default)]
+    pub ips: Vec<std::net::IpAddr>,
     /// How long each stage of its start took.
     pub stages: Vec<Stage>,
 }
@@ -452,6 +463,10 @@ pub struct PullRequest {
 
 /// Feature: the limits of each container hold for it alone; where not, only the pod's hold.
 pub const FEATURE_CONTAINER_LIMITS: &str = "container_limits";
+/// Feature: read-only mounts of volumes hold for what is mounted beneath, too (KEP-3857).
+pub const FEATURE_RECURSIVE_READ_ONLY: &str = "recursive_read_only_mounts";
+/// Feature: pods can have a user namespace of their own (KEP-127).
+pub const FEATURE_USER_NAMESPACES: &str = "user_namespaces";
 
 /// A handler as the runtime offers it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -510,9 +525,11 @@ pub trait Runtime: Send + Sync {
     /// Whether `image` is there: its id (digest of its configuration).
     fn image_status(&self, image: &str) -> Result<Option<String>>;
     /// Pulls an image, though it may be there already under the same name (only what differs is
-    /// fetched); its id.
+    /// fetched); its id. [`Error::Invalid`] (a name that cannot be), [`Error::NotFound`] (no such image) and
+    /// [`Error::Precondition`] (no credentials, or no pull at all) are answers for good; after any other
+    /// error it may be tried again.
     fn pull_image(&self, request: &PullRequest) -> Result<String> {
-        Err(Error::Failed(format!("image {:?} cannot be pulled by this runtime", request.image)))
+        Err(Error::Precondition(format!("image {:?} cannot be pulled by this runtime", request.image)))
     }
     /// Changes a running container's limits in place.
     fn update_container(&self, container: &ContainerId, _resources: &LinuxResources) -> Result<()> {

@@ -4,9 +4,11 @@
 //! - [`quantity`]: resource quantities, as Kubernetes parses, compares and prints them
 //! - [`meta`], [`pod`], [`affinity`], [`objects`], [`node`]: the Kubernetes objects that Cofferdam reads
 //! - [`cri`]: the CRI-shaped verbs over our own types, which services meet over
+//! - [`log`]: lines of containers' logs
 
 pub mod affinity;
 pub mod cri;
+pub mod log;
 pub mod meta;
 pub mod names;
 pub mod node;

@@ -21,6 +21,8 @@ mod start;
 mod stdin;
 mod streams;
 mod sys;
+mod users;
+mod within;
 
 use std::process::ExitCode;
 

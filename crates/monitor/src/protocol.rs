@@ -50,6 +50,9 @@ pub struct Start {
     pub sysctls: Vec<(PathBuf, String)>,
     /// oom_score_adj of the monitor; clamped by the caller.
     pub oom_score_adj: Option<i32>,
+    /// Make a user namespace first, which the namespaces above belong to. The monitor itself stays in
+    /// the machine's.
+    pub user_namespace: Option<UserNamespace>,
 }
 
 /// Answer to [`Start`].
@@ -86,6 +89,51 @@ pub enum MountOp {
     },
     /// `umount2(2)` with `MNT_DETACH`.
     Unmount(PathBuf),
+    /// What lies at `sub` beneath `root`, bound with what is mounted in it at `target`, which is made.
+    /// Resolved once, when it is done, by the kernel (openat2(2), `RESOLVE_BENEATH`): a link or a rename
+    /// by who writes in `root` leads nowhere else.
+    Within {
+        /// A directory.
+        root: PathBuf,
+        /// A relative path without `..`; empty is `root` itself.
+        sub: PathBuf,
+        /// Where it is to be seen.
+        target: PathBuf,
+        /// Make directories that are missing, with the mode of `root`.
+        make: bool,
+    },
+    /// `source`, bound with what is mounted in it at `target`, which is made; ids on its disk show as
+    /// those of a user namespace (mount_setattr(2), `MOUNT_ATTR_IDMAP`), those of what is mounted in it
+    /// as they are.
+    Mapped {
+        /// Source.
+        source: PathBuf,
+        /// Where it is to be seen.
+        target: PathBuf,
+        /// A file of the user namespace.
+        user_namespace: PathBuf,
+    },
+    /// As [`MountOp::Within`], but as the machine sees it: what is mounted below either shows below the
+    /// other, where the machine shares that mount.
+    Shared {
+        /// A directory of the machine, or a file with an empty `sub`.
+        root: PathBuf,
+        /// A relative path without `..`; empty is `root` itself.
+        sub: PathBuf,
+        /// Where it is to be seen.
+        target: PathBuf,
+    },
+}
+
+/// A user namespace that a monitor makes: its ids from 0 on are `count` of the machine's from `first`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserNamespace {
+    /// File at which it is seen in the monitor's mount namespace; made.
+    pub file: PathBuf,
+    /// First id on the machine, of users and groups alike.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
 }
 
 /// What a process's standard streams are.
@@ -175,6 +223,8 @@ pub struct Spawn {
     pub cgroup_files: Vec<PathBuf>,
     /// Done in a mount namespace of the command's own, where not empty.
     pub mounts: Vec<MountOp>,
+    /// That namespace goes on to receive what is mounted on the machine.
+    pub slave: bool,
     /// Standard streams. Of the command, and so of what it leaves running.
     pub stdio: Stdio,
     /// A file that takes the command's standard error in place of `stdio`'s; its tail comes back in

@@ -84,7 +84,7 @@ fn prepare(spawn: &Spawn, stdio: &ChildStdio) -> Result<(), String> {
     // A session of its own, so that its group can be killed whole and no terminal reaches it.
     rustix::process::setsid().map_err(|e| format!("A session cannot be made: {e}"))?;
     if !spawn.mounts.is_empty() {
-        mounts::unshare(libc::MS_PRIVATE)?;
+        mounts::unshare(if spawn.slave { libc::MS_SLAVE } else { libc::MS_PRIVATE })?;
         mounts::apply(&spawn.mounts)?;
     }
     let cwd = if spawn.cwd.as_os_str().is_empty() { Path::new("/") } else { &spawn.cwd };

@@ -4,6 +4,7 @@ use crate::monitor::Monitor;
 use crate::mounts;
 use crate::spawn::join_cgroups;
 use crate::sys::{self, Range, sentence};
+use crate::users;
 use cofferdam_monitor::frame;
 use cofferdam_monitor::protocol::{MAX_FRAME, Start, Started};
 use rustix::fs::{Mode, OFlags};
@@ -94,8 +95,11 @@ fn enter_namespaces(start: &Start) -> Result<(), String> {
             flags |= flag;
         }
     }
+    mounts::remember_machine()?;
     mounts::unshare(libc::MS_SLAVE)?;
-    if flags != 0 {
+    if let Some(wanted) = &start.user_namespace {
+        users::make(wanted, flags)?;
+    } else if flags != 0 {
         sys::unshare(flags).map_err(|e| format!("Namespaces cannot be made: {e}."))?;
     }
     if let Some(name) = &start.hostname {

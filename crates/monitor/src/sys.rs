@@ -37,6 +37,9 @@ pub(crate) fn unshare(flags: libc::c_int) -> Result<(), Errno> {
 
 /// `mount(2)` with the kernel's own flags; empty text is a null pointer.
 pub(crate) fn mount(source: &Path, target: &Path, fstype: &str, flags: u64, data: &str) -> Result<(), String> {
+    if fstype == "overlay" && data.len() >= PAGE {
+        return long_overlay(target, flags, data);
+    }
     let text = [source.as_os_str().as_bytes(), fstype.as_bytes(), data.as_bytes()];
     let [source, fstype, data] = text.map(|t| (!t.is_empty()).then(|| c_string(t)).transpose());
     let (source, fstype, data) = (source?, fstype?, data?);
@@ -46,6 +49,98 @@ pub(crate) fn mount(source: &Path, target: &Path, fstype: &str, flags: u64, data
     let result =
         unsafe { libc::mount(pointer(&source), c_target.as_ptr(), pointer(&fstype), flags, pointer(&data).cast()) };
     check(result).map(drop).map_err(|e| sentence(target, "cannot be mounted", e))
+}
+
+/// Most that `mount(2)` takes as data.
+const PAGE: usize = 4096;
+
+/// An overlay whose options do not fit a page: one by one, each layer by itself (`lowerdir+`, Linux 6.5).
+fn long_overlay(target: &Path, flags: u64, data: &str) -> Result<(), String> {
+    use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen};
+    let made = || {
+        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        for option in data.split(',') {
+            match option.split_once('=') {
+                Some(("lowerdir", layers)) => layers.split(':').try_for_each(|layer| fsconfig_set_string(&context, "lowerdir+", layer))?,
+                Some((name, value)) => fsconfig_set_string(&context, name, value)?,
+                None => fsconfig_set_flag(&context, option)?,
+            }
+        }
+        fsconfig_create(&context)?;
+        let set = |flag: u64, attribute| if flags & flag != 0 { attribute } else { MountAttrFlags::empty() };
+        let attributes = set(libc::MS_RDONLY, MountAttrFlags::MOUNT_ATTR_RDONLY)
+            | set(libc::MS_NOSUID, MountAttrFlags::MOUNT_ATTR_NOSUID)
+            | set(libc::MS_NODEV, MountAttrFlags::MOUNT_ATTR_NODEV);
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    };
+    let tree = made().map_err(|e: Errno| sentence(target, "cannot be mounted from so many layers (Linux 6.5 can)", e))?;
+    move_mount(&tree, target)
+}
+
+/// Binds what `found` is, with what is mounted in it, at `target`.
+pub(crate) fn clone_mount(found: BorrowedFd<'_>, target: &Path) -> Result<(), String> {
+    let tree = open_tree(found).map_err(|e| sentence(target, "cannot be mounted", e))?;
+    move_mount(&tree, target)
+}
+
+/// As [`clone_mount`], with the ids of `found`'s file system shown as those of a user namespace.
+pub(crate) fn mapped_mount(found: BorrowedFd<'_>, source: &Path, target: &Path, namespace: BorrowedFd<'_>) -> Result<(), String> {
+    let tree = open_tree(found).map_err(|e| sentence(target, "cannot be mounted", e))?;
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: u64::try_from(namespace.as_raw_fd()).unwrap_or_default(),
+    };
+    // SAFETY: the path is an empty C string and the structure is as long as is said; both outlive the call.
+    let set = unsafe {
+        let size = std::mem::size_of::<libc::mount_attr>();
+        libc::syscall(libc::SYS_mount_setattr, tree.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, &attributes, size)
+    };
+    if set < 0 {
+        let why = match last_errno() {
+            Errno::INVAL | Errno::NOSYS => "is on a file system whose ids the kernel cannot map, as hostUsers: false needs it",
+            Errno::PERM => "has its ids mapped already, or is not the machine's to map",
+            _ => "cannot have its ids mapped",
+        };
+        return Err(sentence(source, why, last_errno()));
+    }
+    move_mount(&tree, target)
+}
+
+/// A copy of a mount that is nowhere yet (open_tree(2)).
+pub(crate) fn open_tree(found: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    use rustix::mount::OpenTreeFlags;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE;
+    rustix::mount::open_tree(found, c"", flags)
+}
+
+/// Puts such a copy at its place.
+pub(crate) fn move_mount(tree: &OwnedFd, target: &Path) -> Result<(), String> {
+    use rustix::mount::MoveMountFlags;
+    rustix::mount::move_mount(tree, c"", rustix::fs::CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(|e| sentence(target, "cannot be mounted", e))
+}
+
+/// Enters a namespace by its file.
+pub(crate) fn enter(namespace: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: no pointers; this process has one thread.
+    check(unsafe { libc::setns(namespace.as_raw_fd(), 0) }).map(drop)
+}
+
+/// Becomes user and group 0 of the user namespace that this process is in.
+pub(crate) fn become_root() -> Result<(), Errno> {
+    // SAFETY: no pointers; this process has one thread.
+    unsafe {
+        check(libc::setresgid(0, 0, 0))?;
+        check(libc::setresuid(0, 0, 0)).map(drop)
+    }
+}
+
+/// Has this process killed when its parent ends.
+pub(crate) fn end_with_parent() {
+    // SAFETY: no pointers. Where it fails the parent still kills it.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
 }
 
 /// Ignores a signal.

@@ -5,12 +5,12 @@
 mod common;
 
 use cofferdam_monitor::client::{Client, Error, start_monitor};
-use cofferdam_monitor::protocol::{Keep, MAX_CONNECTIONS, MAX_FRAME, MountOp, Response, Spawn, Start, Stdio};
+use cofferdam_monitor::protocol::{Keep, MAX_CONNECTIONS, MAX_FRAME, MountOp, Response, Spawn, Start, Stdio, UserNamespace};
 use common::{PATIENCE, Pod, binary, sh, until};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 fn alive(pid: i32) -> bool {
@@ -678,4 +678,124 @@ fn pause_reaps_and_ends_when_told() {
         enter(&format!("kill -{signal} 1"));
         assert!(pause.wait().unwrap().success(), "{signal}");
     }
+}
+
+#[test]
+fn what_lies_within_a_volume_is_bound_and_nothing_else() {
+    let mut pod = Pod::new();
+    let volume = pod.path("volume");
+    std::fs::create_dir_all(volume.join("in")).unwrap();
+    std::fs::write(volume.join("in/file"), "inside").unwrap();
+    std::os::unix::fs::symlink("/etc", volume.join("out")).unwrap();
+    let within = |sub: &str, target: &Path| MountOp::Within { root: volume.clone(), sub: sub.into(), target: target.to_owned(), make: true };
+    let (target, file, new) = (pod.path("target"), pod.path("a-file"), pod.path("new"));
+    let script = format!("cat {0}/file {1} && touch {2}/made", target.display(), file.display(), new.display());
+    let mounts = vec![within("in", &target), within("in/file", &file), within("not/there", &new)];
+    let spawn = Spawn { mounts, stdio: Stdio::Capture { max: 1024 }, ..sh("k", &script) };
+    pod.spawn(&spawn);
+    let exit = pod.wait("k");
+    assert_eq!((exit.code, String::from_utf8_lossy(&exit.stdout).into_owned()), (0, "insideinside".into()), "{exit:?}");
+    assert!(volume.join("not/there/made").exists(), "what is missing is made, in the volume");
+    assert!(!target.join("file").exists(), "the machine sees none of it");
+    for sub in ["out", "out/passwd", "../m.sock"] {
+        let why = pod.refused(&Spawn { mounts: vec![within(sub, &target)], ..sh("bad", "true") });
+        assert!(why.contains("leads out of") || why.contains("no relative path"), "{why}");
+    }
+}
+
+#[test]
+fn a_user_namespace_owns_the_pods_and_maps_its_files() {
+    let mut file = PathBuf::new();
+    let mut pod = Pod::with(|start| {
+        file = start.socket.with_file_name("userns");
+        start.user_namespace = Some(UserNamespace { file: file.clone(), first: 0x7000_0000, count: 65536 });
+        (start.unshare_net, start.unshare_ipc, start.hostname) = (true, true, Some("mapped".into()));
+        start.sysctls = vec![("/proc/sys/net/ipv4/ip_unprivileged_port_start".into(), "77".into())];
+    });
+    let own = |ns: &str| std::fs::read_link(format!("/proc/self/ns/{ns}")).unwrap();
+    let of_monitor = |ns: &str| std::fs::read_link(format!("/proc/{}/ns/{ns}", pod.child.id())).unwrap();
+    for ns in ["net", "ipc", "uts", "mnt"] {
+        assert_ne!(own(ns), of_monitor(ns), "{ns}");
+    }
+    assert_eq!(own("user"), of_monitor("user"), "the monitor stays outside");
+    let source = pod.path("source");
+    std::fs::create_dir(&source).unwrap();
+    std::fs::write(source.join("file"), "").unwrap();
+    let target = pod.path("mapped");
+    let mounts = vec![MountOp::Mapped { source: source.clone(), target: target.clone(), user_namespace: file.clone() }];
+    let script = format!(
+        "stat -c %u {0}/file; nsenter --user={1} --net=/proc/{2}/ns/net sh -c 'cat /proc/self/uid_map; ip address add 10.1.2.3/32 dev lo && echo linked'",
+        target.display(),
+        file.display(),
+        pod.child.id()
+    );
+    pod.spawn(&Spawn { mounts, stdio: Stdio::Capture { max: 4096 }, ..sh("k", &script) });
+    let exit = pod.wait("k");
+    let told = String::from_utf8_lossy(&exit.stdout).into_owned();
+    let words: Vec<_> = told.split_whitespace().collect();
+    assert_eq!(words, ["1879048192", "0", "1879048192", "65536", "linked"], "{exit:?}");
+    let dir = tempfile::tempdir().unwrap();
+    let start = Start {
+        socket: dir.path().join("m.sock"),
+        exit_dir: dir.path().to_owned(),
+        user_namespace: Some(UserNamespace { file: dir.path().join("no/such/place"), first: 1, count: 1 }),
+        ..Start::default()
+    };
+    let why = start_monitor(binary(), &start).unwrap_err().to_string();
+    assert!(why.contains("no/such/place"), "{why}");
+}
+
+#[test]
+fn what_is_mounted_shows_where_it_is_to() {
+    // The machine of this test: a shared mount.
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("shared");
+    std::fs::create_dir(&at).unwrap();
+    let call = |command: &str, args: &[&str]| assert!(std::process::Command::new(command).args(args).status().unwrap().success());
+    let path = at.to_str().unwrap();
+    call("mount", &["-t", "tmpfs", "none", path]);
+    call("mount", &["--make-shared", path]);
+    for sub in ["mine", "theirs"] {
+        std::fs::create_dir(at.join(sub)).unwrap();
+    }
+    let mut pod = Pod::new();
+    let (slave, peer) = (pod.path("slave"), pod.path("peer"));
+    let mounts = vec![
+        MountOp::Shared { root: at.clone(), sub: PathBuf::new(), target: peer.clone() },
+        MountOp::Within { root: at.clone(), sub: PathBuf::new(), target: slave.clone(), make: false },
+    ];
+    let script = format!(
+        "mount -t tmpfs none {0}/theirs && touch {0}/theirs/there && touch {1}; while [ ! -e {2}/mine/there ]; do sleep 0.01; done; umount {0}/theirs",
+        peer.display(),
+        pod.path("ready").display(),
+        slave.display()
+    );
+    pod.spawn(&Spawn { mounts, slave: true, ..sh("k", &script) });
+    until("the container's mount shows on the machine", || at.join("theirs/there").exists());
+    call("mount", &["-t", "tmpfs", "none", at.join("mine").to_str().unwrap()]);
+    std::fs::write(at.join("mine/there"), "").unwrap();
+    assert_eq!(pod.wait("k").code, 0, "and the machine's in the container");
+    until("what it unmounted is gone", || !at.join("theirs/there").exists());
+    call("umount", &["-R", path]);
+}
+
+#[test]
+fn a_root_may_have_more_layers_than_a_page_holds() {
+    let mut pod = Pod::new();
+    let layers: Vec<PathBuf> = (0..127).map(|n| pod.path(&format!("a-rather-long-name-of-a-layer-{n:03}"))).collect();
+    for (number, layer) in layers.iter().enumerate() {
+        std::fs::create_dir(layer).unwrap();
+        std::fs::write(layer.join(format!("f{number}")), "").unwrap();
+    }
+    let dirs = ["upper", "work", "root"].map(|name| pod.path(name));
+    dirs.iter().for_each(|dir| std::fs::create_dir(dir).unwrap());
+    let lower: Vec<_> = layers.iter().map(|l| l.display().to_string()).collect();
+    let data = format!("lowerdir={},upperdir={},workdir={},volatile", lower.join(":"), dirs[0].display(), dirs[1].display());
+    assert!(data.len() > 4096);
+    let mount = MountOp::Mount { source: "overlay".into(), target: dirs[2].clone(), fstype: "overlay".into(), flags: 0, data };
+    let script = format!("ls {0} | wc -l && touch {0}/made", dirs[2].display());
+    pod.spawn(&Spawn { mounts: vec![mount], stdio: Stdio::Capture { max: 64 }, ..sh("k", &script) });
+    let exit = pod.wait("k");
+    assert_eq!(String::from_utf8_lossy(&exit.stdout), "127\n", "{exit:?}");
+    assert!(dirs[0].join("made").exists());
 }

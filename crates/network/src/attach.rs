@@ -5,7 +5,7 @@
 use crate::bridge::{Bridge, address};
 use crate::link::{self, host_link};
 use crate::netlink::{CREATE, Connection};
-use crate::{Error, Result};
+use crate::{Error, Result, ipv6};
 use cofferdam_host::netns;
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
@@ -16,7 +16,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// Name of the pod's end.
@@ -39,11 +39,17 @@ pub struct Attached {
     pub mtu: u32,
     /// Name of the machine's end.
     pub host_link: String,
+    /// The pod's IPv6 address, where the network has IPv6.
+    #[serde(default)]
+    pub ip6: Option<Ipv6Addr>,
+    /// Where its IPv6 packets go.
+    #[serde(default)]
+    pub gateway6: Option<Ipv6Addr>,
 }
 
 impl Bridge {
-    /// Gives the namespace a link to this bridge, `eth0`, with `ip` and a default route, and sets
-    /// it and `lo` up. On failure nothing is left of it.
+    /// Gives the namespace a link to this bridge, `eth0`, with `ip`, the IPv6 address that goes with
+    /// it where the network has IPv6, and default routes, and sets it and `lo` up. On failure nothing is left of it.
     pub fn attach(
         &self,
         namespace: BorrowedFd<'_>,
@@ -61,6 +67,9 @@ impl Bridge {
         // The pod's socket first: entering the namespace also readies it for the link.
         let mut pod = netns::run_in(namespace, || {
             prepare_ipv6();
+            if self.six.is_some() {
+                ipv6::enable();
+            }
             Connection::route()
         })?
         .map_err(fail("open a netlink socket in the namespace"))?;
@@ -82,6 +91,8 @@ impl Bridge {
             mac: mac_of(ip).map(|b| format!("{b:02x}")).join(":"),
             mtu: self.mtu,
             host_link: name,
+            ip6: self.six.and_then(|_| self.config.pair(ip)),
+            gateway6: self.six.and_then(|_| self.config.pair(self.config.gateway())),
         })
     }
 
@@ -129,12 +140,17 @@ impl Bridge {
         let index = link::by_name(pod, POD_LINK)?
             .map(|l| l.index)
             .ok_or(io::ErrorKind::NotFound)?;
-        let requests = vec![
+        let mut requests = vec![
             (link::set_up(LOOPBACK), 0),
             (address(index, self.config.subnet.with(ip)), CREATE),
             (link::set_up(index), 0),
             (default_route(self.config.gateway()), CREATE),
         ];
+        let pair = |ip| self.config.pair(ip);
+        if let (Some(network), Some(ip6), Some(gateway)) = (self.six, pair(ip), pair(self.config.gateway())) {
+            requests.push((ipv6::address(index, ip6, network.prefix()), CREATE));
+            requests.push((ipv6::default_route(gateway), CREATE));
+        }
         pod.request(requests).map_err(|(_, e)| e)
     }
 }

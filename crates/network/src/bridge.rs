@@ -5,7 +5,8 @@ use crate::config::Config;
 use crate::link::{self, Link};
 use crate::netlink::{Answer, CREATE, Connection, word};
 use crate::subnet::Ipv4Net;
-use crate::{Error, Result, nft};
+use crate::subnet6::Ipv6Net;
+use crate::{Error, Result, ipv6, nft};
 use cofferdam_host::files::{Lock, private_dir};
 use cofferdam_host::{machine, netns};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
@@ -26,6 +27,8 @@ pub struct Bridge {
     pub(crate) config: Config,
     pub(crate) index: u32,
     pub(crate) mtu: u32,
+    /// The pods' IPv6 network, where there is one.
+    pub(crate) six: Option<Ipv6Net>,
     warnings: Vec<Warning>,
 }
 
@@ -56,11 +59,11 @@ impl fmt::Display for Warning {
 }
 
 impl Bridge {
-    /// Makes the bridge with its address, sets both up, turns IPv4 forwarding on, and writes the
+    /// Makes the bridge with its addresses, sets both up, turns forwarding on, and writes the
     /// rules; what is there is kept. Processes that do so at once wait for one another at a lock
     /// file in `state`. A subnet that another link uses is refused before anything is changed.
     ///
-    /// Forwarding (`net.ipv4.ip_forward`) stays on after [`Bridge::teardown`]: others may have
+    /// Forwarding (`net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`) stays on after [`Bridge::teardown`]: others may have
     /// come to need it.
     pub fn ensure(config: &Config, state: &Path) -> Result<Self> {
         config.validate()?;
@@ -80,15 +83,20 @@ impl Bridge {
                 create(connection, config, mtu)?
             }
         };
+        let six = ipv6::network(config);
+        if let Some(network) = six {
+            give_ipv6(connection, config, network, index)?;
+        }
         forward(config)?;
         let mut warnings = Vec::new();
-        if !nft::is_current(config)? && !nft::apply(config)? {
+        if !nft::is_current(config, six)? && !nft::apply(config, six)? {
             warnings.push(Warning::NftMissing);
         }
         Ok(Self {
             config: config.clone(),
             index,
             mtu,
+            six,
             warnings,
         })
     }
@@ -131,6 +139,7 @@ impl Bridge {
                 });
             }
             for port in link::ports(&mut connection, bridge.index).map_err(fail())? {
+                crate::bandwidth::remove_of(&mut connection, &port.name)?;
                 link::delete(&mut connection, port.index).map_err(fail())?;
             }
             link::delete(&mut connection, bridge.index).map_err(fail())?;
@@ -151,7 +160,11 @@ impl Bridge {
             Some(link) => Some(link.index),
             None => None,
         };
-        routes.refuse_overlap(&mut connection, config, own)
+        routes.refuse_overlap(&mut connection, config, own)?;
+        match ipv6::network(config) {
+            Some(network) => ipv6::refuse_overlap(&mut connection, network, own),
+            None => Ok(()),
+        }
     }
 }
 
@@ -203,6 +216,24 @@ fn existing(
         .map_err(|(_, e)| e)
         .map_err(Error::netlink(format!("set up the bridge {}", link.name)))?;
     Ok(link.index)
+}
+
+/// Gives the bridge its IPv6 address, and lets the machine send such packets on.
+fn give_ipv6(connection: &mut Connection, config: &Config, network: Ipv6Net, index: u32) -> Result<()> {
+    let Some(gateway) = config.pair(config.gateway()) else {
+        return Ok(());
+    };
+    // The bridge may be older than the setting that it took over.
+    sysctl(&format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", config.bridge), "0")?;
+    if !ipv6::has_address(connection, index, gateway)? {
+        ipv6::refuse_overlap(connection, network, Some(index))?;
+        let request = vec![(ipv6::address(index, gateway, network.prefix()), CREATE)];
+        connection
+            .request(request)
+            .map_err(|(_, e)| e)
+            .map_err(Error::netlink(format!("give the bridge {} the address {gateway}", config.bridge)))?;
+    }
+    ipv6::forward()
 }
 
 fn create(connection: &mut Connection, config: &Config, mtu: u32) -> Result<u32> {
@@ -257,7 +288,7 @@ fn forward(config: &Config) -> Result<()> {
 }
 
 /// Writes a kernel setting where it has another value.
-fn sysctl(path: &str, value: &str) -> Result<()> {
+pub(crate) fn sysctl(path: &str, value: &str) -> Result<()> {
     if std::fs::read_to_string(path).is_ok_and(|t| t.trim() == value) {
         return Ok(());
     }

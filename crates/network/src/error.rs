@@ -1,6 +1,7 @@
 //! Why something failed.
 
 use crate::subnet::Ipv4Net;
+use crate::subnet6::Ipv6Net;
 use std::io;
 use std::net::Ipv4Addr;
 
@@ -53,6 +54,73 @@ pub enum Error {
         /// The link that it belongs to.
         link: String,
     },
+    /// The IPv6 subnet is in use.
+    #[error("the pods' IPv6 subnet {subnet} overlaps {other} of the link {link}: configure another one, or none")]
+    Overlap6 {
+        /// Ours.
+        subnet: Ipv6Net,
+        /// The route or address that was there.
+        other: Ipv6Net,
+        /// The link that it belongs to.
+        link: String,
+    },
+    /// A port of the machine is asked for twice.
+    #[error("port {port} of the machine cannot lead to the pod {pod}: the pod {holder} has {held} already")]
+    PortHeld {
+        /// What was asked for: `tcp 127.0.0.1:80`.
+        port: String,
+        /// Who asked.
+        pod: String,
+        /// Who was first.
+        holder: String,
+        /// What that one has.
+        held: String,
+    },
+    /// A process of the machine listens on a port.
+    #[error("port {port} of the machine cannot lead to the pod {pod}: a process of the machine uses it; stop that, or choose another port")]
+    PortInUse {
+        /// What was asked for.
+        port: String,
+        /// Who asked.
+        pod: String,
+    },
+    /// A mapping of a port that cannot be.
+    #[error("port {port} of the machine cannot lead to the pod {pod}: {reason}")]
+    Port {
+        /// What was asked for.
+        port: String,
+        /// Who asked.
+        pod: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A limit that is none.
+    #[error("the annotation {annotation} of the pod cannot be honoured: {value:?} {rule}")]
+    Bandwidth {
+        /// Its name.
+        annotation: &'static str,
+        /// Its value, cut.
+        value: String,
+        /// What is wrong with it.
+        rule: String,
+    },
+    /// The kernel cannot limit.
+    #[error("the {direction} limit of the pod {pod} cannot be set: this kernel cannot {action} ({missing}): {source}")]
+    Shape {
+        /// `ingress` or `egress`.
+        direction: &'static str,
+        /// The pod.
+        pod: String,
+        /// What was tried.
+        action: &'static str,
+        /// What it is called in the kernel's configuration.
+        missing: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A CNI plugin or configuration.
+    #[error(transparent)]
+    Cni(#[from] cofferdam_cni::Error),
     /// A link with the bridge's name is something else.
     #[error("the link {name} exists and is no bridge: remove it, or configure another bridge name")]
     NotABridge {

@@ -1,13 +1,13 @@
 //! Looking at and deleting links of the machine's network namespace.
 
-use crate::netlink::{Answer, Connection, attributes, text, word};
+use crate::netlink::{Answer, Connection, attributes, nest, put, text, word};
 use crate::{Error, Result};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use std::io;
 
 /// What the names of our pods' links begin with.
-const PREFIX: &str = "cd";
+pub(crate) const PREFIX: &str = "cd";
 /// Digits of the pod's id that follow.
 const DIGITS: usize = 12;
 
@@ -93,6 +93,27 @@ pub(crate) fn set_up(index: u32) -> RouteNetlinkMessage {
     message.header.flags = LinkFlags::Up;
     message.header.change_mask = LinkFlags::Up;
     RouteNetlinkMessage::SetLink(message)
+}
+
+/// Lets a bridge send what came in by a port out by the same one. A pod that reaches itself by a
+/// port of the machine needs it where the bridge's frames pass the packet filter
+/// (`net.bridge.bridge-nf-call-iptables`, which Kubernetes' proxy asks for): the destination is
+/// then replaced while the frame is on the bridge, and never comes up to be routed.
+pub(crate) fn hairpin(name: &str) -> Result<()> {
+    // `struct ifinfomsg` of the bridge family, then `IFLA_PROTINFO` with `IFLA_BRPORT_MODE`.
+    const SET_LINK: u16 = 19;
+    const PROTOCOL_INFO: u16 = 12;
+    const MODE: u16 = 4;
+    let work = || {
+        let mut connection = Connection::route()?;
+        let index = by_name(&mut connection, name)?.ok_or(io::ErrorKind::NotFound)?.index;
+        let mut message = vec![libc::AF_BRIDGE as u8, 0, 0, 0];
+        message.extend(index.to_ne_bytes());
+        message.extend([0; 8]);
+        nest(&mut message, PROTOCOL_INFO, |info| put(info, MODE, &[1]));
+        connection.request_raw(SET_LINK, 0, &message)
+    };
+    work().map_err(Error::netlink(format!("let the link {name} lead back to its pod")))
 }
 
 /// Name of the machine's end of a pod's link: `cd` and the first 12 digits of its id.

@@ -14,6 +14,10 @@ use std::io;
 pub(crate) const CREATE: u16 = NLM_F_CREATE | NLM_F_EXCL;
 
 const HEADER: usize = 16;
+const NESTED: u16 = 1 << 15;
+// `include/uapi/linux/netfilter/nfnetlink.h`.
+const BATCH_BEGIN: u16 = 16;
+const BATCH_END: u16 = 17;
 const TYPE_ERROR: u16 = 2;
 const TYPE_DONE: u16 = 3;
 const FLAG_MULTI: u16 = 2;
@@ -65,6 +69,21 @@ pub(crate) fn word(bytes: &[u8]) -> Option<u32> {
 /// A text that ends with a zero byte.
 pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.split(|b| *b == 0).next().unwrap_or_default()).into_owned()
+}
+
+/// Adds an attribute, padded.
+pub(crate) fn put(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    bytes.extend(((value.len() + 4) as u16).to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+}
+
+/// Adds an attribute that holds others.
+pub(crate) fn nest(bytes: &mut Vec<u8>, kind: u16, inside: impl FnOnce(&mut Vec<u8>)) {
+    let mut value = Vec::new();
+    inside(&mut value);
+    put(bytes, kind | NESTED, &value);
 }
 
 /// A netlink socket. It belongs for good to the network namespace of the thread that opened it.
@@ -144,15 +163,79 @@ impl Connection {
     /// As [`Connection::get`] for a request of another protocol than links and routes: its type
     /// and the bytes after the netlink header.
     pub(crate) fn get_raw(&mut self, kind: u16, payload: &[u8]) -> io::Result<Option<Answer>> {
+        let bytes = self.raw(kind, NLM_F_REQUEST | NLM_F_ACK, payload);
+        self.ask_one(&bytes)
+    }
+
+    /// Sends a request of another protocol than links and routes and waits for its acknowledgement.
+    pub(crate) fn request_raw(&mut self, kind: u16, flags: u16, payload: &[u8]) -> io::Result<()> {
+        let bytes = self.raw(kind, NLM_F_REQUEST | NLM_F_ACK | flags, payload);
+        self.send(&bytes)?;
+        self.collect().map(|_| ())
+    }
+
+    /// As [`Connection::dump`] for a request of another protocol.
+    pub(crate) fn dump_raw(&mut self, kind: u16, payload: &[u8]) -> io::Result<Vec<Answer>> {
+        for _ in 0..10 {
+            let bytes = self.raw(kind, NLM_F_REQUEST | NLM_F_DUMP, payload);
+            self.send(&bytes)?;
+            let (answers, interrupted) = self.collect()?;
+            if !interrupted {
+                return Ok(answers);
+            }
+        }
+        Err(io::Error::other("what was listed never stood still"))
+    }
+
+    /// Sends requests to the packet filter as one transaction: all take effect, or none.
+    pub(crate) fn batch(&mut self, requests: &[(u16, u16, Vec<u8>)]) -> io::Result<()> {
+        // `struct nfgenmsg` with the subsystem that the batch is for, nf_tables, in network order.
+        let envelope = [0, 0, 0, 10];
+        let mut bytes = self.raw(BATCH_BEGIN, NLM_F_REQUEST, &envelope);
+        let begin = self.sequence;
+        for (kind, flags, payload) in requests {
+            let message = self.raw(*kind, NLM_F_REQUEST | NLM_F_ACK | flags, payload);
+            bytes.extend(message);
+        }
+        bytes.extend(self.raw(BATCH_END, NLM_F_REQUEST, &envelope));
+        self.send(&bytes)?;
+        self.collect_batch(begin, requests.len())
+    }
+
+    /// The kernel is through with a batch, and has answered, when it has been sent; after some
+    /// errors it leaves the requests behind unanswered.
+    fn collect_batch(&mut self, begin: u32, count: usize) -> io::Result<()> {
+        let (mut outcome, mut answered) = (Ok(()), 0);
+        loop {
+            let received = match self.receive_with(libc::MSG_DONTWAIT) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                other => other?,
+            };
+            for (sequence, answer) in received {
+                let at = sequence.wrapping_sub(begin) as usize;
+                if let (Received::End(result), true) = (answer, at <= count + 1) {
+                    answered += usize::from((1..=count).contains(&at));
+                    outcome = outcome.and(result);
+                }
+            }
+        }
+        match outcome {
+            Ok(()) if answered < count => Err(io::Error::other("the kernel did not answer all of a transaction")),
+            outcome => outcome,
+        }
+    }
+
+    fn raw(&mut self, kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut bytes = Vec::with_capacity(HEADER + payload.len());
         bytes.extend(((HEADER + payload.len()) as u32).to_ne_bytes());
         bytes.extend(kind.to_ne_bytes());
-        bytes.extend((NLM_F_REQUEST | NLM_F_ACK).to_ne_bytes());
+        bytes.extend(flags.to_ne_bytes());
         bytes.extend(self.sequence.to_ne_bytes());
         bytes.extend([0; 4]);
         bytes.extend(payload);
-        self.ask_one(&bytes)
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
     }
 
     fn ask_one(&mut self, bytes: &[u8]) -> io::Result<Option<Answer>> {
@@ -230,9 +313,13 @@ impl Connection {
 
     /// One datagram's messages, each with its sequence number.
     fn receive(&self) -> io::Result<Vec<(u32, Received)>> {
+        self.receive_with(0)
+    }
+
+    fn receive_with(&self, flags: libc::c_int) -> io::Result<Vec<(u32, Received)>> {
         let mut buffer = Vec::with_capacity(BUFFER);
         loop {
-            match self.socket.recv(&mut buffer, 0) {
+            match self.socket.recv(&mut buffer, flags) {
                 Ok(_) => return parse(&buffer),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
@@ -293,7 +380,7 @@ fn outcome(payload: &[u8], flags: u16) -> io::Result<()> {
 /// words replace it.
 fn with_words(error: &io::Error, code: i32, words: &str) -> io::Error {
     match code {
-        libc::EEXIST | libc::ENODEV | libc::ENOENT => io::Error::from_raw_os_error(code),
+        libc::EEXIST | libc::ENODEV | libc::ENOENT | libc::EOPNOTSUPP => io::Error::from_raw_os_error(code),
         _ => io::Error::new(error.kind(), format!("{error}: {words}")),
     }
 }

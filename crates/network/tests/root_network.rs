@@ -262,7 +262,7 @@ fn ensure_is_idempotent_at_once_and_after_a_kill_half_way() {
         });
         assert_eq!(indexes, [1400; 6]);
         let rules = output("nft list ruleset");
-        assert_eq!(rules.matches("masquerade").count(), 1, "{rules}");
+        assert_eq!(rules.matches("hook postrouting").count(), 1, "{rules}");
         // Killed before the address was set, or the link was up.
         output("ip addr flush dev cdtest0; ip link set cdtest0 down");
         Bridge::ensure(&config, state).unwrap();

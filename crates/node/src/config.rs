@@ -1,11 +1,17 @@
 //! The requests that a runtime is given for a pod, as the kubelet builds them
-//! (`pkg/kubelet/kuberuntime/kuberuntime_sandbox*.go`, `kuberuntime_container*.go`, `security_context*.go`).
+//! (`pkg/kubelet/kuberuntime/kuberuntime_sandbox*.go`, `kuberuntime_container*.go`).
 
 use crate::env::Environment;
-use crate::setup::PodSetup;
-use cofferdam_model::cri::{ContainerConfig, Mount, NamespaceMode, SandboxConfig, Security};
-use cofferdam_model::pod::{Container, Pod, PodSpec, SeccompProfile};
+use crate::hostname::names;
+use crate::security::{APPARMOR_ANNOTATION, security};
+use crate::setup::{Machine, PodSetup};
+use crate::volumes::check_mounts;
+use cofferdam_model::cri::{
+    ContainerConfig, FEATURE_USER_NAMESPACES, Mount, NamespaceMode, PortMapping, SandboxConfig,
+};
+use cofferdam_model::pod::{Container, ContainerPort, Pod, PodSpec};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// Annotation of a sandbox that names the pod's RuntimeClass, where it has one.
@@ -21,38 +27,107 @@ pub const POD_UID_LABEL: &str = "io.kubernetes.pod.uid";
 /// Label with the container's name.
 pub const CONTAINER_NAME_LABEL: &str = "io.kubernetes.container.name";
 
-/// Longest host name, bytes (`HOST_NAME_MAX` less one, as upstream).
-const MAX_HOSTNAME: usize = 63;
-
-/// What a pod asks for and no part of Cofferdam can give yet: one sentence for the first such thing.
-/// The manifest's reader refuses it sooner; this is the last door.
-pub(crate) fn refusal(pod: &Pod) -> Option<String> {
-    let spec = &pod.spec;
+/// An error where a pod asks for what cannot be given, here or by its handler with these `features`:
+/// one sentence for the first such thing. The manifest's reader refuses most of it sooner; this is
+/// the last door, before anything is made.
+pub(crate) fn check(setup: &PodSetup, machine: &Machine, features: &BTreeMap<String, bool>) -> Result<(), String> {
+    let (pod, spec) = (&setup.pod, &setup.pod.spec);
     if spec.containers.is_empty() {
-        return Some("the pod has no containers; give it at least one".into());
+        return Err("the pod has no containers; give it at least one".into());
     }
     if spec.automount_service_account_token == Some(true) {
-        return Some("automountServiceAccountToken: true cannot be honoured, as no token exists without an API server".into());
+        return Err("automountServiceAccountToken: true cannot be honoured, as no token exists without an API server".into());
     }
-    let seccomp = |profile: Option<&SeccompProfile>| {
-        profile.filter(|p| p.kind != "Unconfined").map(|p| {
-            format!(
-                "seccompProfile {:?} cannot be honoured yet; leave it out or use Unconfined",
-                p.kind
-            )
-        })
+    user_namespace(setup, features)?;
+    names(pod)?;
+    port_mappings(spec)?;
+    host_aliases(spec)?;
+    let policy = spec.security_context.as_ref().and_then(|s| s.fs_group_change_policy.as_deref());
+    if let Some(other) = policy.filter(|p| !["Always", "OnRootMismatch"].contains(p)) {
+        return Err(format!("fsGroupChangePolicy {other:?} is unknown; use Always or OnRootMismatch"));
+    }
+    for container in all_containers(spec) {
+        security(pod, container, machine.seccomp_root()).map_err(|why| format!("container {:?}: {why}", container.name))?;
+        check_mounts(container, features).map_err(|why| format!("container {:?}: {why}", container.name))?;
+        message_path(container)?;
+    }
+    for key in pod.metadata.annotations.keys() {
+        if let Some(name) = key.strip_prefix(APPARMOR_ANNOTATION)
+            && !all_containers(spec).any(|c| c.name == name)
+        {
+            return Err(format!("annotation {key}: the pod has no container {name:?}; correct the name"));
+        }
+    }
+    Ok(())
+}
+
+/// The kubelet's rules (`pkg/apis/core/validation`, `validateHostUsers`; `pkg/kubelet/userns`).
+fn user_namespace(setup: &PodSetup, features: &BTreeMap<String, bool>) -> Result<(), String> {
+    let spec = &setup.pod.spec;
+    if spec.host_users != Some(false) {
+        return Ok(());
+    }
+    for (field, asked) in [("hostNetwork", spec.host_network), ("hostPID", spec.host_pid), ("hostIPC", spec.host_ipc)] {
+        if asked {
+            return Err(format!("{field} is forbidden when `hostUsers` is false; remove one of them"));
+        }
+    }
+    if features.get(FEATURE_USER_NAMESPACES) != Some(&true) {
+        let handler = &setup.handler;
+        return Err(format!("can't set `spec.hostUsers: false`, RuntimeClass handler {handler:?} does not support user namespaces"));
+    }
+    Ok(())
+}
+
+fn all_containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+    spec.init_containers.iter().chain(&spec.containers)
+}
+
+/// The ports of the machine that lead to the pod (`pkg/kubelet/container/helpers.go`,
+/// `MakePortMappings`). In the machine's network none have to.
+fn port_mappings(spec: &PodSpec) -> Result<Vec<PortMapping>, String> {
+    let mut mappings = Vec::new();
+    for container in all_containers(spec) {
+        for port in container.ports.iter().filter(|p| p.host_port.is_some_and(|port| port != 0)) {
+            let mapping = port_mapping(port).map_err(|why| format!("a port of container {:?}: {why}", container.name))?;
+            if !mappings.contains(&mapping) {
+                mappings.push(mapping);
+            }
+        }
+    }
+    Ok(if spec.host_network { Vec::new() } else { mappings })
+}
+
+fn port_mapping(port: &ContainerPort) -> Result<PortMapping, String> {
+    let number = |what: &str, port: i32| {
+        let number = u16::try_from(port).ok().filter(|p| *p > 0);
+        number.ok_or_else(|| format!("{what} {port} must be between 1 and 65535"))
     };
-    let of_pod = spec
-        .security_context
-        .as_ref()
-        .and_then(|s| seccomp(s.seccomp_profile.as_ref()));
-    of_pod.or_else(|| {
-        spec.init_containers.iter().chain(&spec.containers).find_map(|container| {
-            let port = container.ports.iter().find_map(|p| p.host_port.filter(|port| *port != 0 && !spec.host_network));
-            port.map(|port| format!("hostPort {port} of container {:?} cannot be honoured yet; leave it out or use hostNetwork", container.name))
-                .or_else(|| seccomp(container.security_context.as_ref().and_then(|s| s.seccomp_profile.as_ref())))
-        })
+    let protocol = port.protocol.as_deref().unwrap_or("TCP");
+    if !["TCP", "UDP", "SCTP"].contains(&protocol) {
+        return Err(format!("protocol {protocol:?} is unknown; use TCP, UDP or SCTP"));
+    }
+    let host_ip = port.host_ip.as_deref().filter(|ip| !ip.is_empty());
+    let host_ip = host_ip.map(|text| text.parse::<IpAddr>().map_err(|_| format!("hostIP {text:?} is not an IP address")));
+    Ok(PortMapping {
+        protocol: protocol.to_owned(),
+        container_port: number("containerPort", port.container_port)?,
+        host_port: number("hostPort", port.host_port.unwrap_or_default())?,
+        host_ip: host_ip.transpose()?,
     })
+}
+
+/// What is added to `/etc/hosts`: no more than addresses and names, as each becomes a line.
+fn host_aliases(spec: &PodSpec) -> Result<Vec<(String, Vec<String>)>, String> {
+    let is_name = |name: &String| !name.is_empty() && name.len() <= 253 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
+    let alias = |alias: &cofferdam_model::pod::HostAlias| {
+        let ip: IpAddr = alias.ip.parse().map_err(|_| format!("hostAliases: {:?} is not an IP address", alias.ip))?;
+        match alias.hostnames.iter().find(|name| !is_name(name)) {
+            Some(name) => Err(format!("hostAliases: {name:?} is not a host name")),
+            None => Ok((ip.to_string(), alias.hostnames.clone())),
+        }
+    };
+    spec.host_aliases.iter().map(alias).collect()
 }
 
 /// Of a pod whose handler holds only the pod to its limits: the first container whose own limit
@@ -70,21 +145,15 @@ pub(crate) fn limits_without_hold(setup: &PodSetup) -> Option<String> {
     })
 }
 
-/// The request for a pod's sandbox. `dns` comes from [`crate::dns::dns`].
+/// The request for a pod's sandbox. `dns` comes from [`crate::dns::dns`]. An error is one sentence.
 pub(crate) fn sandbox(
     setup: &PodSetup,
     attempt: u32,
     log_directory: PathBuf,
     dns: Option<cofferdam_model::cri::Dns>,
-) -> SandboxConfig {
+) -> Result<SandboxConfig, String> {
     let (meta, spec) = (&setup.pod.metadata, &setup.pod.spec);
-    let node_or_pod = |node: bool| {
-        if node {
-            NamespaceMode::Node
-        } else {
-            NamespaceMode::Pod
-        }
-    };
+    let node_or_pod = |node: bool| if node { NamespaceMode::Node } else { NamespaceMode::Pod };
     let mut labels = meta.labels.clone();
     labels.extend(own_labels(&setup.pod));
     let mut annotations = meta.annotations.clone();
@@ -94,16 +163,13 @@ pub(crate) fn sandbox(
         annotations.extend(value.clone().map(|value| (key.to_owned(), value)));
     }
     let sysctls = spec.security_context.iter().flat_map(|s| &s.sysctls);
-    SandboxConfig {
+    let names = names(&setup.pod)?;
+    Ok(SandboxConfig {
         name: meta.name.clone(),
         namespace: meta.namespace_or_default().to_owned(),
         uid: meta.uid.clone().unwrap_or_default(),
         attempt,
-        hostname: if spec.host_network {
-            String::new()
-        } else {
-            hostname(&setup.pod)
-        },
+        hostname: names.hostname,
         log_directory,
         dns,
         labels,
@@ -114,8 +180,11 @@ pub(crate) fn sandbox(
         sysctls: sysctls.map(|s| (s.name.clone(), s.value.clone())).collect(),
         overhead: setup.overhead.clone(),
         resources: setup.pod_resources.clone(),
-        ..SandboxConfig::default()
-    }
+        port_mappings: port_mappings(spec)?,
+        host_aliases: host_aliases(spec)?,
+        fqdn: names.fqdn,
+        user_namespace: spec.host_users == Some(false),
+    })
 }
 
 fn own_labels(pod: &Pod) -> [(String, String); 3] {
@@ -140,26 +209,6 @@ fn pid_mode(spec: &PodSpec) -> NamespaceMode {
     }
 }
 
-/// The pod's host name, cut to what Linux takes, without `-` or `.` at the end
-/// (`truncatePodHostnameIfNeeded`).
-fn hostname(pod: &Pod) -> String {
-    let name = pod
-        .spec
-        .hostname
-        .as_deref()
-        .filter(|h| !h.is_empty())
-        .unwrap_or(&pod.metadata.name);
-    let mut end = name.len().min(MAX_HOSTNAME);
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    if end == name.len() {
-        name.to_owned()
-    } else {
-        name[..end].trim_end_matches(['-', '.']).to_owned()
-    }
-}
-
 /// What is resolved for one start of a container.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Resolved {
@@ -169,11 +218,24 @@ pub(crate) struct Resolved {
     pub mounts: Vec<Mount>,
     /// Host path of its termination message file.
     pub termination_file: PathBuf,
+    /// Where its `Localhost` seccomp profile is.
+    pub seccomp_root: PathBuf,
+    /// Its devices, by their CDI names.
+    pub cdi_devices: Vec<String>,
 }
 
 /// Name of a container's log in its pod's log directory.
 pub(crate) fn log_path(container: &str, attempt: u32) -> PathBuf {
     Path::new(container).join(format!("{attempt}.log"))
+}
+
+/// Where a container may leave a last word.
+fn message_path(container: &Container) -> Result<&str, String> {
+    let path = container.termination_message_path.as_deref().filter(|path| !path.is_empty());
+    match path.unwrap_or(crate::termination::DEFAULT_PATH) {
+        path if path.starts_with('/') => Ok(path),
+        path => Err(format!("terminationMessagePath {path:?} of container {:?} must be an absolute path", container.name)),
+    }
 }
 
 /// The request for one container. An error is one sentence.
@@ -183,17 +245,8 @@ pub(crate) fn container(
     attempt: u32,
     resolved: Resolved,
 ) -> Result<ContainerConfig, String> {
-    let security = security(&setup.pod, container)?;
-    let message_path = container
-        .termination_message_path
-        .as_deref()
-        .unwrap_or(crate::termination::DEFAULT_PATH);
-    if !message_path.starts_with('/') {
-        return Err(format!(
-            "terminationMessagePath {message_path:?} of container {:?} must be an absolute path",
-            container.name
-        ));
-    }
+    let security = security(&setup.pod, container, &resolved.seccomp_root)?;
+    let message_path = message_path(container)?;
     let mut mounts = resolved.mounts;
     mounts.push(Mount {
         container_path: message_path.into(),
@@ -235,40 +288,8 @@ pub(crate) fn container(
             .cloned()
             .unwrap_or_default(),
         security,
+        cdi_devices: resolved.cdi_devices,
         ..ContainerConfig::default()
-    })
-}
-
-/// The container's settings over the pod's (`pkg/securitycontext/util.go`, `DetermineEffectiveSecurityContext`).
-fn security(pod: &Pod, container: &Container) -> Result<Security, String> {
-    let of_pod = pod.spec.security_context.clone().unwrap_or_default();
-    let own = container.security_context.clone().unwrap_or_default();
-    let run_as_user = own.run_as_user.or(of_pod.run_as_user);
-    let run_as_non_root = own
-        .run_as_non_root
-        .or(of_pod.run_as_non_root)
-        .unwrap_or(false);
-    if run_as_non_root && run_as_user == Some(0) {
-        // The kubelet's sentence (`verifyRunAsNonRoot`); an image's user is checked by the engine.
-        return Err(format!(
-            "container's runAsUser breaks non-root policy (pod: {:?}, container: {})",
-            pod.metadata.name, container.name
-        ));
-    }
-    let mut supplemental_groups = of_pod.supplemental_groups;
-    supplemental_groups.extend(of_pod.fs_group);
-    let capabilities = own.capabilities.unwrap_or_default();
-    Ok(Security {
-        run_as_user,
-        run_as_group: own.run_as_group.or(of_pod.run_as_group),
-        run_as_non_root,
-        supplemental_groups,
-        privileged: own.privileged.unwrap_or(false),
-        no_new_privs: own.allow_privilege_escalation == Some(false),
-        readonly_rootfs: own.read_only_root_filesystem.unwrap_or(false),
-        add_capabilities: capabilities.add,
-        drop_capabilities: capabilities.drop,
-        ..Security::default()
     })
 }
 

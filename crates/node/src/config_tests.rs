@@ -12,100 +12,6 @@ fn setup(spec: Value) -> PodSetup {
     }
 }
 
-fn security_of(pod: Value, own: Value) -> Result<Security, String> {
-    let setup = setup(
-        json!({"securityContext": pod, "containers": [{"name": "c", "securityContext": own}]}),
-    );
-    container(
-        &setup,
-        &setup.pod.spec.containers[0],
-        0,
-        Resolved::default(),
-    )
-    .map(|c| c.security)
-}
-
-#[test]
-fn security_is_merged() {
-    let base = Security::default();
-    let rows = vec![
-        ("nothing", json!({}), json!({}), base.clone()),
-        (
-            "the pod's",
-            json!({"runAsUser": 1, "runAsGroup": 2, "runAsNonRoot": true}),
-            json!({}),
-            Security {
-                run_as_user: Some(1),
-                run_as_group: Some(2),
-                run_as_non_root: true,
-                ..base.clone()
-            },
-        ),
-        (
-            "the container's win",
-            json!({"runAsUser": 1, "runAsGroup": 2, "runAsNonRoot": true}),
-            json!({"runAsUser": 3, "runAsGroup": 4, "runAsNonRoot": false}),
-            Security {
-                run_as_user: Some(3),
-                run_as_group: Some(4),
-                ..base.clone()
-            },
-        ),
-        (
-            "fsGroup is a group of the processes",
-            json!({"supplementalGroups": [5, 6], "fsGroup": 7}),
-            json!({}),
-            Security {
-                supplemental_groups: vec![5, 6, 7],
-                ..base.clone()
-            },
-        ),
-        (
-            "no escalation",
-            json!({}),
-            json!({"allowPrivilegeEscalation": false}),
-            Security {
-                no_new_privs: true,
-                ..base.clone()
-            },
-        ),
-        (
-            "escalation",
-            json!({}),
-            json!({"allowPrivilegeEscalation": true}),
-            base.clone(),
-        ),
-        (
-            "privileged, read-only",
-            json!({}),
-            json!({"privileged": true, "readOnlyRootFilesystem": true}),
-            Security {
-                privileged: true,
-                readonly_rootfs: true,
-                ..base.clone()
-            },
-        ),
-        (
-            "capabilities",
-            json!({}),
-            json!({"capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]}}),
-            Security {
-                add_capabilities: vec!["NET_ADMIN".into()],
-                drop_capabilities: vec!["ALL".into()],
-                ..base
-            },
-        ),
-    ];
-    for (what, pod, own, expected) in rows {
-        assert_eq!(security_of(pod, own), Ok(expected), "{what}");
-    }
-    let err = security_of(json!({"runAsNonRoot": true}), json!({"runAsUser": 0})).unwrap_err();
-    assert_eq!(
-        err,
-        "container's runAsUser breaks non-root policy (pod: \"p\", container: c)"
-    );
-}
-
 #[test]
 fn namespaces() {
     use NamespaceMode::{Container, Node, Pod};
@@ -121,7 +27,7 @@ fn namespaces() {
             [Node, Node, Node],
         ),
     ] {
-        let config = sandbox(&setup(spec.clone()), 0, PathBuf::new(), None);
+        let config = sandbox(&setup(spec.clone()), 0, PathBuf::new(), None).unwrap();
         assert_eq!([config.network, config.pid, config.ipc], expected, "{spec}");
         assert_eq!(config.hostname.is_empty(), config.network == Node, "{spec}");
     }
@@ -134,26 +40,44 @@ fn sandbox_identity_cannot_be_forged_by_labels_and_annotations() {
     for key in [CLASS_ANNOTATION, ADMITTED_ANNOTATION, "mine"] {
         annotations.insert(key.into(), "forged".into());
     }
-    let config = sandbox(&setup, 2, "/l".into(), None);
+    let config = sandbox(&setup, 2, "/l".into(), None).unwrap();
     assert_eq!(config.labels[POD_NAME_LABEL], "p");
     assert_eq!(config.labels["app"], "x");
     assert_eq!(config.annotations[CLASS_ANNOTATION], "gvisor");
     assert_eq!((config.annotations.get(ADMITTED_ANNOTATION), config.annotations["mine"].as_str()), (None, "forged"));
     setup.admitted_as = Some("runsc, cpu=50m".into());
-    assert_eq!(sandbox(&setup, 2, "/l".into(), None).annotations[ADMITTED_ANNOTATION], "runsc, cpu=50m");
+    assert_eq!(sandbox(&setup, 2, "/l".into(), None).unwrap().annotations[ADMITTED_ANNOTATION], "runsc, cpu=50m");
     assert_eq!((config.attempt, config.sysctls["net.a"].as_str()), (2, "1"));
 }
 
 #[test]
-fn host_names_are_cut() {
-    for (name, expected) in [
-        ("web".to_owned(), "web".to_owned()),
-        ("a".repeat(62) + "-b", "a".repeat(62)),
-        ("a".repeat(64), "a".repeat(63)),
-    ] {
-        let setup = setup(json!({"hostname": name}));
-        assert_eq!(hostname(&setup.pod), expected);
-    }
+fn a_sandbox_has_what_its_pod_asks_for() {
+    let port = |text: Value| json!([{"name": "c", "ports": [text]}]);
+    let whole = sandbox(
+        &setup(json!({
+            "subdomain": "s", "hostUsers": false,
+            "hostAliases": [{"ip": "10.0.0.9", "hostnames": ["a", "b.c"]}],
+            "initContainers": [{"name": "i", "ports": [{"containerPort": 1, "hostPort": 2, "protocol": "UDP", "hostIP": "127.0.0.1"}]}],
+            "containers": port(json!({"containerPort": 80, "hostPort": 8080, "hostIP": "0.0.0.0"})),
+        })),
+        0,
+        PathBuf::new(),
+        None,
+    )
+    .unwrap();
+    assert_eq!((whole.hostname.as_str(), whole.fqdn.as_str(), whole.user_namespace), ("p", "p.s.ns.svc.cluster.local", true));
+    assert_eq!(whole.host_aliases, [("10.0.0.9".to_owned(), vec!["a".to_owned(), "b.c".to_owned()])]);
+    let mapping = |protocol: &str, container_port, host_port, host_ip: Option<&str>| PortMapping {
+        protocol: protocol.into(),
+        container_port,
+        host_port,
+        host_ip: host_ip.map(|ip| ip.parse().unwrap()),
+    };
+    assert_eq!(whole.port_mappings, [mapping("UDP", 1, 2, Some("127.0.0.1")), mapping("TCP", 80, 8080, Some("0.0.0.0"))]);
+    let plain = sandbox(&setup(json!({"containers": port(json!({"containerPort": 80}))})), 0, PathBuf::new(), None).unwrap();
+    assert!(plain.port_mappings.is_empty() && plain.fqdn.is_empty() && !plain.user_namespace);
+    let host = setup(json!({"hostNetwork": true, "containers": port(json!({"containerPort": 80, "hostPort": 80}))}));
+    assert!(sandbox(&host, 0, PathBuf::new(), None).unwrap().port_mappings.is_empty(), "in the machine's network nothing is mapped");
 }
 
 #[test]
@@ -191,50 +115,63 @@ fn the_termination_file_is_mounted() {
 
 #[test]
 fn what_cannot_be_honoured_is_refused() {
-    for (spec, expected) in [
+    let port = |text: Value| json!({"containers": [{"name": "c", "ports": [text]}]});
+    let mount = |text: Value| json!({"containers": [{"name": "c", "volumeMounts": [text]}]});
+    let features = |rro| BTreeMap::from([("recursive_read_only_mounts".to_owned(), rro), ("user_namespaces".to_owned(), rro)]);
+    for (spec, able, expected) in [
+        (json!({"containers": []}), true, Err("the pod has no containers")),
+        (json!({"automountServiceAccountToken": true}), true, Err("automountServiceAccountToken")),
+        (json!({"automountServiceAccountToken": false}), true, Ok(())),
+        (port(json!({"containerPort": 80, "hostPort": 80})), true, Ok(())),
+        (port(json!({"containerPort": 80, "hostPort": 70000})), true, Err("a port of container \"c\": hostPort 70000 must be between 1 and 65535")),
+        (port(json!({"containerPort": 80, "hostPort": 1, "hostIP": "x"})), true, Err("a port of container \"c\": hostIP \"x\" is not an IP address")),
+        (port(json!({"containerPort": 80, "hostPort": 1, "protocol": "x"})), true, Err("a port of container \"c\": protocol \"x\" is unknown")),
+        (json!({"hostAliases": [{"ip": "x", "hostnames": ["a"]}]}), true, Err("hostAliases: \"x\" is not an IP address")),
+        (json!({"hostAliases": [{"ip": "::1", "hostnames": ["a b"]}]}), true, Err("hostAliases: \"a b\" is not a host name")),
+        (json!({"hostname": "a.b"}), true, Err("pod Hostname \"a.b\"")),
+        (json!({"hostUsers": false}), true, Ok(())),
         (
-            json!({"containers": [{"name": "c", "ports": [{"containerPort": 80}]}]}),
-            None,
+            json!({"hostUsers": false}),
+            false,
+            Err("can't set `spec.hostUsers: false`, RuntimeClass handler \"\" does not support user namespaces"),
         ),
+        (json!({"hostUsers": false, "hostNetwork": true}), true, Err("hostNetwork is forbidden when `hostUsers` is false")),
+        (json!({"hostUsers": false, "hostPID": true}), true, Err("hostPID is forbidden when `hostUsers` is false")),
+        (json!({"hostUsers": false, "hostIPC": true}), true, Err("hostIPC is forbidden when `hostUsers` is false")),
+        (json!({"securityContext": {"fsGroupChangePolicy": "OnRootMismatch"}}), true, Ok(())),
+        (json!({"securityContext": {"fsGroupChangePolicy": "x"}}), true, Err("fsGroupChangePolicy \"x\" is unknown")),
+        (json!({"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}), true, Ok(())),
         (
-            json!({"hostNetwork": true, "containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]}),
-            None,
+            json!({"initContainers": [{"name": "i", "securityContext": {"seccompProfile": {"type": "Localhost", "localhostProfile": "x"}}}]}),
+            true,
+            Err("container \"i\": cannot load seccomp profile \"/none/x\": it does not exist"),
         ),
+        (mount(json!({"name": "v", "readOnly": true, "recursiveReadOnly": "Enabled"})), true, Ok(())),
         (
-            json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]}),
-            Some("hostPort 80"),
+            mount(json!({"name": "v", "readOnly": true, "recursiveReadOnly": "Enabled"})),
+            false,
+            Err("container \"c\": failed to resolve recursive read-only mode: volume \"v\" requested recursive read-only mode, but it is not supported by the runtime"),
         ),
-        (
-            json!({"automountServiceAccountToken": true}),
-            Some("automountServiceAccountToken"),
-        ),
-        (json!({"automountServiceAccountToken": false}), None),
-        (
-            json!({"securityContext": {"seccompProfile": {"type": "Unconfined"}}}),
-            None,
-        ),
-        (
-            json!({"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}),
-            Some("seccompProfile \"RuntimeDefault\""),
-        ),
-        (
-            json!({"initContainers": [{"name": "c", "securityContext": {"seccompProfile": {"type": "Localhost"}}}]}),
-            Some("seccompProfile \"Localhost\""),
-        ),
+        (mount(json!({"name": "v", "readOnly": true, "recursiveReadOnly": "IfPossible"})), false, Ok(())),
+        (mount(json!({"name": "v", "mountPropagation": "Bidirectional"})), true, Err("container \"c\": Bidirectional mount propagation is available only")),
+        (mount(json!({"name": "v", "subPath": "a", "subPathExpr": "b"})), true, Err("container \"c\": volumeMount \"v\": subPathExpr and subPath are mutually")),
+        (json!({"containers": [{"name": "c", "terminationMessagePath": "t"}]}), true, Err("terminationMessagePath \"t\" of container \"c\" must be an absolute path")),
     ] {
         let mut spec = spec;
         if spec.get("containers").is_none() {
             spec["containers"] = json!([{"name": "x"}]);
         }
-        let found = refusal(&setup(spec.clone()).pod);
+        let machine = Machine { seccomp_root: "/none".into(), ..Machine::default() };
+        let found = check(&setup(spec.clone()), &machine, &features(able));
         match expected {
-            None => assert_eq!(found, None, "{spec}"),
-            Some(part) => assert!(
-                found.as_ref().is_some_and(|f| f.starts_with(part)),
-                "{spec}: {found:?}"
-            ),
+            Ok(()) => assert_eq!(found, Ok(()), "{spec}"),
+            Err(part) => assert!(found.as_ref().is_err_and(|f| f.starts_with(part)), "{spec}: {found:?}"),
         }
     }
+    let mut other = setup(json!({"containers": [{"name": "x"}]}));
+    other.pod.metadata.annotations.insert(format!("{APPARMOR_ANNOTATION}y"), "unconfined".into());
+    let found = check(&other, &Machine::default(), &features(true)).unwrap_err();
+    assert!(found.ends_with("the pod has no container \"y\"; correct the name"), "{found}");
 }
 
 #[test]

@@ -23,6 +23,8 @@ impl Worker {
 
     /// Ends everything, says how the pod ended, and leaves nothing of it.
     pub(crate) fn finish(mut self, verdict: &Verdict) {
+        self.control.stop_reading();
+        self.pulls.clear();
         self.end_containers();
         let name_of = |index| self.container(index).name.clone();
         let (phase, reason, message) = crate::status::verdict(&self.state, verdict, name_of);
@@ -31,7 +33,6 @@ impl Worker {
         self.view.usage = self.sandbox.as_ref().and_then(|id| self.shared.runtime.pod_stats(id).ok());
         self.tell_end();
         self.publish();
-        self.control.close();
         let sandbox_gone = match self.sandbox.clone() {
             None => true,
             Some(sandbox) => {
@@ -57,21 +58,12 @@ impl Worker {
             )
         };
         let indices: Vec<usize> = (0..self.records.len()).filter(live).collect();
-        let target = |index: &usize| {
-            let container = self.container(*index);
-            Some(Target {
-                name: container.name.clone(),
-                id: self.records[*index].id.clone()?,
-                sidecar: self.state.containers[*index].role == Role::Sidecar,
-                pre_stop: container
-                    .lifecycle
-                    .as_ref()
-                    .and_then(|l| l.pre_stop.clone()),
-            })
-        };
-        let targets: Vec<Target> = indices.iter().filter_map(target).collect();
+        let targets: Vec<Target> = indices.iter().filter_map(|index| self.target(*index)).collect();
         // In a dead sandbox there is nobody to tell.
         if !matches!(self.state.sandbox, SandboxLife::Died(_)) {
+            for target in &targets {
+                self.event(false, "Killing", format!("Stopping container {}", target.name));
+            }
             let grace = self
                 .control
                 .stop_asked()
@@ -89,8 +81,20 @@ impl Worker {
             }
         }
         for target in targets {
-            self.exited(&target.id, None);
+            self.exited(&target.aim.container, None);
         }
+    }
+
+    /// What ends the container at `index`. One that is being ended already had its preStop hook.
+    pub(crate) fn target(&self, index: usize) -> Option<Target> {
+        let container = self.container(index);
+        let hook = container.lifecycle.as_ref().and_then(|l| l.pre_stop.clone());
+        Some(Target {
+            name: container.name.clone(),
+            aim: self.aim(index)?,
+            sidecar: self.state.containers[index].role == Role::Sidecar,
+            pre_stop: hook.filter(|_| !self.records[index].ending),
+        })
     }
 
     /// Whether the sandbox is gone. A removal that failed is tried again, and shown.

@@ -4,11 +4,11 @@
 //! the order in which they first appeared; the last value of a name stands.
 
 use crate::expansion::expand;
+use crate::fields;
 use crate::setup::{Machine, Objects};
 use base64::Engine as _;
-use cofferdam_model::ResourceList;
 use cofferdam_model::objects::{ConfigMap, Secret};
-use cofferdam_model::pod::{Container, EnvFrom, EnvSource, Pod, ResourceFieldRef};
+use cofferdam_model::pod::{Container, EnvFrom, EnvSource, Pod};
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -48,6 +48,25 @@ impl Environment {
                 self.vars.push((name.to_owned(), value));
             }
         }
+    }
+
+    /// Replaces `$(NAME)` in a `subPathExpr`, where every name must be known (`pkg/kubelet/container/helpers.go`,
+    /// `ExpandContainerVolumeMounts`).
+    pub(crate) fn expand_known(&self, text: &str) -> Result<String, EnvError> {
+        let missing = std::cell::RefCell::new(Vec::new());
+        let lookup = |name: &str| {
+            let found = self.vars.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
+            if found.is_none() {
+                missing.borrow_mut().push(name.to_owned());
+            }
+            found
+        };
+        let expanded = expand(text, lookup).map_err(|e| EnvError(format!("subPathExpr: {e}")))?;
+        let missing = missing.into_inner();
+        if missing.is_empty() {
+            return Ok(expanded);
+        }
+        Err(EnvError(format!("missing value for {missing:?}")))
     }
 
     /// Replaces `$(NAME)` in each text of a command.
@@ -172,10 +191,10 @@ fn from_source(
         ))),
     };
     if let Some(field) = &source.field_ref {
-        return field_value(sources, &field.field_path).map(Some);
+        return fields::of_container(sources, &field.field_path).map(Some);
     }
     if let Some(reference) = &source.resource_field_ref {
-        return resource_value(sources, container, reference).map(Some);
+        return fields::resource(sources.pod, sources.machine, Some(container), reference).map(Some);
     }
     if let Some(key) = &source.config_map_key_ref {
         let Some(map) = config_map(sources, &key.name, key.optional == Some(true))? else {
@@ -258,142 +277,6 @@ fn secret_text(secret: &Secret, key: &str) -> Result<Option<String>, EnvError> {
         let name = &secret.metadata.name;
         EnvError(format!("key {key} of secret {name:?} is not UTF-8 text, so it cannot be an environment variable; mount it as a file"))
     })
-}
-
-/// A field of the pod (`podFieldSelectorRuntimeValue` and `fieldpath.ExtractFieldPathAsString`).
-fn field_value(sources: Sources<'_>, path: &str) -> Result<String, EnvError> {
-    let meta = &sources.pod.metadata;
-    let ips = |ips: &[IpAddr]| {
-        ips.iter()
-            .map(IpAddr::to_string)
-            .collect::<Vec<_>>()
-            .join(",")
-    };
-    let host_ip = || {
-        let ip = sources.machine.ip.ok_or_else(|| {
-            EnvError("failed to get host IP: this machine has no route outwards".into())
-        })?;
-        Ok(ip.to_string())
-    };
-    Ok(match path {
-        "metadata.name" => meta.name.clone(),
-        "metadata.namespace" => meta.namespace_or_default().to_owned(),
-        "metadata.uid" => meta.uid.clone().unwrap_or_default(),
-        "spec.nodeName" => sources.machine.name.clone(),
-        "spec.serviceAccountName" => sources
-            .pod
-            .spec
-            .service_account_name
-            .clone()
-            .unwrap_or_else(|| "default".into()),
-        "status.podIP" => sources
-            .pod_ips
-            .first()
-            .map(IpAddr::to_string)
-            .unwrap_or_default(),
-        "status.podIPs" => ips(sources.pod_ips),
-        "status.hostIP" | "status.hostIPs" => return host_ip(),
-        _ => {
-            let subscript = |prefix: &str| {
-                path.strip_prefix(prefix)?
-                    .strip_prefix("['")?
-                    .strip_suffix("']")
-            };
-            if let Some(key) = subscript("metadata.labels") {
-                meta.labels.get(key).cloned().unwrap_or_default()
-            } else if let Some(key) = subscript("metadata.annotations") {
-                meta.annotations.get(key).cloned().unwrap_or_default()
-            } else {
-                return Err(EnvError(format!("unsupported fieldPath: {path}")));
-            }
-        }
-    })
-}
-
-/// A resource of a container, in units of the divisor, rounded up
-/// (`pkg/api/v1/resource/helpers.go`, `ExtractContainerResourceValue`).
-fn resource_value(
-    sources: Sources<'_>,
-    this: &Container,
-    reference: &ResourceFieldRef,
-) -> Result<String, EnvError> {
-    let spec = &sources.pod.spec;
-    let container = match reference
-        .container_name
-        .as_deref()
-        .filter(|name| !name.is_empty())
-    {
-        None => this,
-        Some(name) => spec
-            .containers
-            .iter()
-            .chain(&spec.init_containers)
-            .find(|c| c.name == name)
-            .ok_or_else(|| EnvError(format!("container {name} not found")))?,
-    };
-    let unsupported = || {
-        EnvError(format!(
-            "unsupported container resource : {}",
-            reference.resource
-        ))
-    };
-    let (list, name) = reference.resource.split_once('.').ok_or_else(unsupported)?;
-    let (value, divisor) = match (list, name) {
-        ("limits" | "requests", "cpu") => {
-            let divisor = reference.divisor.as_ref().map_or(1000, |d| d.milli_value());
-            (resource_amount(sources, container, list, name), divisor)
-        }
-        ("limits" | "requests", name)
-            if name == "memory"
-                || name == "ephemeral-storage"
-                || name.starts_with("hugepages-") =>
-        {
-            let divisor = reference.divisor.as_ref().map_or(1, |d| d.value());
-            (resource_amount(sources, container, list, name), divisor)
-        }
-        _ => return Err(unsupported()),
-    };
-    let divisor = match divisor {
-        // An absent divisor is 1, and Kubernetes reads "0" as an absent one.
-        0 if name == "cpu" => 1000,
-        0 => 1,
-        given if given < 0 => {
-            return Err(EnvError(format!(
-                "the divisor of {} is negative; give it a positive one",
-                reference.resource
-            )));
-        }
-        given => given,
-    };
-    let rounded_up = i128::from(value).div_euclid(i128::from(divisor))
-        + i128::from(value.rem_euclid(divisor) != 0);
-    Ok(rounded_up.to_string())
-}
-
-/// Thousandths for CPU, units for the rest. A limit that is absent or zero is what the machine has
-/// (`MergeContainerResourceLimits`).
-fn resource_amount(sources: Sources<'_>, container: &Container, list: &str, name: &str) -> i64 {
-    let amount = |list: &ResourceList| {
-        let quantity = list.get(name)?;
-        Some(if name == "cpu" {
-            quantity.milli_value()
-        } else {
-            quantity.value()
-        })
-    };
-    let resources = container.resources.as_ref();
-    if list == "requests" {
-        return resources.and_then(|r| amount(&r.requests)).unwrap_or(0);
-    }
-    match resources.and_then(|r| amount(&r.limits)) {
-        Some(limit) if limit != 0 => limit,
-        _ => match name {
-            "cpu" => sources.machine.cpu_millis,
-            "memory" => sources.machine.memory,
-            "ephemeral-storage" => sources.machine.ephemeral_storage,
-            _ => 0,
-        },
-    }
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ fn resolve(container: Value) -> Result<Environment, EnvError> {
         cpu_millis: 2000,
         memory: 1 << 30,
         ephemeral_storage: 7,
+        ips: vec![[10, 0, 0, 1].into(), "fd00::1".parse().unwrap()],
+        ..Machine::default()
     };
     let ips = ["10.88.0.5".parse().unwrap(), "fd00::5".parse().unwrap()];
     environment(
@@ -207,6 +209,8 @@ fn order_and_sources() {
             json!({"env": field("status.hostIP")}),
             Ok("F=10.0.0.1"),
         ),
+        ("host IPs", json!({"env": field("status.hostIPs")}), Ok("F=10.0.0.1,fd00::1")),
+        ("whole maps are for files", json!({"env": field("metadata.labels")}), Err("unsupported fieldPath: metadata.labels")),
         (
             "unknown field",
             json!({"env": field("spec.restartPolicy")}),
@@ -273,6 +277,12 @@ fn order_and_sources() {
             Err("container q not found"),
         ),
         (
+            "huge pages",
+            json!({"env": [{"name": "R", "valueFrom": {"resourceFieldRef": {"resource": "limits.hugepages-2Mi", "divisor": "1Mi"}}}], "resources": {"limits": {"hugepages-2Mi": "8Mi"}}}),
+            Ok("R=8"),
+        ),
+        ("absent huge pages", resource(json!({"resource": "limits.hugepages-2Mi"})), Ok("R=0")),
+        (
             "no such resource",
             resource(json!({"resource": "limits.gpu"})),
             Err("unsupported container resource : limits.gpu"),
@@ -325,4 +335,27 @@ fn commands_are_expanded() {
         env.expand_all(&command).unwrap(),
         ["echo", "1", "$(A)", "$(B)"]
     );
+}
+
+#[test]
+fn the_pods_own_limit_comes_before_the_machines() {
+    let pod: Pod = serde_json::from_value(json!({"spec": {"resources": {"limits": {"cpu": "500m", "memory": "9Gi"}}}})).unwrap();
+    let machine = Machine { cpu_millis: 2000, memory: 1 << 30, ..Machine::default() };
+    let ask = |resource: &str| {
+        let reference = serde_json::from_value(json!({"resource": resource, "divisor": if resource.ends_with("cpu") { "1m" } else { "1Mi" }})).unwrap();
+        fields::resource(&pod, &machine, Some(&Container::default()), &reference).unwrap()
+    };
+    assert_eq!((ask("limits.cpu"), ask("limits.memory")), ("500".into(), "1024".into()));
+}
+
+#[test]
+fn a_sub_path_needs_every_name() {
+    let env = resolve(json!({"env": [{"name": "A", "value": "1"}, {"name": "E"}]})).unwrap();
+    for (text, expected) in [
+        ("a/$(A)/$$(B)", Ok("a/1/$(B)")),
+        ("$(E)", Ok("")),
+        ("$(A)/$(B)/$(C)", Err("missing value for [\"B\", \"C\"]")),
+    ] {
+        assert_eq!(env.expand_known(text), expected.map(str::to_owned).map_err(|e| EnvError(e.into())), "{text}");
+    }
 }

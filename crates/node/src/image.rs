@@ -1,24 +1,44 @@
-//! Whether a container's image may be used. No registry is asked yet, so an image must be on the
-//! machine already.
+//! When an image is pulled, and with what credentials (`pkg/kubelet/images`, `pkg/credentialprovider/secrets`).
+//!
+//! One deliberate difference: a container that names no `imagePullPolicy` uses the image that is on the
+//! machine, also under the tag `latest`, where upstream's default would ask the registry. Images are
+//! loaded from archives here, under names whose registry may not have them. A policy that is
+//! written holds as written.
 
-use cofferdam_model::cri::{Result, Runtime};
-use cofferdam_model::pod::{Container, PullPolicy};
+use crate::setup::Objects;
+use base64::Engine as _;
+use cofferdam_model::cri::Error;
+use cofferdam_model::objects::Secret;
+use cofferdam_model::pod::{Container, Pod, PullPolicy};
+use std::time::Duration;
 
-/// Reason of a container whose image is not there (`pkg/kubelet/images/types.go`): by its policy
-/// nobody may pull it, or nobody could.
-pub fn reason(container: &Container) -> &'static str {
-    if policy(container) == PullPolicy::Never { "ErrImageNeverPull" } else { "ErrImagePull" }
+/// Reason of a container whose image could not be pulled (`pkg/kubelet/images/types.go`).
+pub const REASON_PULL: &str = "ErrImagePull";
+/// Reason of a container whose image is pulled again later.
+pub const REASON_BACKOFF: &str = "ImagePullBackOff";
+/// Reason of a container whose image is not there, and by its policy must not be pulled.
+pub const REASON_NEVER: &str = "ErrImageNeverPull";
+/// Reason of a container whose image has an impossible name.
+pub const REASON_NAME: &str = "InvalidImageName";
+
+/// The wait before the second pull; it doubles (the kubelet's `backOffPeriod`).
+pub const FIRST_PULL_WAIT: Duration = Duration::from_secs(10);
+/// The longest wait between pulls (the kubelet's `MaxContainerBackOff`).
+pub const MAX_PULL_WAIT: Duration = Duration::from_secs(300);
+
+/// The wait after `tries` pulls that failed.
+pub(crate) fn wait(tries: u32) -> Duration {
+    (FIRST_PULL_WAIT * 2u32.saturating_pow(tries.saturating_sub(1).min(16))).min(MAX_PULL_WAIT)
 }
 
 /// The policy that holds for `container`: the written one, else `Always` for the tag `latest` or no
-/// tag, and `IfNotPresent` for other tags and digests (`pkg/apis/core/v1/defaults.go`).
+/// tag, and `IfNotPresent` for other tags and digests (`pkg/apis/core/v1/defaults.go`). What the first
+/// lines of this module say comes on top.
 pub fn policy(container: &Container) -> PullPolicy {
-    container
-        .image_pull_policy
-        .unwrap_or(match tag(&container.image) {
-            None | Some("latest") => PullPolicy::Always,
-            Some(_) => PullPolicy::IfNotPresent,
-        })
+    container.image_pull_policy.unwrap_or(match tag(&container.image) {
+        None | Some("latest") => PullPolicy::Always,
+        Some(_) => PullPolicy::IfNotPresent,
+    })
 }
 
 /// The tag of a reference; a digest counts as a tag of its own.
@@ -27,40 +47,126 @@ fn tag(image: &str) -> Option<&str> {
         return Some(digest);
     }
     // A colon before the last slash belongs to a registry's port.
-    image
-        .rsplit('/')
-        .next()
-        .and_then(|last| last.split_once(':'))
-        .map(|(_, tag)| tag)
+    image.rsplit('/').next().and_then(|last| last.split_once(':')).map(|(_, tag)| tag)
 }
 
-/// What is known of an image before its container is made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
-    /// It is there; a sentence where a policy cannot be honoured in full.
-    Here(Option<String>),
-    /// It is not: one sentence.
-    Missing(String),
+/// What is to be done about an image before its container is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// It is there.
+    Nothing,
+    /// It is pulled.
+    Pull,
+    /// It is not there, and must not be pulled.
+    Forbidden,
 }
 
-/// Looks for the image of `container`.
-pub fn find(runtime: &dyn Runtime, container: &Container) -> Result<Found> {
-    let image = &container.image;
-    if runtime.image_status(image)?.is_none() {
-        return Ok(Found::Missing(format!(
-            "image {image:?} is not on this machine; load it with: cofferdam image load -i FILE"
-        )));
+/// What a written policy asks for.
+pub(crate) fn need(written: Option<PullPolicy>, present: bool) -> Need {
+    match (written, present) {
+        (Some(PullPolicy::Always), _) => Need::Pull,
+        (_, true) => Need::Nothing,
+        (Some(PullPolicy::Never), false) => Need::Forbidden,
+        (_, false) => Need::Pull,
     }
-    // Only where it was asked for by name: with no tag the default is `Always` and nobody means it.
-    let stale = (container.image_pull_policy == Some(PullPolicy::Always)).then(|| {
-        format!("imagePullPolicy Always of container {:?}: this machine's copy of {image:?} is used, as no registry is asked yet", container.name)
-    });
-    Ok(Found::Here(stale))
+}
+
+/// Where nobody may pull it.
+pub(crate) fn absent(image: &str) -> String {
+    format!("image {image:?} is not on this machine; load it with: cofferdam image load -i FILE")
+}
+
+/// An image that a pod uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) image: String,
+    pub(crate) written: Option<PullPolicy>,
+}
+
+/// The images of `pod`, in order: of its containers, then of its volumes.
+pub(crate) fn wanted(pod: &Pod) -> Vec<Wanted> {
+    let containers = pod.spec.init_containers.iter().chain(&pod.spec.containers);
+    let of_containers = containers.map(|c| Wanted { image: c.image.clone(), written: c.image_pull_policy });
+    let of_volumes = pod.spec.volumes.iter().filter_map(|volume| volume.image.as_ref());
+    of_containers.chain(of_volumes.map(|i| Wanted { image: i.reference.clone(), written: i.pull_policy })).collect()
+}
+
+/// Whether `image` can be the name of an image: `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`
+/// (distribution's `reference/regexp.go`).
+pub(crate) fn is_name(image: &str) -> bool {
+    let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
+    let slash = name.rfind('/').map_or(0, |at| at + 1);
+    let (name, tag) = match name[slash..].split_once(':') {
+        Some((last, tag)) => (&name[..slash + last.len()], Some(tag)),
+        None => (name, None),
+    };
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let tag_is_good = |tag: &str| {
+        tag.len() <= 128 && tag.bytes().next().is_some_and(word) && tag.bytes().all(|b| word(b) || b".-".contains(&b))
+    };
+    let digest_is_good = |digest: &str| {
+        let hex = |hex: &str| hex.len() >= 32 && hex.bytes().all(|b| b.is_ascii_hexdigit());
+        digest.split_once(':').is_some_and(|(algorithm, value)| !algorithm.is_empty() && hex(value))
+    };
+    // The first part is a host where it looks like one; then it may have capitals and a port.
+    let (host, path) = match name.split_once('/') {
+        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (Some(host), path),
+        _ => (None, name),
+    };
+    let host_is_good = |host: &str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b));
+    let lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let part = |part: &str| {
+        let ends = [part.bytes().next(), part.bytes().next_back()];
+        ends.iter().all(|b| b.is_some_and(lower)) && part.bytes().all(|b| lower(b) || b"._-".contains(&b))
+    };
+    path.len() <= 255 && path.split('/').all(part) && host.is_none_or(host_is_good) && tag.is_none_or(tag_is_good) && digest.is_none_or(digest_is_good)
+}
+
+/// The kubelet's sentence on a name that can be none (`applyDefaultImageTag`).
+pub(crate) fn no_name(image: &str) -> String {
+    format!("Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: invalid reference format")
+}
+
+/// Whether a registry, or the name itself, has answered for good: trying again changes nothing.
+pub(crate) fn is_definite(err: &Error) -> bool {
+    matches!(err, Error::NotFound(_) | Error::Invalid(_) | Error::Precondition(_) | Error::Handler(_))
+}
+
+/// The credentials of a pod's pull secrets as docker configurations, and the names of the secrets that
+/// are not there or are none.
+pub(crate) fn credentials(pod: &Pod, objects: &Objects) -> (Vec<Vec<u8>>, Vec<String>) {
+    let (mut configs, mut missing) = (Vec::new(), Vec::new());
+    let namespace = pod.metadata.namespace_or_default();
+    for reference in &pod.spec.image_pull_secrets {
+        match objects.secret(namespace, &reference.name).and_then(docker_config) {
+            Some(config) => configs.push(config),
+            None => missing.push(reference.name.clone()),
+        }
+    }
+    (configs, missing)
+}
+
+/// The docker configuration in `secret`; the older form holds only the part below `auths`.
+fn docker_config(secret: &Secret) -> Option<Vec<u8>> {
+    let value = |key: &str| {
+        let text = secret.string_data.get(key).map(|text| text.clone().into_bytes());
+        text.or_else(|| base64::engine::general_purpose::STANDARD.decode(secret.data.get(key)?.trim()).ok())
+    };
+    match secret.kind.as_deref()? {
+        "kubernetes.io/dockerconfigjson" => value(".dockerconfigjson"),
+        "kubernetes.io/dockercfg" => {
+            let auths: serde_json::Value = serde_json::from_slice(&value(".dockercfg")?).ok()?;
+            serde_json::to_vec(&serde_json::json!({ "auths": auths })).ok()
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn default_policy_follows_the_tag() {
@@ -73,13 +179,76 @@ mod tests {
             ("busybox@sha256:00", PullPolicy::IfNotPresent),
             ("busybox:latest@sha256:00", PullPolicy::IfNotPresent),
         ] {
-            let mut container = Container {
-                image: image.into(),
-                ..Container::default()
-            };
+            let mut container = Container { image: image.into(), ..Container::default() };
             assert_eq!(policy(&container), expected, "{image}");
             container.image_pull_policy = Some(PullPolicy::Never);
             assert_eq!(policy(&container), PullPolicy::Never, "{image}");
         }
+    }
+
+    #[test]
+    fn what_a_policy_asks_for() {
+        use PullPolicy::{Always, IfNotPresent, Never};
+        for (written, present, expected) in [
+            (None, true, Need::Nothing),
+            (None, false, Need::Pull),
+            (Some(Always), true, Need::Pull),
+            (Some(Always), false, Need::Pull),
+            (Some(IfNotPresent), true, Need::Nothing),
+            (Some(IfNotPresent), false, Need::Pull),
+            (Some(Never), true, Need::Nothing),
+            (Some(Never), false, Need::Forbidden),
+        ] {
+            assert_eq!(need(written, present), expected, "{written:?} {present}");
+        }
+    }
+
+    #[test]
+    fn names_of_images() {
+        let digest = format!("x@sha256:{}", "0".repeat(64));
+        for (image, good) in [
+            ("busybox", true),
+            ("library/busybox:1.36", true),
+            ("Registry.Example:5000/a/b-c_d.e:V1", true),
+            ("[::1]:5000/x", true),
+            ("localhost/x:latest", true),
+            (digest.as_str(), true),
+            ("", false),
+            ("Busybox", false),
+            ("a//b", false),
+            ("-a", false),
+            ("a:", false),
+            ("a:b:c", false),
+            ("a b", false),
+            ("a@sha256:00", false),
+            ("a;reboot", false),
+            ("http://a/b", false),
+        ] {
+            assert_eq!(is_name(image), good, "{image}");
+        }
+    }
+
+    #[test]
+    fn waits_double_to_five_minutes() {
+        let waits: Vec<_> = (1..8).chain([u32::MAX]).map(|tries| wait(tries).as_secs()).collect();
+        assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300, 300]);
+    }
+
+    #[test]
+    fn credentials_of_both_forms() {
+        let secrets = json!([
+            {"metadata": {"name": "new"}, "type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "eyJhdXRocyI6e319"}},
+            {"metadata": {"name": "old"}, "type": "kubernetes.io/dockercfg", "stringData": {".dockercfg": "{\"r.io\":{\"auth\":\"x\"}}"}},
+            {"metadata": {"name": "opaque"}, "type": "Opaque", "data": {".dockerconfigjson": "eyJhdXRocyI6e319"}},
+            {"metadata": {"name": "broken"}, "type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "%"}},
+            {"metadata": {"name": "far", "namespace": "other"}, "type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "e30="}},
+        ]);
+        let objects = Objects::new(Vec::new(), serde_json::from_value(secrets).unwrap());
+        let names: Vec<_> = ["new", "old", "opaque", "broken", "far", "none"].iter().map(|n| json!({"name": n})).collect();
+        let pod: Pod = serde_json::from_value(json!({"spec": {"imagePullSecrets": names, "containers": []}})).unwrap();
+        let (configs, missing) = credentials(&pod, &objects);
+        let configs: Vec<_> = configs.into_iter().map(|c| String::from_utf8(c).unwrap()).collect();
+        assert_eq!(configs, [r#"{"auths":{}}"#, r#"{"auths":{"r.io":{"auth":"x"}}}"#]);
+        assert_eq!(missing, ["opaque", "broken", "far", "none"]);
     }
 }

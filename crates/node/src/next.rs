@@ -28,8 +28,10 @@ use std::time::Duration;
 pub enum Life {
     /// Never made.
     New,
-    /// It could not be made; tried again at this time.
+    /// It could not be made, or not again yet; tried at this time.
     Retry(Duration),
+    /// Its image is being pulled.
+    Pulling,
     /// It runs; its postStart hook has not ended.
     Hook,
     /// It runs.
@@ -52,6 +54,8 @@ pub enum Role {
     Sidecar,
     /// A container of the pod's work.
     Regular,
+    /// Added to a running pod; never started again (KEP-277).
+    Ephemeral,
 }
 
 /// One container, as far as decisions need it.
@@ -65,6 +69,12 @@ pub struct ContainerState {
     pub last_code: Option<i32>,
     /// Whether it ever ran.
     pub ran: bool,
+    /// While it runs: whether its startup probe has succeeded, or it has none.
+    pub started: bool,
+    /// It is started again whatever its code and the policy: the node ended it for that.
+    pub again: bool,
+    /// When the run before the last ended.
+    pub before: Option<Duration>,
     /// Its back-off.
     pub backoff: Backoff,
 }
@@ -77,8 +87,23 @@ impl ContainerState {
             life: Life::New,
             last_code: None,
             ran: false,
+            started: false,
+            again: false,
+            before: None,
             backoff: Backoff::default(),
         }
+    }
+
+    /// When it may be started again, having ended `at`. One that the node ended may start at once
+    /// where the wait since the end before is over: upstream ends and starts it in one go.
+    pub fn due(&self, at: Duration) -> Duration {
+        let waited = self.before.is_none_or(|before| self.backoff.due(before) <= at);
+        if self.again && waited { at } else { self.backoff.due(at) }
+    }
+
+    /// Whether it ended and is not started again.
+    pub fn is_over(&self, policy: RestartPolicy) -> bool {
+        matches!(self.life, Life::Exited { code, .. } if !self.again && !restarts_as(self.role, policy, code))
     }
 
     fn up(&self) -> bool {
@@ -115,7 +140,7 @@ pub enum Verdict {
     Deadline,
     /// The sandbox died, and why.
     SandboxDied(String),
-    /// It cannot be started: reason and one sentence.
+    /// It cannot be started, or must not go on: reason and one sentence.
     Impossible {
         /// One word, as Kubernetes writes reasons.
         reason: &'static str,
@@ -169,7 +194,8 @@ pub fn next(pod: &PodState, now: Duration) -> Action {
     };
     let action = match pod.sandbox {
         SandboxLife::None(from) => wake.due(from).then_some(Action::MakeSandbox),
-        _ => init_action(pod, &mut wake).unwrap_or_else(|| regular_action(pod, &mut wake)),
+        _ => ephemeral_action(pod, &mut wake)
+            .or_else(|| init_action(pod, &mut wake).unwrap_or_else(|| regular_action(pod, &mut wake))),
     };
     action.unwrap_or(Action::Wait(wake.at))
 }
@@ -194,10 +220,16 @@ impl Wake {
         match container.life {
             Life::New => true,
             Life::Retry(at) => self.due(at),
-            Life::Exited { at, .. } => self.due(container.backoff.due(at)),
-            Life::Hook | Life::Running => false,
+            Life::Exited { at, .. } => self.due(container.due(at)),
+            Life::Pulling | Life::Hook | Life::Running => false,
         }
     }
+}
+
+/// They come first: they are there to look at a pod that does not get on.
+fn ephemeral_action(pod: &PodState, wake: &mut Wake) -> Option<Action> {
+    let mut new = pod.containers.iter().enumerate().filter(|(_, c)| c.role == Role::Ephemeral && !c.ran);
+    new.find(|(_, c)| !matches!(c.life, Life::Exited { .. }) && wake.may_start(c)).map(|(index, _)| Action::Start(index))
 }
 
 /// `None`: initialisation is over. `Some(None)`: it goes on, and there is nothing to do now.
@@ -210,11 +242,12 @@ fn init_action(pod: &PodState, wake: &mut Wake) -> Option<Option<Action>> {
         // Once something later has run, only a sidecar is started again.
         let passed = pod.containers[index + 1..]
             .iter()
-            .any(|later| later.ran && (later.role != Role::Sidecar || later.up()));
+            .any(|later| later.ran && later.role != Role::Ephemeral && (later.role != Role::Sidecar || later.up()));
         match (container.role, container.life) {
-            (Role::Regular, _) => break,
+            (Role::Regular | Role::Ephemeral, _) => break,
             (Role::Init, _) if initialised => {}
-            (Role::Init, Life::Exited { code: 0, .. }) | (Role::Sidecar, Life::Running) => {}
+            (Role::Init, Life::Exited { code: 0, .. }) => {}
+            (Role::Sidecar, Life::Running) if container.started => {}
             (Role::Init, Life::Exited { code, .. }) if pod.restart == RestartPolicy::Never => {
                 return Some(Some(Action::Terminate(Verdict::InitFailed { index, code })));
             }
@@ -249,7 +282,7 @@ fn regular_action(pod: &PodState, wake: &mut Wake) -> Option<Action> {
             Life::Running => {}
             // The next container is not started before this one's postStart hook has ended.
             Life::Hook => return None,
-            Life::Exited { code, .. } if !restarts(pod.restart, code) => {}
+            _ if container.is_over(pod.restart) => {}
             _ if wake.may_start(container) => return Some(Action::Start(index)),
             _ => {}
         }
@@ -265,7 +298,7 @@ fn finished(pod: &PodState) -> bool {
         .filter(|c| c.role == Role::Regular)
         .peekable();
     work.peek().is_some()
-        && work.all(|c| matches!(c.life, Life::Exited { code, .. } if !restarts(pod.restart, code)))
+        && work.all(|c| c.is_over(pod.restart))
 }
 
 /// Whether a container that ended with `code` is started again.
@@ -283,6 +316,7 @@ pub fn restarts_as(role: Role, policy: RestartPolicy, code: i32) -> bool {
         Role::Sidecar => true,
         Role::Init => code != 0 && policy != RestartPolicy::Never,
         Role::Regular => restarts(policy, code),
+        Role::Ephemeral => false,
     }
 }
 

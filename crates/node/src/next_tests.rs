@@ -8,20 +8,24 @@ fn after(seconds: u64) -> Option<Duration> {
     Some(T + Duration::from_secs(seconds))
 }
 
-/// `i`, `s`, `r` are an init container, a sidecar and a regular one; then `new`, `hook`, `run`,
+/// `i`, `s`, `r`, `e` are an init container, a sidecar, a regular and an added one; then `new`, `pull`, `hook`,
+/// `up` (its startup probe has not succeeded), `run`,
 /// `N` (ended with that code at `T`), `retry` (in 5 s), `crashed` (ended at `T` in a back-off of 10 s).
 fn container(text: &str) -> ContainerState {
     let (role, life) = text.split_at(1);
     let mut state = ContainerState::new(match role {
         "i" => Role::Init,
         "s" => Role::Sidecar,
+        "e" => Role::Ephemeral,
         _ => Role::Regular,
     });
-    state.ran = !matches!(life, "new" | "retry");
+    state.ran = !matches!(life, "new" | "retry" | "pull");
+    state.started = life == "run";
     state.life = match life {
         "new" => Life::New,
         "hook" => Life::Hook,
-        "run" => Life::Running,
+        "run" | "up" => Life::Running,
+        "pull" => Life::Pulling,
         "retry" => Life::Retry(T + Duration::from_secs(5)),
         "crashed" => {
             state.backoff.restarted(T, T);
@@ -94,6 +98,14 @@ fn containers_in_order() {
             Wait(None),
         ),
         ("and not for its end", Never, "srun inew rnew", Start(1)),
+        ("nor before its startup probe", Never, "sup inew rnew", Wait(None)),
+        ("which holds nothing back later", Never, "sup rrun rnew", Start(2)),
+        ("an image that is pulled holds an init container back", Never, "ipull inew rnew", Wait(None)),
+        ("but not the other containers", Never, "rpull rnew", Start(1)),
+        ("an added container comes before all", Never, "inew rnew enew", Start(2)),
+        ("and is not started again", Always, "rrun e1", Wait(None)),
+        ("nor waited for", Never, "r0 erun", done()),
+        ("it holds nothing back", Never, "rnew epull", Start(0)),
         (
             "a sidecar that ended first holds the rest back",
             Never,
@@ -175,6 +187,20 @@ fn containers_in_order() {
             "{what}: {containers}"
         );
     }
+}
+
+#[test]
+fn one_that_the_node_ended_is_started_again() {
+    let ended = |before: Option<u64>, text: &str, restart| {
+        let mut pod = pod(restart, text);
+        pod.containers[0].again = true;
+        pod.containers[0].before = before.map(|ago| T - Duration::from_secs(ago));
+        next(&pod, T)
+    };
+    assert_eq!(ended(None, "rcrashed", Always), Start(0), "at once, the first time");
+    assert_eq!(ended(Some(10), "rcrashed", Always), Start(0), "its wait began with the end before");
+    assert_eq!(ended(Some(9), "rcrashed", Always), Wait(after(10)), "it was not over");
+    assert_eq!(ended(None, "r0", OnFailure), Start(0), "whatever its code");
 }
 
 #[test]

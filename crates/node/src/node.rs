@@ -1,14 +1,18 @@
 //! The node: starts pods, hears what happens to them, and stops them.
 
 use crate::board::Board;
+use crate::change::ResizeRequest;
 use crate::clock::{Clock, SystemClock, lock};
-use crate::control::{Control, Gate, Message};
+use crate::control::{Control, Gate, Message, OVER};
+use crate::pool::Pool;
+use crate::pulls::Pulls;
 use crate::setup::{Dirs, Machine, Objects, PodSetup};
 use crate::status::{Phase, PodView};
 use crate::volumes::{VolumeError, component, remove_tree};
 use crate::worker::Worker;
 use cofferdam_model::PodId;
 use cofferdam_model::cri::{Event, Runtime};
+use cofferdam_model::pod::EphemeralContainer;
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
@@ -30,7 +34,13 @@ pub(crate) struct Shared {
     pub(crate) machine: Machine,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) routes: Routes,
+    pub(crate) pulls: Pulls,
+    /// Who tries probes.
+    pub(crate) probers: Arc<Pool>,
 }
+
+/// Most probes that are tried at once. A try blocks its thread for as long as its timeout at most.
+const MAX_PROBERS: usize = 64;
 
 /// A node over a runtime.
 pub struct Node {
@@ -67,6 +77,8 @@ impl Node {
             machine,
             clock,
             routes: Routes::default(),
+            pulls: Pulls::default(),
+            probers: Pool::new("prober", MAX_PROBERS),
         });
         let weak = Arc::downgrade(&shared);
         std::thread::Builder::new()
@@ -104,12 +116,10 @@ impl Node {
             let spawned = std::thread::Builder::new()
                 .name(format!("pod-{index}"))
                 .stack_size(STACK)
-                .spawn(move || worker.run(thread_gate.enter(index)));
+                .spawn(move || worker.run(&thread_gate));
             // A worker that never ran says so in its view when it is dropped; its turn passes.
             if spawned.is_err() {
-                let gate = gate.clone();
-                // Without a thread to pass the turn, this one has to wait for it.
-                gate.skip(index);
+                gate.step_aside(index);
             }
         }
         Ok(Handle {
@@ -210,6 +220,34 @@ impl Handle {
         }
     }
 
+    /// Adds `container` to a running pod (KEP-277). It is started once, never again, and ends with the pod;
+    /// its image is pulled where it has to be. Returns when it was taken or refused, which is then said in
+    /// one sentence; how it fares is seen in [`PodView::ephemeral`].
+    pub fn add_ephemeral(&self, namespace: &str, name: &str, container: EphemeralContainer) -> Result<(), String> {
+        let control = self.control(namespace, name)?;
+        control.ask(|answer| Message::AddEphemeral(Box::new(container), answer))
+    }
+
+    /// Gives a container of a running pod other resources, in place (KEP-1287). Returns when that is done, or
+    /// where `request.restart` is set, when the container was told to end; an error is one sentence, and
+    /// then all is as it was.
+    pub fn resize(&self, namespace: &str, name: &str, request: ResizeRequest) -> Result<(), String> {
+        let control = self.control(namespace, name)?;
+        control.ask(|answer| Message::Resize(Box::new(request), answer))
+    }
+
+    /// Who can be asked to change a running pod. One that waits for its turn reads no mail.
+    fn control(&self, namespace: &str, name: &str) -> Result<&Control, String> {
+        let views = self.board.all();
+        let found = views.iter().zip(&self.controls).find(|(view, _)| view.namespace == namespace && view.name == name);
+        let (view, control) = found.ok_or_else(|| format!("no pod {name:?} is kept here in namespace {namespace:?}"))?;
+        match &view.sandbox {
+            None if view.ended => Err(OVER.to_owned()),
+            None => Err(format!("pod {name:?} does not run yet; ask again when it does")),
+            Some(_) => Ok(control),
+        }
+    }
+
     /// Waits until every pod is over and cleaned up. A pod whose containers are always restarted is
     /// over only once it is stopped.
     pub fn wait_all(&self) -> Vec<Arc<PodView>> {
@@ -222,7 +260,7 @@ impl Handle {
         let pod = views
             .iter()
             .find(|view| view.namespace == namespace && view.name == name)?;
-        let view = pod.containers.iter().find(|view| view.name == container)?;
+        let view = pod.containers.iter().chain(&pod.ephemeral).find(|view| view.name == container)?;
         let directory = log_directory(&self.shared.dirs, pod).ok()?;
         Some(directory.join(crate::config::log_path(container, view.restarts)))
     }

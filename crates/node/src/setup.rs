@@ -5,7 +5,7 @@ use cofferdam_model::objects::{ConfigMap, Secret};
 use cofferdam_model::pod::Pod;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A pod that admission has let in, with everything decided that a node does not decide.
 #[derive(Debug, Clone, Default)]
@@ -78,13 +78,25 @@ pub struct Machine {
     pub name: String,
     /// Its address; `None` where it has none.
     pub ip: Option<IpAddr>,
+    /// All of its addresses, at most one a family; empty means that `ip` is the only one.
+    pub ips: Vec<IpAddr>,
     /// CPUs, in thousandths.
     pub cpu_millis: i64,
     /// Memory, bytes.
     pub memory: i64,
     /// Size of the file system that holds the volumes, bytes.
     pub ephemeral_storage: i64,
+    /// Folder of the seccomp profiles that `Localhost` names; empty means
+    /// [`SECCOMP_ROOT`].
+    pub seccomp_root: PathBuf,
+    /// The devices that CDI specifications describe (`/etc/cdi`, `/run/cdi`): kind, which is also the
+    /// name of the resource (`nvidia.com/gpu`), to names, one a device. A name that is all devices of
+    /// its kind is `all`, which is never chosen.
+    pub cdi: BTreeMap<String, Vec<String>>,
 }
+
+/// Where the kubelet looks for seccomp profiles (`--seccomp-profile-root` was fixed to it in 1.24).
+pub const SECCOMP_ROOT: &str = "/var/lib/kubelet/seccomp";
 
 impl Machine {
     /// Asks the machine. The address is the one that would be used towards the default route; no
@@ -98,23 +110,49 @@ impl Machine {
             .ancestors()
             .find_map(|dir| rustix::fs::statvfs(dir).ok());
         let storage = storage.map_or(0, |s| s.f_blocks.saturating_mul(s.f_frsize));
+        let ips = outward_addresses();
         Self {
             name: rustix::system::uname()
                 .nodename()
                 .to_string_lossy()
                 .into_owned(),
-            ip: outward_address(),
+            ip: ips.first().copied(),
+            ips,
             cpu_millis: i64::try_from(cpus).unwrap_or(1) * 1000,
             memory: i64::try_from(memory).unwrap_or(i64::MAX),
             ephemeral_storage: i64::try_from(storage).unwrap_or(i64::MAX),
+            ..Self::default()
+        }
+    }
+
+    /// All addresses of the machine, the first one first.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        if self.ips.is_empty() {
+            self.ip.into_iter().collect()
+        } else {
+            self.ips.clone()
+        }
+    }
+
+    /// Folder of the seccomp profiles.
+    pub(crate) fn seccomp_root(&self) -> &Path {
+        if self.seccomp_root.as_os_str().is_empty() {
+            Path::new(SECCOMP_ROOT)
+        } else {
+            &self.seccomp_root
         }
     }
 }
 
-fn outward_address() -> Option<IpAddr> {
-    // 192.0.2.0/24 is reserved for documentation (RFC 5737); connecting a UDP socket only chooses a route.
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
-    socket.connect("192.0.2.1:9").ok()?;
-    let ip = socket.local_addr().ok()?.ip();
-    (!ip.is_unspecified()).then_some(ip)
+/// The addresses that would be used towards the default routes, IPv4 first.
+fn outward_addresses() -> Vec<IpAddr> {
+    // Addresses for documentation (RFC 5737, RFC 3849); connecting a UDP socket only chooses a route.
+    let towards = |from: &str, to: &str| {
+        let socket = std::net::UdpSocket::bind(from).ok()?;
+        socket.connect(to).ok()?;
+        let ip = socket.local_addr().ok()?.ip();
+        (!ip.is_unspecified()).then_some(ip)
+    };
+    let both = [towards("0.0.0.0:0", "192.0.2.1:9"), towards("[::]:0", "[2001:db8::1]:9")];
+    both.into_iter().flatten().collect()
 }

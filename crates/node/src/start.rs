@@ -6,13 +6,14 @@ use crate::env::{Sources, environment};
 use crate::next::{Life, Role, SandboxLife};
 use crate::node::{STACK, log_directory};
 use crate::status::*;
-use crate::stop::run_hook;
-use crate::volumes::{PodVolumes, component, make_dirs};
+use crate::hook::{self, Span};
+use crate::volumes::{Given, PodVolumes, component, make_dirs};
 use crate::worker::Worker;
-use crate::{dns, image};
+use crate::{devices, dns};
 use cofferdam_model::ContainerId;
-use cofferdam_model::cri::{ContainerConfig, Error, FEATURE_CONTAINER_LIMITS, SandboxState};
+use cofferdam_model::cri::{ContainerConfig, ContainerState, Error, FEATURE_CONTAINER_LIMITS, SandboxState};
 use cofferdam_model::pod::LifecycleHandler;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -38,11 +39,8 @@ impl Worker {
     pub(crate) fn make_sandbox(&mut self) {
         if self.volumes.is_none() {
             // The first question: nothing else matters of a pod whose enclosure cannot be had.
-            let features = match self.shared.runtime.handler_ready(&self.setup.handler) {
-                Ok(features) => features,
-                Err(why) => return self.give_up(REASON_HANDLER, not_started(&why.to_string())),
-            };
-            if let Err((reason, message)) = self.prepare() {
+            let Some(features) = self.handler_features() else { return };
+            if let Err((reason, message)) = self.prepare(&features) {
                 return self.give_up(reason, message);
             }
             if features.get(FEATURE_CONTAINER_LIMITS) == Some(&false)
@@ -59,7 +57,10 @@ impl Worker {
             Ok(logs) => logs,
             Err(err) => return self.give_up(REASON_SANDBOX, err.0),
         };
-        let config = config::sandbox(&self.setup, self.sandbox_tries, logs, dns);
+        let config = match config::sandbox(&self.setup, self.sandbox_tries, logs, dns) {
+            Ok(config) => config,
+            Err(message) => return self.give_up(REASON_SANDBOX, message),
+        };
         match self
             .shared
             .runtime
@@ -93,12 +94,35 @@ impl Worker {
         }
     }
 
+    /// What the pod's handler can do; `None` where it cannot be had, and the pod is given up.
+    pub(crate) fn handler_features(&mut self) -> Option<BTreeMap<String, bool>> {
+        match self.shared.runtime.handler_ready(&self.setup.handler) {
+            Ok(features) => Some(features),
+            Err(why) => {
+                self.give_up(REASON_HANDLER, not_started(&why.to_string()));
+                None
+            }
+        }
+    }
+
+    /// Whether the pod asks for no more than it can have; else it is given up.
+    pub(crate) fn is_possible(&mut self, features: &BTreeMap<String, bool>) -> bool {
+        match config::check(&self.setup, &self.shared.machine, features) {
+            Ok(()) => true,
+            Err(why) => {
+                self.give_up(REASON_UNSUPPORTED, why);
+                false
+            }
+        }
+    }
+
     /// Reads the address and the stages; what died before it was routed is seen here.
     fn look_at_sandbox(&mut self) {
         let Some(id) = &self.sandbox else { return };
         match self.shared.runtime.pod_sandbox_status(id) {
             Ok(status) => {
                 self.ip = status.ip;
+                self.ips = if status.ips.is_empty() { status.ip.into_iter().collect() } else { status.ips };
                 self.view.ip = status.ip;
                 self.view.sandbox = Some(id.clone());
                 self.view.handler = status.handler;
@@ -116,11 +140,9 @@ impl Worker {
     }
 
     /// Everything that can be found wrong before anything runs.
-    fn prepare(&mut self) -> Result<(), (&'static str, String)> {
+    fn prepare(&mut self, features: &BTreeMap<String, bool>) -> Result<(), (&'static str, String)> {
         let pod = &self.setup.pod;
-        if let Some(why) = config::refusal(pod) {
-            return Err((REASON_UNSUPPORTED, why));
-        }
+        config::check(&self.setup, &self.shared.machine, features).map_err(|why| (REASON_UNSUPPORTED, why))?;
         let logs =
             log_directory(&self.shared.dirs, &self.view).map_err(|e| (REASON_UNSUPPORTED, e.0))?;
         let containers: Vec<_> = pod
@@ -132,12 +154,9 @@ impl Worker {
         let mut told = Vec::new();
         for container in &containers {
             component("container name", &container.name).map_err(|e| (REASON_UNSUPPORTED, e.0))?;
-            match image::find(&*self.shared.runtime, container)
-                .map_err(|e| (image::reason(container), e.to_string()))?
-            {
-                image::Found::Here(note) => told.extend(note),
-                image::Found::Missing(why) => return Err((image::reason(container), why)),
-            }
+        }
+        if let Some(trouble) = self.image_trouble.take() {
+            return Err(trouble);
         }
         // What the containers may use: the enclosure's share is not theirs.
         let limit = self
@@ -145,11 +164,19 @@ impl Worker {
             .pod_resources
             .memory_limit
             .saturating_sub(self.setup.overhead.memory_limit);
-        let volumes = PodVolumes::prepare(pod, &self.shared.objects, &self.shared.dirs, limit)
-            .map_err(|e| (REASON_MOUNT, e.0))?;
+        let given = Given {
+            objects: &self.shared.objects,
+            dirs: &self.shared.dirs,
+            machine: &self.shared.machine,
+            memory_limit: limit,
+            features,
+        };
+        let volumes = PodVolumes::prepare(pod, given).map_err(|e| (REASON_MOUNT, e.0))?;
         told.extend(volumes.warnings.iter().cloned());
         let names: Vec<_> = containers.iter().map(|c| logs.join(&c.name)).collect();
         self.volumes = Some(volumes);
+        let (known, root) = (&self.shared.machine.cdi, &self.shared.dirs.volumes);
+        self.devices = devices::claim(pod, known, root).map_err(|why| (REASON_UNSUPPORTED, why))?;
         for name in names {
             make_dirs(&name, 0o755).map_err(|e| (REASON_SANDBOX, e.0))?;
         }
@@ -160,10 +187,16 @@ impl Worker {
     }
 
     pub(crate) fn start_container(&mut self, index: usize) {
+        if !self.image_is_ready(index) {
+            return;
+        }
         if let Life::Exited { at, .. } = self.state.containers[index].life {
             let now = self.now();
-            self.state.containers[index].backoff.restarted(at, now);
-            self.state.containers[index].life = Life::Retry(now);
+            let state = &mut self.state.containers[index];
+            // One that the node ended is judged by the end before, as upstream restarts it in the same go.
+            let judged = if state.again { state.before } else { Some(at) };
+            judged.into_iter().for_each(|judged| state.backoff.restarted(judged, now));
+            (state.life, state.before, state.again) = (Life::Retry(now), Some(at), false);
             self.forget_last(index);
         }
         let config = match self.config_of(index) {
@@ -171,6 +204,9 @@ impl Worker {
             Err(why) => {
                 let message = format!("container {:?}: {why}", self.container(index).name);
                 self.records[index].waiting = Some((REASON_CONFIG, why));
+                if self.state.containers[index].role == Role::Ephemeral {
+                    return self.not_added(index, message);
+                }
                 return self.give_up(REASON_CONFIG, message);
             }
         };
@@ -185,6 +221,7 @@ impl Worker {
                 record.tries = 0;
                 record.waiting = None;
                 record.hook_failed = None;
+                record.image_ready = false;
                 // Asked to stop while it was made: it goes with its sandbox and never runs.
                 if self.control.stop_asked().is_none() {
                     self.let_go(index, id);
@@ -202,6 +239,9 @@ impl Worker {
         record.tries += 1;
         record.waiting = Some((REASON_CREATE, err.to_string()));
         let tries = record.tries;
+        if self.state.containers[index].role == Role::Ephemeral {
+            return self.not_added(index, message);
+        }
         match err {
             Error::Handler(why) => self.give_up(REASON_HANDLER, not_started(why)),
             Error::Invalid(_) => self.give_up(REASON_CREATE, message),
@@ -213,6 +253,12 @@ impl Worker {
                 self.state.containers[index].life = Life::Retry(retry + retry_after(tries));
             }
         }
+    }
+
+    /// A pod does not end because a container cannot be added to it. It is tried again, as the kubelet does.
+    fn not_added(&mut self, index: usize, message: String) {
+        self.event(true, "Failed", message);
+        self.state.containers[index].life = Life::Retry(self.now() + crate::backoff::MAX);
     }
 
     /// Removes the run before this one, and the log of the run before that, as the kubelet keeps one.
@@ -240,9 +286,7 @@ impl Worker {
     fn config_of(&mut self, index: usize) -> Result<ContainerConfig, String> {
         let machine = &self.shared.machine;
         let in_host = self.setup.pod.spec.host_network;
-        let ips: Vec<IpAddr> = (if in_host { machine.ip } else { self.ip })
-            .into_iter()
-            .collect();
+        let ips: Vec<IpAddr> = if in_host { machine.addresses() } else { self.ips.clone() };
         let container = self.container(index).clone();
         let sources = Sources {
             pod: &self.setup.pod,
@@ -256,14 +300,15 @@ impl Worker {
             .volumes
             .as_ref()
             .ok_or_else(|| "its volumes are not there".to_owned())?;
-        let mounts = volumes.mounts(&container).map_err(|e| e.0)?;
+        let mounts = volumes.mounts(&container, &env).map_err(|e| e.0)?;
         let termination_file = volumes
             .termination_file(&container.name, attempt)
             .map_err(|e| e.0)?;
         for warning in env.warnings.clone() {
             self.event(true, "InvalidEnvironmentVariableNames", warning);
         }
-        config::container(
+        let pid_of = self.target_of(index)?;
+        let mut config = config::container(
             &self.setup,
             &container,
             attempt,
@@ -271,8 +316,12 @@ impl Worker {
                 env,
                 mounts,
                 termination_file,
+                seccomp_root: self.shared.machine.seccomp_root().to_owned(),
+                cdi_devices: self.devices.of(&container.name),
             },
-        )
+        )?;
+        config.pid_of = pid_of;
+        Ok(config)
     }
 
     /// Starts the made container `id`.
@@ -315,14 +364,12 @@ impl Worker {
             }
         }
         self.tell_started(index);
-        self.state.containers[index].ran = true;
-        self.state.containers[index].life = if hook.is_some() {
-            Life::Hook
-        } else {
-            Life::Running
-        };
-        if let Some(hook) = hook {
-            self.post_start(id, hook);
+        let state = &mut self.state.containers[index];
+        (state.ran, state.started) = (true, false);
+        state.life = if hook.is_some() { Life::Hook } else { Life::Running };
+        match hook {
+            Some(hook) => self.post_start(index, id, hook),
+            None => self.watch(index),
         }
         let mut work = self
             .state
@@ -336,69 +383,37 @@ impl Worker {
     }
 
     /// Runs a postStart hook beside the worker, which must stay able to hear of a stop.
-    fn post_start(&self, id: ContainerId, hook: LifecycleHandler) {
-        let (shared, control) = (self.shared.clone(), self.control.clone());
+    fn post_start(&self, index: usize, id: ContainerId, hook: LifecycleHandler) {
+        let (shared, control, aim) = (self.shared.clone(), self.control.clone(), self.aim(index));
         let container = id.clone();
         let run = move || {
-            let result = match (&hook.exec, &hook.sleep) {
-                (Some(exec), _) => {
-                    run_hook(&*shared.runtime, &container, &exec.command, HOOK_LIMIT)
-                }
-                (None, Some(sleep)) => {
-                    let until = shared.clock.now()
-                        + Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or(0));
-                    loop {
-                        let seen = control.bell.count();
-                        if control.closed() || shared.clock.now() >= until {
-                            break Ok(());
-                        }
-                        shared.clock.wait(&control.bell, seen, Some(until));
-                    }
-                }
-                (None, None) => Ok(()),
-            };
+            let until = shared.clock.now() + HOOK_LIMIT;
+            // Nobody waits any more for a hook whose container or pod is gone.
+            let ended = || shared.runtime.container_status(&container).is_ok_and(|s| s.state == ContainerState::Exited);
+            let over = || control.is_deaf() || ended();
+            let span = Span { runtime: &*shared.runtime, clock: &*shared.clock, bell: &control.bell, until: &|| until, over: &over };
+            let result = aim.ok_or_else(|| "its container is gone".to_owned()).and_then(|aim| hook::run(&hook, &aim, &span));
             control.send(Message::HookDone(container, result));
         };
-        if let Err(err) = std::thread::Builder::new()
-            .name("hook".into())
-            .stack_size(STACK)
-            .spawn(run)
-        {
-            self.control.send(Message::HookDone(
-                id,
-                Err(format!("no thread to run it: {err}")),
-            ));
+        if let Err(err) = std::thread::Builder::new().name("hook".into()).stack_size(STACK).spawn(run) {
+            self.control.send(Message::HookDone(id, Err(format!("no thread to run it: {err}"))));
         }
     }
 
-    /// A hook that failed has its container stopped, which is then treated as any that ended.
+    /// A hook that failed has its container ended, which is then treated as any that ended.
     pub(crate) fn hook_done(&mut self, id: &ContainerId, result: Result<(), String>) {
-        let Some(index) = self.records.iter().position(|r| r.id.as_ref() == Some(id)) else {
-            return;
-        };
+        let Some(index) = self.records.iter().position(|r| r.id.as_ref() == Some(id)) else { return };
         if self.state.containers[index].life != Life::Hook {
             return;
         }
         let Err(why) = result else {
             self.state.containers[index].life = Life::Running;
-            return;
+            return self.watch(index);
         };
-        let message = format!(
-            "postStart hook of container {:?} failed: {why}",
-            self.container(index).name
-        );
+        let name = self.container(index).name.clone();
+        let message = format!("postStart hook of container {name:?} failed: {why}");
         self.event(true, "FailedPostStartHook", message.clone());
         self.records[index].hook_failed = Some(message);
-        if let Err(err) = self.shared.runtime.stop_container(id, self.own_grace()) {
-            self.event(
-                true,
-                "FailedKillContainer",
-                format!(
-                    "container {:?} could not be stopped: {err}",
-                    self.container(index).name
-                ),
-            );
-        }
-        self.exited(id, None);
+        self.kill(index, self.own_grace(), "FailedPostStartHook".into());
     }
 }

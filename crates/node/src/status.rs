@@ -1,9 +1,9 @@
 //! What is seen of a pod: its view, its phase and what a run's exit code is made of.
 
-use crate::next::{ContainerState, Life, PodState, Role, Verdict, restarts_as};
+use crate::next::{ContainerState, Life, PodState, Role, Verdict};
 use cofferdam_model::cri::{PodStats, Stage};
-use cofferdam_model::pod::RestartPolicy;
-use cofferdam_model::{ContainerId, PodId};
+use cofferdam_model::pod::{Resources, RestartPolicy};
+use cofferdam_model::{ContainerId, PodId, ResourceList};
 use serde::Serialize;
 use std::net::IpAddr;
 
@@ -102,7 +102,7 @@ pub enum ContainerPhase {
 pub struct ContainerView {
     /// Name.
     pub name: String,
-    /// `init`, `sidecar` or `container`.
+    /// `init`, `sidecar`, `container` or `ephemeral`.
     pub kind: &'static str,
     /// Image reference as the user wrote it.
     pub image: String,
@@ -114,8 +114,17 @@ pub struct ContainerView {
     pub last: Option<Terminated>,
     /// How often it was started again.
     pub restarts: u32,
-    /// Whether it runs (an init container: ended well).
+    /// Whether it runs and its readiness probe says so (an init container: ended well).
     pub ready: bool,
+    /// Whether it runs, its postStart hook is over and its startup probe has succeeded; `None` for those
+    /// that have no such thing: init containers that end, and added ones.
+    pub started: Option<bool>,
+    /// The requests that hold for it now.
+    #[serde(skip_serializing_if = "ResourceList::is_empty")]
+    pub allocated_resources: ResourceList,
+    /// The requests and limits that hold for it now; `None` where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
     /// How long each stage of its last start took.
     pub stages: Vec<Stage>,
 }
@@ -146,6 +155,26 @@ pub struct PodEvent {
     pub message: String,
 }
 
+/// One condition of a pod, as Kubernetes has it in `status.conditions`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// `PodScheduled`, `PodReadyToStartContainers`, `Initialized`, `ContainersReady`, `Ready` or
+    /// `PodResizeInProgress`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// `True` or `False`.
+    pub status: &'static str,
+    /// When the status changed last; RFC 3339, to the second.
+    pub last_transition_time: String,
+    /// One word, where there is something to say.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub reason: &'static str,
+    /// One phrase, where there is something to say.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
 /// What is seen of a pod.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -168,12 +197,17 @@ pub struct PodView {
     pub reason: String,
     /// One sentence on the phase.
     pub message: String,
-    /// Whether every container and sidecar runs.
+    /// Whether every container and sidecar is ready.
     pub ready: bool,
     /// Restarts of all containers.
     pub restarts: u32,
     /// Init containers and sidecars in order, then the containers.
     pub containers: Vec<ContainerView>,
+    /// Containers that were added while it ran.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ephemeral: Vec<ContainerView>,
+    /// Conditions; none before its start began.
+    pub conditions: Vec<Condition>,
     /// Address; `None` before the sandbox is there, and in the machine's network.
     pub ip: Option<IpAddr>,
     /// When its start began, nanoseconds since 1970; 0 while it waits for its turn.
@@ -274,12 +308,69 @@ pub(crate) fn verdict(
     }
 }
 
-/// Whether `container` is started again under `pod`'s policy, where it has ended.
-pub(crate) fn ends_for_good(pod: &PodState, container: &ContainerState) -> bool {
-    match container.life {
-        Life::Exited { code, .. } => !restarts_as(container.role, pod.restart, code),
-        _ => false,
+/// What conditions need to know beside the view.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts {
+    /// Its start began.
+    pub(crate) began: bool,
+    /// Its sandbox takes containers.
+    pub(crate) sandbox: bool,
+    /// A container of its work ran at least once.
+    pub(crate) work_ran: bool,
+    /// A change of its resources is under way.
+    pub(crate) changes: bool,
+}
+
+/// The conditions of a pod (`pkg/kubelet/status/generate.go`), without their times.
+pub(crate) fn conditions(view: &PodView, facts: Facts) -> Vec<Condition> {
+    if !facts.began {
+        return Vec::new();
     }
+    let is = |kind, holds: bool| Condition { kind, status: if holds { "True" } else { "False" }, ..Condition::default() };
+    let mut all = vec![
+        is("PodReadyToStartContainers", facts.sandbox),
+        initialized(view, facts),
+        containers_ready(view, "Ready"),
+        containers_ready(view, "ContainersReady"),
+        is("PodScheduled", true),
+    ];
+    if facts.changes {
+        all.push(is("PodResizeInProgress", true));
+    }
+    all
+}
+
+fn initialized(view: &PodView, facts: Facts) -> Condition {
+    let done = |c: &&ContainerView| match c.kind {
+        "sidecar" => c.started == Some(true),
+        _ => c.ready,
+    };
+    let init = || view.containers.iter().filter(|c| c.kind != "container");
+    let missing: Vec<&str> = init().filter(|c| !done(c)).map(|c| c.name.as_str()).collect();
+    let good = Condition { kind: "Initialized", status: "True", ..Condition::default() };
+    if view.phase == Phase::Succeeded {
+        return Condition { reason: "PodCompleted", ..good };
+    }
+    if facts.work_ran || missing.is_empty() {
+        return good;
+    }
+    let message = format!("containers with incomplete status: [{}]", missing.join(" "));
+    Condition { status: "False", reason: "ContainersNotInitialized", message, ..good }
+}
+
+fn containers_ready(view: &PodView, kind: &'static str) -> Condition {
+    let bad = |reason, message| Condition { kind, status: "False", reason, message, ..Condition::default() };
+    match view.phase {
+        Phase::Succeeded => return bad("PodCompleted", String::new()),
+        Phase::Failed => return bad("PodFailed", String::new()),
+        Phase::Pending | Phase::Running => {}
+    }
+    let unready = view.containers.iter().filter(|c| c.kind != "init" && !c.ready);
+    let unready: Vec<&str> = unready.map(|c| c.name.as_str()).collect();
+    if unready.is_empty() {
+        return Condition { kind, status: "True", ..Condition::default() };
+    }
+    bad("ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" ")))
 }
 
 /// The exit code of a run: 0 where every pod succeeded. Else, of the first pod in order that did

@@ -1,5 +1,4 @@
 use super::*;
-use crate::backoff::Backoff;
 use crate::next::SandboxLife;
 use RestartPolicy::{Always, Never, OnFailure};
 use std::time::Duration;
@@ -32,11 +31,11 @@ fn pod(restart: RestartPolicy, text: &str) -> PodState {
             code => exited(code.parse().unwrap_or(-1)),
         };
         ContainerState {
-            role,
             ran: life != Life::New,
+            started: life == Life::Running,
             life,
             last_code,
-            backoff: Backoff::default(),
+            ..ContainerState::new(role)
         }
     });
     PodState {
@@ -131,6 +130,9 @@ fn exit_codes() {
                 last: None,
                 restarts: 0,
                 ready: false,
+                started: None,
+                allocated_resources: ResourceList::new(),
+                resources: None,
                 stages: Vec::new(),
             })
             .collect(),
@@ -217,4 +219,58 @@ fn exit_codes() {
     for (what, pods, expected) in rows {
         assert_eq!(exit_code(&pods), expected, "{what}");
     }
+}
+
+#[test]
+fn conditions_as_upstream() {
+    let container = |text: &str| {
+        let (kind, rest) = text.split_at(1);
+        let kind = match kind {
+            "i" => "init",
+            "s" => "sidecar",
+            _ => "container",
+        };
+        ContainerView {
+            name: text.to_owned(),
+            kind,
+            image: String::new(),
+            id: None,
+            state: ContainerPhase::Running { started_at: 0 },
+            last: None,
+            restarts: 0,
+            ready: rest.starts_with("ready"),
+            started: Some(rest.ends_with("started")),
+            allocated_resources: ResourceList::new(),
+            resources: None,
+            stages: Vec::new(),
+        }
+    };
+    let facts = |work_ran| Facts { began: true, sandbox: true, work_ran, changes: false };
+    let said = |phase, containers: &str, work_ran| {
+        let containers = containers.split_whitespace().map(container).collect();
+        let view = PodView { phase, containers, ..PodView::default() };
+        let all = conditions(&view, facts(work_ran));
+        let said = |kind| {
+            let found = all.iter().find(|c| c.kind == kind);
+            found.map_or_else(String::new, |c| format!("{} {} {}", c.status, c.reason, c.message).trim().to_owned())
+        };
+        [said("Initialized"), said("ContainersReady"), said("Ready")]
+    };
+    let no = |what: &str| format!("False ContainersNotReady containers with unready status: [{what}]");
+    let not_yet = |what: &str| format!("False ContainersNotInitialized containers with incomplete status: [{what}]");
+    for (phase, containers, work_ran, initialised, ready) in [
+        (Phase::Running, "cready", true, "True".to_owned(), "True".to_owned()),
+        (Phase::Running, "cready c", true, "True".into(), no("c")),
+        (Phase::Running, "s cready", true, "True".into(), no("s")),
+        (Phase::Pending, "i s c", false, not_yet("i s"), no("s c")),
+        (Phase::Pending, "iready s-started c", false, "True".into(), no("s-started c")),
+        (Phase::Pending, "iready sready-started c", false, "True".into(), no("c")),
+        (Phase::Running, "i cready", true, "True".into(), "True".into()),
+        (Phase::Succeeded, "i c", true, "True PodCompleted".into(), "False PodCompleted".into()),
+        (Phase::Failed, "i cready", false, not_yet("i"), "False PodFailed".into()),
+    ] {
+        let expected = [initialised, ready.clone(), ready];
+        assert_eq!(said(phase, containers, work_ran), expected, "{phase:?} {containers}");
+    }
+    assert!(conditions(&PodView::default(), Facts { began: false, ..facts(false) }).is_empty(), "it waits for its turn");
 }

@@ -5,8 +5,9 @@
 
 use crate::clock::{Clock, lock};
 use crate::control::Control;
+use crate::hook::{self, Span};
 use crate::node::STACK;
-use cofferdam_model::ContainerId;
+use crate::probe::Aim;
 use cofferdam_model::cri::{Error, Runtime};
 use cofferdam_model::pod::LifecycleHandler;
 use std::sync::Mutex;
@@ -19,7 +20,7 @@ const LEAST: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) name: String,
-    pub(crate) id: ContainerId,
+    pub(crate) aim: Aim,
     pub(crate) sidecar: bool,
     pub(crate) pre_stop: Option<LifecycleHandler>,
 }
@@ -37,7 +38,7 @@ pub(crate) fn stop_containers(
 ) -> Vec<Trouble> {
     control.begin_end(
         clock.now() + grace,
-        targets.iter().map(|t| t.id.clone()).collect(),
+        targets.iter().map(|t| t.aim.container.clone()).collect(),
     );
     let order = Order {
         runtime,
@@ -96,22 +97,14 @@ impl Order<'_> {
     }
 
     fn hook(&self, target: &Target, hook: &LifecycleHandler) -> Result<(), String> {
-        if let Some(exec) = &hook.exec {
-            return run_hook(self.runtime, &target.id, &exec.command, self.left());
-        }
-        if let Some(sleep) = &hook.sleep {
-            let end =
-                self.clock.now() + Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or(0));
-            loop {
-                let seen = self.control.bell.count();
-                let until = end.min(self.control.until());
-                if self.clock.now() >= until {
-                    break;
-                }
-                self.clock.wait(&self.control.bell, seen, Some(until));
-            }
-        }
-        Ok(())
+        let span = Span {
+            runtime: self.runtime,
+            clock: self.clock,
+            bell: &self.control.bell,
+            until: &|| self.control.until(),
+            over: &|| false,
+        };
+        hook::run(hook, &target.aim, &span)
     }
 
     /// A sidecar goes once every container and every later sidecar is gone, or the grace is over.
@@ -147,7 +140,7 @@ impl Order<'_> {
             .flatten()
             .is_some_and(|grace| grace.is_zero());
         let grace = if hurried { left } else { left.max(LEAST) };
-        match self.runtime.stop_container(&target.id, grace) {
+        match self.runtime.stop_container(&target.aim.container, grace) {
             Ok(()) | Err(Error::NotFound(_)) => {}
             Err(err) => lock(&self.trouble).push((
                 "FailedKillContainer",
@@ -155,28 +148,32 @@ impl Order<'_> {
             )),
         }
         lock(&self.done)[index] = true;
-        self.control.gone(&target.id);
+        self.control.gone(&target.aim.container);
     }
 }
 
-/// Runs a hook's command; anything but exit code 0 is an error in one sentence.
-pub(crate) fn run_hook(
+/// Ends one container of a pod that goes on: its preStop hook, then SIGTERM, then SIGKILL.
+pub(crate) fn stop_one(
     runtime: &dyn Runtime,
-    id: &ContainerId,
-    command: &[String],
-    timeout: Duration,
-) -> Result<(), String> {
-    let output = runtime
-        .exec_sync(id, command, timeout)
-        .map_err(|err| err.to_string())?;
-    if output.exit_code == 0 {
-        return Ok(());
+    clock: &dyn Clock,
+    control: &Control,
+    target: &Target,
+    grace: Duration,
+) -> Vec<Trouble> {
+    let mut trouble = Vec::new();
+    let until = clock.now() + grace;
+    if let Some(hook) = target.pre_stop.as_ref().filter(|_| !grace.is_zero()) {
+        // Once the pod is being ended, that is what ends the container, and this hook is in the way.
+        let over = || control.is_deaf();
+        let span = Span { runtime, clock, bell: &control.bell, until: &|| until, over: &over };
+        if let Err(why) = hook::run(hook, &target.aim, &span) {
+            trouble.push(("FailedPreStopHook", format!("preStop hook of container {:?} failed: {why}", target.name)));
+        }
     }
-    let stderr = String::from_utf8_lossy(&output.stderr[..output.stderr.len().min(1024)])
-        .trim()
-        .to_owned();
-    Err(format!(
-        "command {command:?} ended with exit code {}: {stderr:?}",
-        output.exit_code
-    ))
+    let left = until.saturating_sub(clock.now()).max(LEAST);
+    match runtime.stop_container(&target.aim.container, left) {
+        Ok(()) | Err(Error::NotFound(_)) => {}
+        Err(err) => trouble.push(("FailedKillContainer", format!("container {:?} could not be stopped: {err}", target.name))),
+    }
+    trouble
 }

@@ -24,11 +24,12 @@ impl Worker {
     pub(crate) fn event(&mut self, warning: bool, reason: &str, message: String) {
         let at = self.shared.clock.unix_nanos();
         let event = PodEvent { at, count: 1, warning, reason: reason.to_owned(), message };
-        if let Ok(logs) = log_directory(&self.shared.dirs, &self.view) {
+        let told = remember(&mut self.view.events, event);
+        // What goes on for ever does not fill the file: it is told at the first, second, fourth, eighth time.
+        if let (true, Ok(logs)) = (told.count.is_power_of_two(), log_directory(&self.shared.dirs, &self.view)) {
             // A line that cannot be written is still in the view, which is what the pod is judged by.
-            let _ = append(&logs, &event);
+            let _ = append(&logs, &told);
         }
-        remember(&mut self.view.events, event);
     }
 
     /// Tells who runs the pod, and why.
@@ -86,17 +87,20 @@ impl Worker {
     }
 }
 
-/// Adds an event; one that repeats the last is counted there.
-fn remember(events: &mut Vec<PodEvent>, event: PodEvent) {
-    match events.last_mut() {
-        Some(last) if (last.warning, &last.reason, &last.message) == (event.warning, &event.reason, &event.message) => {
-            last.count += 1;
-            last.at = event.at;
-        }
-        _ => events.push(event),
-    }
+/// Reasons of events that come again and again with others in between.
+const RECURRING: [&str; 3] = ["Unhealthy", "ProbeWarning", "BackOff"];
+
+/// Adds an event; one that repeats the last, or one that recurs, is counted there. Returns it as it is now.
+fn remember(events: &mut Vec<PodEvent>, event: PodEvent) -> PodEvent {
+    let same = |e: &PodEvent| (e.warning, &e.reason, &e.message) == (event.warning, &event.reason, &event.message);
+    let recurs = RECURRING.contains(&event.reason.as_str());
+    let found = events.iter().rposition(same).filter(|at| recurs || at + 1 == events.len());
+    let count = found.map_or(1, |at| events.remove(at).count + 1);
+    let event = PodEvent { count, ..event };
+    events.push(event.clone());
     let excess = events.len().saturating_sub(MAX_EVENTS);
     events.drain(..excess);
+    event
 }
 
 fn append(logs: &Path, event: &PodEvent) -> std::io::Result<()> {
@@ -182,6 +186,13 @@ mod tests {
         for message in ["a", "a", "b", "a"] {
             remember(&mut events, event(message));
         }
+        let recurring = |message: &str| PodEvent { reason: "Unhealthy".into(), ..event(message) };
+        let mut probes = vec![];
+        for message in ["a", "b", "a", "b", "a"] {
+            remember(&mut probes, recurring(message));
+        }
+        let counted: Vec<_> = probes.iter().map(|e| (e.message.as_str(), e.count)).collect();
+        assert_eq!(counted, [("b", 2), ("a", 3)], "with others in between");
         let told: Vec<_> = events.iter().map(|e| (e.message.as_str(), e.count)).collect();
         assert_eq!(told, [("a", 2), ("b", 1), ("a", 1)]);
         for n in 0..2 * MAX_EVENTS {

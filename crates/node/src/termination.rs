@@ -1,6 +1,7 @@
 //! A container's last word: its termination message file, or the end of its log
 //! (`pkg/kubelet/kuberuntime/kuberuntime_container.go`).
 
+use cofferdam_model::pod::PodSpec;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -8,8 +9,10 @@ use std::path::Path;
 
 /// Where the message file is mounted, where a container names no place.
 pub(crate) const DEFAULT_PATH: &str = "/dev/termination-log";
-/// Most bytes that are read of a message file.
-const MAX_MESSAGE: u64 = 4096;
+/// Most bytes that are read of a message file, from its end (`tail.ReadAtMost`).
+const MAX_MESSAGE: i64 = 4096;
+/// Most bytes of the messages of all containers of a pod together (`MaxPodTerminationMessageLogLength`).
+const MAX_POD: usize = 12 * 1024;
 /// Most bytes that are taken from a log.
 const MAX_LOG: usize = 2048;
 /// Most lines that are taken from a log.
@@ -17,18 +20,18 @@ const MAX_LOG_LINES: usize = 80;
 
 /// The message of a container that ended with `exit_code`.
 pub(crate) fn message(file: &Path, log: &Path, policy: Option<&str>, exit_code: i32) -> String {
-    let text = read_end(file, MAX_MESSAGE, SeekFrom::Start(0));
+    let text = read_end(file, MAX_MESSAGE);
     if !text.is_empty() || exit_code == 0 || policy != Some("FallbackToLogsOnError") {
         return text;
     }
     // A line of a log carries a time, a stream and a tag before its text: read more than is kept.
-    let raw = read_end(log, 64 * 1024, SeekFrom::End(-64 * 1024));
+    let raw = read_end(log, 64 * 1024);
     log_tail(&raw)
 }
 
 /// A container wrote the file: only a regular file is read, no link is followed, and a missing or
 /// unreadable one is an empty message.
-fn read_end(path: &Path, most: u64, from: SeekFrom) -> String {
+fn read_end(path: &Path, most: i64) -> String {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let Ok(file) = openat(CWD, path, flags, Mode::empty()) else {
         return String::new();
@@ -38,12 +41,28 @@ fn read_end(path: &Path, most: u64, from: SeekFrom) -> String {
         return String::new();
     }
     // Seeking before the start fails: then the whole file is short enough.
-    let _ = file.seek(from);
+    let cut = file.seek(SeekFrom::End(-most)).is_ok();
     let mut bytes = Vec::new();
-    if file.take(most).read_to_end(&mut bytes).is_err() {
+    if file.take(most.unsigned_abs()).read_to_end(&mut bytes).is_err() {
         return String::new();
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    // The rest of a character that was cut in two is no part of the text.
+    let rest = bytes.iter().take(if cut { 3 } else { 0 }).take_while(|b| (0x80..0xc0).contains(*b)).count();
+    String::from_utf8_lossy(&bytes[rest..]).into_owned()
+}
+
+/// The beginning of a message that its container may have, as all of a pod share one bound
+/// (`pkg/kubelet/status/status_manager.go`, `normalizeStatus`).
+pub(crate) fn share(message: String, pod: &PodSpec) -> String {
+    let containers = pod.containers.len() + pod.init_containers.len();
+    let mut end = MAX_POD / containers.max(1);
+    if message.len() <= end {
+        return message;
+    }
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    message[..end].to_owned()
 }
 
 /// The texts of the last lines of a log in CRI's format (`TIME STREAM TAG TEXT`).
@@ -98,11 +117,20 @@ mod tests {
     }
 
     #[test]
+    fn containers_share_the_bound_of_their_pod() {
+        let text = "é".repeat(2000);
+        for (containers, expected) in [(1, 4000), (3, 4000), (4, 3072), (5, 2456)] {
+            let pod = PodSpec { containers: vec![Default::default(); containers], ..PodSpec::default() };
+            assert_eq!(share(text.clone(), &pod).len(), expected, "{containers}");
+        }
+    }
+
+    #[test]
     fn bounded_and_never_through_a_link() {
         let dir = tempfile::tempdir().unwrap();
         let (file, link) = (dir.path().join("file"), dir.path().join("link"));
-        std::fs::write(&file, "x".repeat(5000)).unwrap();
-        assert_eq!(message(&file, Path::new("/"), None, 1).len(), 4096);
+        std::fs::write(&file, format!("{}é{}end", "x".repeat(5000), "y".repeat(4092))).unwrap();
+        assert_eq!(message(&file, Path::new("/"), None, 1), "y".repeat(4092) + "end", "the end stands, of whole characters");
         std::os::unix::fs::symlink(&file, &link).unwrap();
         assert_eq!(message(&link, Path::new("/"), None, 1), "");
         assert_eq!(

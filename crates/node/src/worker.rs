@@ -3,14 +3,18 @@
 
 use crate::board::Board;
 use crate::clock::lock;
-use crate::control::{Control, Message, Permit};
+use crate::devices::Devices;
+use crate::change::Resizing;
+use crate::control::{Control, Gate, Message};
+use crate::fetch::Pull;
 use crate::next::{Action, ContainerState, Life, PodState, Role, SandboxLife, Verdict, next};
 use crate::node::{Shared, lost};
+use crate::probe::Watch;
 use crate::setup::PodSetup;
 use crate::status::*;
 use crate::volumes::PodVolumes;
 use cofferdam_model::cri::{self, Stage};
-use cofferdam_model::pod::{Container, RestartPolicy};
+use cofferdam_model::pod::{Container, EphemeralContainer, RestartPolicy};
 use cofferdam_model::{ContainerId, PodId};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -37,6 +41,12 @@ pub(crate) struct Record {
     pub(crate) last: Option<Terminated>,
     /// Why its postStart hook had it stopped.
     pub(crate) hook_failed: Option<String>,
+    /// It is being ended, and its pod goes on.
+    pub(crate) ending: bool,
+    /// Its image is there for the next start.
+    pub(crate) image_ready: bool,
+    /// The probes of this run.
+    pub(crate) watches: Vec<Watch>,
     pub(crate) stages: Vec<Stage>,
 }
 
@@ -50,15 +60,30 @@ pub(crate) struct Worker {
     /// In the order of `state.containers`.
     pub(crate) records: Vec<Record>,
     pub(crate) volumes: Option<PodVolumes>,
+    /// Its devices; they are given back with its volumes.
+    pub(crate) devices: Devices,
     pub(crate) sandbox: Option<PodId>,
     /// How often making the sandbox failed.
     pub(crate) sandbox_tries: u32,
     pub(crate) ip: Option<IpAddr>,
-    /// When the start began.
+    /// All of its addresses; the first is `ip`.
+    pub(crate) ips: Vec<IpAddr>,
+    /// What is pulled for it.
+    pub(crate) pulls: Vec<Pull>,
+    /// Why an image cannot be used: reason and one sentence.
+    pub(crate) image_trouble: Option<(&'static str, String)>,
+    /// Containers that were added; they follow the others in `records`.
+    pub(crate) ephemeral: Vec<EphemeralContainer>,
+    /// A change of resources that waits for its container to end.
+    pub(crate) resizing: Option<Resizing>,
+    /// Whether the start began, and when.
+    pub(crate) has_begun: bool,
     pub(crate) began: Duration,
     /// Parts of the view that this worker sets as it goes.
     pub(crate) view: PodView,
     looked: Duration,
+    /// When is looked next at what the pod has written.
+    pub(crate) disk_due: Duration,
 }
 
 impl Worker {
@@ -102,29 +127,46 @@ impl Worker {
             state,
             records,
             volumes: None,
+            devices: Devices::default(),
             sandbox: None,
             sandbox_tries: 0,
             ip: None,
+            ips: Vec::new(),
+            pulls: Vec::new(),
+            image_trouble: None,
+            ephemeral: Vec::new(),
+            resizing: None,
+            has_begun: false,
             began: zero,
             view,
             looked: zero,
+            disk_due: zero,
         }
     }
 
-    /// Runs the pod to its end. `permit` is held while it starts.
-    pub(crate) fn run(mut self, permit: Permit) {
-        let mut permit = Some(permit);
-        self.began = self.now();
-        self.looked = self.began;
-        self.view.started_at = self.shared.clock.unix_nanos();
-        let seconds = self.setup.pod.spec.active_deadline_seconds;
-        self.state.deadline =
-            seconds.map(|s| self.began + Duration::from_secs(u64::try_from(s).unwrap_or(0)));
-        self.tell_admitted();
+    /// Runs the pod to its end. What it lacks is fetched before it enters `gate`.
+    pub(crate) fn run(mut self, gate: &Arc<Gate>) {
+        let mut permit = if self.look_for_images() {
+            gate.step_aside(self.index);
+            self.begin();
+            // The first questions: nothing is fetched for a pod whose enclosure cannot be had, or that asks for
+            // what it cannot have.
+            if self.handler_features().is_some_and(|features| self.is_possible(&features)) {
+                self.fetch();
+            }
+            self.state.verdict.is_none().then(|| gate.enter_late())
+        } else {
+            let permit = gate.enter(self.index);
+            self.begin();
+            Some(permit)
+        };
         loop {
             // Read before looking: a message after this makes the wait below return at once.
             let seen = self.control.bell.count();
             self.read_mail();
+            // A pod that is being ended needs none of it.
+            let goes_on = self.state.verdict.is_none();
+            let due = if goes_on { [self.try_probes(), self.pull(), self.watch_disk()] } else { [None; 3] };
             match next(&self.state, self.now()) {
                 Action::MakeSandbox => self.make_sandbox(),
                 Action::Start(index) => self.start_container(index),
@@ -132,11 +174,8 @@ impl Worker {
                     permit = None;
                     self.publish();
                     let look = self.looked + RELIST;
-                    self.shared.clock.wait(
-                        &self.control.bell,
-                        seen,
-                        Some(until.map_or(look, |until| until.min(look))),
-                    );
+                    let until = due.into_iter().flatten().chain(until).fold(look, Duration::min);
+                    self.shared.clock.wait(&self.control.bell, seen, Some(until));
                     self.look();
                 }
                 Action::Terminate(verdict) => {
@@ -148,17 +187,28 @@ impl Worker {
         }
     }
 
+    fn begin(&mut self) {
+        self.has_begun = true;
+        self.began = self.now();
+        self.looked = self.began;
+        self.view.started_at = self.shared.clock.unix_nanos();
+        let seconds = self.setup.pod.spec.active_deadline_seconds;
+        self.state.deadline = seconds.map(|s| self.began + Duration::from_secs(u64::try_from(s).unwrap_or(0)));
+        self.tell_admitted();
+    }
+
     pub(crate) fn now(&self) -> Duration {
         self.shared.clock.now()
     }
 
     /// The container at `index` of the state, as the manifest has it.
     pub(crate) fn container(&self, index: usize) -> &Container {
-        let init = &self.setup.pod.spec.init_containers;
-        if index < init.len() {
-            &init[index]
-        } else {
-            &self.setup.pod.spec.containers[index - init.len()]
+        let spec = &self.setup.pod.spec;
+        let (init, regular) = (spec.init_containers.len(), spec.containers.len());
+        match index.checked_sub(init) {
+            None => &spec.init_containers[index],
+            Some(index) if index < regular => &spec.containers[index],
+            Some(index) => &self.ephemeral[index - regular].container,
         }
     }
 
@@ -168,12 +218,18 @@ impl Worker {
         self.state.verdict = Some(Verdict::Impossible { reason, message });
     }
 
-    fn read_mail(&mut self) {
+    pub(crate) fn read_mail(&mut self) {
         while let Some(message) = self.control.take() {
             match message {
                 Message::Exited(id, code) => self.exited(&id, Some(code)),
                 Message::SandboxDied(why) => self.state.sandbox = SandboxLife::Died(why),
                 Message::HookDone(id, result) => self.hook_done(&id, result),
+                Message::Probed(id, kind, outcome) => self.probed(&id, kind, outcome),
+                Message::Killed(id, trouble) => self.killed(&id, trouble),
+                Message::Pulled(pulled) => self.pulled(pulled),
+                // Who asked may have gone.
+                Message::AddEphemeral(container, answer) => drop(answer.send(self.add_ephemeral(*container))),
+                Message::Resize(request, answer) => drop(answer.send(self.resize(*request))),
             }
         }
         if self.control.stop_asked().is_some() && self.state.verdict.is_none() {
@@ -181,7 +237,7 @@ impl Worker {
         }
     }
 
-    fn up(&self, id: &ContainerId) -> Option<usize> {
+    pub(crate) fn up(&self, id: &ContainerId) -> Option<usize> {
         let index = self
             .records
             .iter()
@@ -205,17 +261,18 @@ impl Worker {
             .filter(|s| s.state == cri::ContainerState::Exited);
         let end = self.end_of(index, status, code);
         let state = &mut self.state.containers[index];
-        state.life = Life::Exited {
-            code: end.exit_code,
-            at: self.shared.clock.now(),
-        };
+        let at = self.shared.clock.now();
+        state.life = Life::Exited { code: end.exit_code, at };
         state.last_code = Some(end.exit_code);
         self.tell_exit(index, &end);
         let record = &mut self.records[index];
         record.last = record.end.replace(end);
+        record.ending = false;
+        record.watches.clear();
+        self.resized_by_end(index);
         let state = &self.state.containers[index];
-        if self.state.verdict.is_none() && !ends_for_good(&self.state, state) {
-            let wait = state.backoff.wait().as_secs();
+        if self.state.verdict.is_none() && !state.is_over(self.state.restart) {
+            let wait = state.due(at).saturating_sub(at).as_secs();
             let when = if wait == 0 { "at once".to_owned() } else { format!("in {wait} s") };
             let message = format!("container {:?} is started again {when}", self.container(index).name);
             self.event(true, "BackOff", message);
@@ -285,12 +342,13 @@ impl Worker {
         };
         let file = volumes.termination_path(&container.name, attempt);
         let log = logs.join(crate::config::log_path(&container.name, attempt));
-        crate::termination::message(
+        let word = crate::termination::message(
             &file,
             &log,
             container.termination_message_policy.as_deref(),
             exit_code,
-        )
+        );
+        crate::termination::share(word, &self.setup.pod.spec)
     }
 
     /// Looks at what should run, now and then: an event may have been lost.
@@ -329,90 +387,6 @@ impl Worker {
         }
     }
 
-    /// Puts up what is seen of the pod.
-    pub(crate) fn publish(&mut self) {
-        let containers: Vec<_> = (0..self.records.len())
-            .map(|i| self.container_view(i))
-            .collect();
-        let view = &mut self.view;
-        view.restarts = containers.iter().map(|c| c.restarts).sum();
-        let ready = |c: &ContainerView| c.kind == "init" || c.ready;
-        if !view.ended && view.phase != Phase::Failed && view.phase != Phase::Succeeded {
-            view.phase = phase(&self.state);
-        }
-        view.ready = view.phase == Phase::Running && containers.iter().all(ready);
-        view.began = self.state.containers.iter().any(|c| c.ran);
-        view.containers = containers;
-        self.board.put(self.index, self.view.clone());
-    }
-
-    fn container_view(&self, index: usize) -> ContainerView {
-        let (state, record, container) = (
-            &self.state.containers[index],
-            &self.records[index],
-            self.container(index),
-        );
-        let over = self.view.phase == Phase::Failed || self.view.phase == Phase::Succeeded;
-        let waiting = |reason: &str, message: String| ContainerPhase::Waiting {
-            reason: reason.to_owned(),
-            message,
-        };
-        let (phase, last) = match (&state.life, &record.end) {
-            (Life::Hook | Life::Running, end) => (
-                ContainerPhase::Running {
-                    started_at: record.started_at,
-                },
-                end,
-            ),
-            (Life::Exited { .. }, Some(end)) if over || ends_for_good(&self.state, state) => {
-                (ContainerPhase::Terminated(end.clone()), &record.last)
-            }
-            (Life::Exited { .. }, end) => {
-                // The kubelet's sentence (`doBackOff`).
-                let wait = state.backoff.wait().as_secs();
-                let pod = format!(
-                    "{}_{}({})",
-                    self.view.name, self.view.namespace, self.view.uid
-                );
-                (
-                    waiting(
-                        REASON_CRASH_LOOP,
-                        format!(
-                            "back-off {wait}s restarting failed container={} pod={pod}",
-                            container.name
-                        ),
-                    ),
-                    end,
-                )
-            }
-            (_, end) => match &record.waiting {
-                Some((reason, message)) => (waiting(reason, message.clone()), end),
-                None if state.role == Role::Regular
-                    && !self.setup.pod.spec.init_containers.is_empty() =>
-                {
-                    (waiting("PodInitializing", String::new()), end)
-                }
-                None => (waiting("ContainerCreating", String::new()), end),
-            },
-        };
-        ContainerView {
-            name: container.name.clone(),
-            kind: match state.role {
-                Role::Init => "init",
-                Role::Sidecar => "sidecar",
-                Role::Regular => "container",
-            },
-            image: container.image.clone(),
-            id: record.id.clone(),
-            ready: state.life == Life::Running
-                || (state.role == Role::Init && state.last_code == Some(0)),
-            state: phase,
-            last: last.clone(),
-            restarts: record.made.saturating_sub(1),
-            stages: record.stages.clone(),
-        }
-    }
-
     pub(crate) fn route(&self, sandbox: &PodId) {
         lock(&self.shared.routes).insert(sandbox.clone(), self.control.clone());
     }
@@ -425,7 +399,7 @@ impl Worker {
 impl Drop for Worker {
     /// A worker that could not be given a thread, or whose thread came to grief, is not waited for.
     fn drop(&mut self) {
-        self.control.close();
+        self.control.stop_reading();
         let view = self.board.get(self.index);
         if !view.ended {
             self.board.put(self.index, lost(&view));

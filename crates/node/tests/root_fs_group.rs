@@ -37,7 +37,7 @@ fn volumes_belong_to_the_group() {
         "a path of the machine keeps its owner"
     );
     assert_eq!(
-        look(&config.mounts[3].host_path),
+        look(&config.mounts[3].host_path.join(&config.mounts[3].sub_path)),
         (4242, "2777".into()),
         "made within the volume"
     );

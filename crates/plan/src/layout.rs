@@ -101,6 +101,10 @@ impl PodDirs {
     pub fn shm(&self) -> PathBuf {
         self.run.join("shm")
     }
+    /// File of the pod's user namespace, as seen in the monitor's mount namespace.
+    pub fn user_namespace(&self) -> PathBuf {
+        self.run.join("userns")
+    }
     /// What a sentry writes for its user: the system calls that it does not have.
     pub fn refused_calls(&self) -> PathBuf {
         self.run.join("refused-calls.log")

@@ -1,75 +1,13 @@
 //! OCI runtime specs (opencontainers/runtime-spec, `config.json`), made per runtime.
 
-use cofferdam_model::cri::LinuxResources;
+pub use crate::capabilities::{DEFAULT_CAPABILITIES, capabilities};
+use cofferdam_model::cri::{LinuxResources, Propagation};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The version that every runtime of Debian 12 accepts; crun 1.8.1 refuses newer than 1.1.0.
 pub const OCI_VERSION: &str = "1.0.2";
-
-/// Capabilities of a container that asks for none, as containerd and Docker have them.
-pub const DEFAULT_CAPABILITIES: [&str; 14] = [
-    "CAP_AUDIT_WRITE",
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_MKNOD",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_RAW",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_CHROOT",
-];
-
-/// All capabilities of Linux 5.9 and later (`capabilities(7)`).
-const ALL_CAPABILITIES: [&str; 41] = [
-    "CAP_AUDIT_CONTROL",
-    "CAP_AUDIT_READ",
-    "CAP_AUDIT_WRITE",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_KILL",
-    "CAP_LEASE",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_MAC_ADMIN",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MKNOD",
-    "CAP_NET_ADMIN",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_RAW",
-    "CAP_PERFMON",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYSLOG",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_NICE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_WAKE_ALARM",
-];
 
 const MASKED_PATHS: [&str; 11] = [
     "/proc/acpi",
@@ -111,6 +49,28 @@ impl SpecMount {
         }
     }
 
+    /// A volume: as [`SpecMount::bind`], with propagation, and read-only with what is mounted beneath
+    /// (`rro`: runc 1.1, crun 1.4, youki) where `recursive`.
+    pub fn volume(
+        source: impl Into<PathBuf>,
+        destination: impl Into<PathBuf>,
+        readonly: bool,
+        recursive: bool,
+        propagation: Propagation,
+    ) -> Self {
+        let shown = match propagation {
+            Propagation::Private => "rprivate",
+            Propagation::HostToContainer => "rslave",
+            Propagation::Bidirectional => "rshared",
+        };
+        let mut mount = Self::bind(source, destination, readonly);
+        mount.options[1] = shown.into();
+        if readonly && recursive {
+            mount.options.push("rro".into());
+        }
+        mount
+    }
+
     fn new(destination: &str, kind: &str, options: &[&str]) -> Self {
         Self {
             destination: destination.into(),
@@ -140,10 +100,57 @@ pub struct SpecDevice {
     pub gid: u32,
 }
 
-/// A namespace of a container.
+/// Which devices a container may use, beside the standard ones, where its runtime rules that itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecDeviceRule {
+    /// `c` or `b`.
+    pub kind: char,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Of `r`, `w`, `m`.
+    pub access: String,
+}
+
+/// The ids of a user namespace: 0 and what follows inside are `host` and what follows on the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdMap {
+    /// First id on the machine.
+    pub host: u32,
+    /// How many.
+    pub size: u32,
+}
+
+/// A program that the runtime runs at a moment of a container's life.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hook {
+    /// When: `prestart`, `createRuntime`, `createContainer`, `startContainer`, `poststart`, `poststop`.
+    pub moment: String,
+    /// Program, absolute.
+    pub path: String,
+    /// Arguments, the program's name first.
+    pub args: Vec<String>,
+    /// Environment.
+    pub env: Vec<String>,
+    /// Seconds until it is killed; none where absent.
+    pub timeout: Option<u32>,
+}
+
+/// A container that another one shares process ids with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PidOf {
+    /// Its id.
+    pub container: String,
+    /// Its first process on the machine, where it has one.
+    pub pid: Option<i32>,
+}
+
+/// A namespace of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Namespace {
     /// A new one.
+    #[default]
     New,
     /// The one at this path.
     Join(PathBuf),
@@ -183,10 +190,17 @@ pub struct Process {
     pub capabilities: BTreeSet<String>,
     /// oom_score_adj, clamped by the caller.
     pub oom_score_adj: Option<i32>,
+    /// AppArmor profile; see [`crate::confine::apparmor`].
+    pub apparmor: Option<String>,
+    /// SELinux label; see [`crate::confine::selinux`].
+    pub selinux: Option<String>,
+    /// Limits of the process, soft and hard, by the name that setrlimit(2) has in lower case and without
+    /// `RLIMIT_`; `u64::MAX` is none.
+    pub rlimits: BTreeMap<String, (u64, u64)>,
 }
 
 /// All that a spec is made of.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ContainerSpec {
     /// First process.
     pub process: Process,
@@ -225,45 +239,40 @@ pub struct ContainerSpec {
     pub sysctls: BTreeMap<String, String>,
     /// Annotations.
     pub annotations: BTreeMap<String, String>,
+    /// Devices that may be used beside the standard ones, for runtimes that rule them.
+    pub device_rules: Vec<SpecDeviceRule>,
+    /// The pod's user namespace; `None` for the machine's.
+    pub user_namespace: Option<PathBuf>,
+    /// Ids of the user namespace. Runtimes need them though they join one that has them.
+    pub id_map: Option<IdMap>,
+    /// `linux.seccomp`; see [`crate::seccomp`].
+    pub seccomp: Option<Value>,
+    /// SELinux label of the files in the container's own mounts.
+    pub mount_label: Option<String>,
+    /// Nothing of `/proc` and `/sys` is masked, or read-only beyond its mount.
+    pub unmasked_proc: bool,
+    /// Programs that the runtime runs.
+    pub hooks: Vec<Hook>,
+    /// The container whose process ids this one sees, in place of what the pod says.
+    pub pid_of: Option<PidOf>,
 }
 
-/// The capability set of a container: defaults, then dropped, then added; `ALL` is all. Names come
-/// with or without `CAP_`, in any case. An unknown name is an error, as dropping it in silence would
-/// leave what the user wanted gone.
-pub fn capabilities(privileged: bool, add: &[String], drop: &[String]) -> Result<BTreeSet<String>, String> {
-    if privileged {
-        return Ok(ALL_CAPABILITIES.iter().map(|c| (*c).to_owned()).collect());
+impl ContainerSpec {
+    /// Whether mounts of the machine are to show in the container, for which the runtime's own mount
+    /// namespace must be a slave of the machine's, not a private copy.
+    pub fn propagates(&self) -> bool {
+        self.propagation().is_some()
     }
-    let all = || ALL_CAPABILITIES.iter().map(|c| (*c).to_owned());
-    let mut set: BTreeSet<String> = DEFAULT_CAPABILITIES.iter().map(|c| (*c).to_owned()).collect();
-    // As upstream: ALL first, then the single names, so that "drop ALL, add NET_BIND_SERVICE" works
-    // (containerd, internal/cri/server, container security context).
-    if is_all(add) {
-        set = all().collect();
-    }
-    if is_all(drop) {
-        set.clear();
-    }
-    for name in add.iter().filter(|n| !n.eq_ignore_ascii_case("ALL")) {
-        set.insert(canonical(name)?);
-    }
-    for name in drop.iter().filter(|n| !n.eq_ignore_ascii_case("ALL")) {
-        set.remove(&canonical(name)?);
-    }
-    Ok(set)
-}
 
-fn is_all(names: &[String]) -> bool {
-    names.iter().any(|n| n.eq_ignore_ascii_case("ALL"))
-}
-
-fn canonical(name: &str) -> Result<String, String> {
-    let upper = name.to_ascii_uppercase();
-    let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
-    if ALL_CAPABILITIES.contains(&full.as_str()) {
-        Ok(full)
-    } else {
-        Err(format!("capability {name:?} does not exist; see capabilities(7) for the names"))
+    /// `rootfsPropagation`: without it a runtime makes all its mounts private before it looks at one.
+    /// The short forms: youki knows no others, and for runc and crun the difference is their parents'.
+    fn propagation(&self) -> Option<&'static str> {
+        let any = |option: &str| self.mounts.iter().any(|m| m.options.iter().any(|o| o == option));
+        match (any("rshared") || any("shared"), any("rslave") || any("slave")) {
+            (true, _) => Some("shared"),
+            (false, true) => Some("slave"),
+            (false, false) => None,
+        }
     }
 }
 
@@ -285,6 +294,18 @@ pub fn process_json(process: &Process) -> Value {
     }
     if let Some(score) = process.oom_score_adj {
         value["oomScoreAdj"] = json!(score);
+    }
+    if let Some(profile) = &process.apparmor {
+        value["apparmorProfile"] = json!(profile);
+    }
+    if let Some(label) = &process.selinux {
+        value["selinuxLabel"] = json!(label);
+    }
+    if !process.rlimits.is_empty() {
+        let limit = |(name, (soft, hard)): (&String, &(u64, u64))| {
+            json!({"type": format!("RLIMIT_{}", name.to_ascii_uppercase()), "soft": soft, "hard": hard})
+        };
+        value["rlimits"] = process.rlimits.iter().map(limit).collect();
     }
     value
 }
@@ -319,9 +340,23 @@ pub fn container_json(spec: &ContainerSpec) -> Value {
     if !spec.sysctls.is_empty() {
         linux.insert("sysctl".into(), json!(spec.sysctls));
     }
-    if !spec.privileged {
+    if !spec.privileged && !spec.unmasked_proc {
         linux.insert("maskedPaths".into(), json!(MASKED_PATHS));
         linux.insert("readonlyPaths".into(), json!(READONLY_PATHS));
+    }
+    if let Some(map) = spec.id_map {
+        let map = json!([{"containerID": 0, "hostID": map.host, "size": map.size}]);
+        linux.insert("uidMappings".into(), map.clone());
+        linux.insert("gidMappings".into(), map);
+    }
+    if let Some(propagation) = spec.propagation() {
+        linux.insert("rootfsPropagation".into(), json!(propagation));
+    }
+    if let Some(seccomp) = &spec.seccomp {
+        linux.insert("seccomp".into(), seccomp.clone());
+    }
+    if let Some(label) = &spec.mount_label {
+        linux.insert("mountLabel".into(), json!(label));
     }
     let mut value = json!({
         "ociVersion": OCI_VERSION,
@@ -336,7 +371,24 @@ pub fn container_json(spec: &ContainerSpec) -> Value {
     if !spec.annotations.is_empty() {
         value["annotations"] = json!(spec.annotations);
     }
+    if !spec.hooks.is_empty() {
+        value["hooks"] = hooks(&spec.hooks);
+    }
     value
+}
+
+fn hooks(hooks: &[Hook]) -> Value {
+    let mut moments: Map<String, Value> = Map::new();
+    for hook in hooks {
+        let mut value = json!({"path": hook.path, "args": hook.args, "env": hook.env});
+        if let Some(seconds) = hook.timeout {
+            value["timeout"] = json!(seconds);
+        }
+        if let Value::Array(list) = moments.entry(hook.moment.clone()).or_insert_with(|| json!([])) {
+            list.push(value);
+        }
+    }
+    Value::Object(moments)
 }
 
 fn namespaces(spec: &ContainerSpec) -> Value {
@@ -348,6 +400,9 @@ fn namespaces(spec: &ContainerSpec) -> Value {
             Namespace::Join(path) => list.push(json!({"type": kind, "path": path})),
             Namespace::Host => {}
         }
+    }
+    if let Some(path) = &spec.user_namespace {
+        list.push(json!({"type": "user", "path": path}));
     }
     Value::Array(list)
 }
@@ -362,11 +417,9 @@ fn device(device: &SpecDevice) -> Value {
 /// Devices are ruled here for runtimes that keep the devices cgroup (runc); limits only where the
 /// runtime itself must know them.
 fn resources(spec: &ContainerSpec) -> Value {
-    let devices = if spec.all_devices {
-        json!([{"allow": true, "access": "rwm"}])
-    } else {
-        json!([{"allow": false, "access": "rwm"}])
-    };
+    let mut devices = vec![json!({"allow": spec.all_devices, "access": "rwm"})];
+    let rule = |r: &SpecDeviceRule| json!({"allow": true, "type": r.kind.to_string(), "major": r.major, "minor": r.minor, "access": r.access});
+    devices.extend(spec.device_rules.iter().filter(|_| !spec.all_devices).map(rule));
     let mut value = json!({ "devices": devices });
     if let Some(limits) = &spec.resources {
         if limits.memory_limit > 0 {
@@ -412,6 +465,14 @@ fn mounts(spec: &ContainerSpec) -> Value {
     Value::Array(all.iter().map(json).collect())
 }
 
+/// Options of a `hugetlbfs` mount: pages of `page` bytes, all together at most `limit` bytes where not 0,
+/// owned by the root of the pod (`fs/hugetlbfs`, `Documentation/admin-guide/mm/hugetlbpage.rst`).
+pub fn hugetlbfs_options(page: u64, limit: u64, ids: Option<crate::userns::IdRange>) -> String {
+    let size = if limit > 0 { format!(",size={limit}") } else { String::new() };
+    let owner = ids.map(|ids| format!(",uid={0},gid={0}", ids.first)).unwrap_or_default();
+    format!("pagesize={page},mode=0777{size}{owner}")
+}
+
 /// Whether `path` may be the target of a mount: absolute and without `..`.
 pub fn is_mount_target(path: &Path) -> bool {
     use std::path::Component::{Normal, RootDir};
@@ -419,100 +480,5 @@ pub fn is_mount_target(path: &Path) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn strings(names: &[&str]) -> Vec<String> {
-        names.iter().map(|n| (*n).to_owned()).collect()
-    }
-
-    fn spec() -> ContainerSpec {
-        ContainerSpec {
-            process: Process { args: strings(&["sh"]), ..Process::default() },
-            rootfs: "rootfs".into(),
-            readonly_rootfs: false,
-            privileged: false,
-            all_devices: false,
-            devices: vec![],
-            hostname: None,
-            mounts: vec![],
-            shm: None,
-            pid: Namespace::New,
-            network: Namespace::Join("/proc/7/ns/net".into()),
-            ipc: Namespace::Host,
-            uts: Namespace::New,
-            cgroup: Namespace::Host,
-            cgroups_path: None,
-            resources: None,
-            sysctls: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-        }
-    }
-
-    #[test]
-    fn capabilities_follow_add_and_drop() {
-        let caps = |add: &[&str], drop: &[&str]| capabilities(false, &strings(add), &strings(drop)).unwrap();
-        assert_eq!(caps(&[], &[]).len(), 14);
-        assert_eq!(caps(&["net_bind_service"], &["ALL"]), BTreeSet::from(["CAP_NET_BIND_SERVICE".to_owned()]));
-        assert_eq!(caps(&["ALL"], &["SYS_ADMIN"]).len(), 40);
-        assert!(!caps(&[], &["CAP_MKNOD"]).contains("CAP_MKNOD"));
-        assert!(capabilities(false, &[], &strings(&["SYSADMIN"])).unwrap_err().contains("SYSADMIN"));
-        assert_eq!(capabilities(true, &[], &strings(&["ALL"])).unwrap().len(), 41);
-    }
-
-    #[test]
-    fn only_a_privileged_container_sees_what_is_masked() {
-        let plain = container_json(&spec());
-        assert_eq!(plain["linux"]["resources"]["devices"][0]["allow"], false);
-        assert!(plain["linux"]["maskedPaths"].as_array().unwrap().contains(&json!("/proc/kcore")));
-        let privileged = container_json(&ContainerSpec { privileged: true, ..spec() });
-        assert!(privileged["linux"].get("maskedPaths").is_none());
-        // Devices are asked for apart: a handler may give a privileged container none.
-        assert_eq!(privileged["linux"]["resources"]["devices"][0]["allow"], false);
-        let kvm = SpecDevice { path: "/dev/kvm".into(), kind: 'c', major: 10, minor: 232, mode: 0o660, uid: 0, gid: 104 };
-        let all = container_json(&ContainerSpec { all_devices: true, devices: vec![kvm], ..spec() });
-        assert_eq!(all["linux"]["resources"]["devices"][0]["allow"], true);
-        let wanted = json!({"path": "/dev/kvm", "type": "c", "major": 10, "minor": 232, "fileMode": 432, "uid": 0, "gid": 104});
-        assert_eq!(all["linux"]["devices"][0], wanted);
-    }
-
-    #[test]
-    fn a_host_namespace_is_not_listed_and_a_joined_one_has_its_path() {
-        let value = container_json(&spec());
-        let list = value["linux"]["namespaces"].as_array().unwrap();
-        assert!(list.contains(&json!({"type": "network", "path": "/proc/7/ns/net"})));
-        assert!(!list.iter().any(|n| n["type"] == "ipc" || n["type"] == "cgroup"));
-        let value = container_json(&ContainerSpec { cgroup: Namespace::New, ..spec() });
-        assert!(value["linux"]["namespaces"].as_array().unwrap().contains(&json!({"type": "cgroup"})));
-    }
-
-    #[test]
-    fn a_users_mount_replaces_a_standard_one_and_parents_come_first() {
-        let mounts = vec![
-            SpecMount::bind("/a", "/data/in/deep", false),
-            SpecMount::bind("/b", "/data", true),
-            SpecMount::bind("/c", "/dev/shm", false),
-        ];
-        let value = container_json(&ContainerSpec { mounts, ..spec() });
-        let targets: Vec<_> =
-            value["mounts"].as_array().unwrap().iter().map(|m| m["destination"].as_str().unwrap().to_owned()).collect();
-        assert_eq!(targets.iter().filter(|t| *t == "/dev/shm").count(), 1);
-        let at = |t: &str| targets.iter().position(|x| x == t).unwrap();
-        assert!(at("/data") < at("/data/in/deep"));
-    }
-
-    #[test]
-    fn of_equal_variables_the_last_wins_in_the_first_place() {
-        let env: Vec<(String, String)> =
-            [("A", "1"), ("B", "2"), ("A", "3")].map(|(a, b)| (a.to_owned(), b.to_owned())).to_vec();
-        assert_eq!(environment(&env), ["A=3", "B=2"]);
-    }
-
-    #[test]
-    fn a_mount_target_is_absolute_and_plain() {
-        for (path, ok) in [("/data", true), ("data", false), ("/", false), ("/a/../etc", false), ("/a/./b", true)] {
-            assert_eq!(is_mount_target(Path::new(path)), ok, "{path}");
-        }
-    }
-}
+#[path = "spec_tests.rs"]
+mod tests;

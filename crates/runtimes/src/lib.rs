@@ -4,17 +4,21 @@
 //!
 //! A driver never decides whether a pod may run; it is given one binary and runs that one.
 
+mod features;
 pub mod oci;
 mod probe;
+mod refuse;
 pub mod runsc;
 mod state;
 
-use cofferdam_model::cri::SandboxConfig;
+use cofferdam_model::cri::{ContainerConfig, LinuxResources, SandboxConfig};
 use cofferdam_model::{ContainerId, PodId};
 use cofferdam_monitor::protocol::{Exit, MountOp, Stdio};
 use cofferdam_plan::layout::{ContainerDirs, PodDirs};
 use cofferdam_plan::spec::{ContainerSpec, Process};
+use cofferdam_plan::userns::IdRange;
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// Why a driver could not do what it was asked.
@@ -71,6 +75,8 @@ pub struct Pod<'a> {
     pub foreign_cgroups: Vec<PathBuf>,
     /// The monitor's binary, which is also the pause process.
     pub pause: PathBuf,
+    /// Ids of the pod's user namespace, which is at [`PodDirs::user_namespace`]; `None` where it has none.
+    pub ids: Option<IdRange>,
     /// oom_score_adj of the enclosure's own processes: neutral, or the least that may be set.
     pub oom_score_adj: i32,
 }
@@ -120,6 +126,36 @@ pub struct Probe {
     pub features: BTreeMap<String, bool>,
 }
 
+/// What one container uses, as far as its enclosure can tell it from the others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Memory, bytes.
+    pub memory: Option<u64>,
+    /// CPU time, nanoseconds.
+    pub cpu_nanos: Option<u64>,
+    /// Processes.
+    pub pids: Option<u64>,
+}
+
+/// Feature: seccomp profiles hold.
+pub const FEATURE_SECCOMP: &str = "seccomp";
+/// Feature: AppArmor profiles hold, where the kernel has it.
+pub const FEATURE_APPARMOR: &str = "apparmor";
+/// Feature: SELinux labels hold, where the kernel has it.
+pub const FEATURE_SELINUX: &str = "selinux";
+/// Feature: pods can have namespaces of the machine.
+pub const FEATURE_HOST_NAMESPACES: &str = "host_namespaces";
+/// Feature: devices of the machine can be given to containers.
+pub const FEATURE_DEVICES: &str = "devices";
+/// Feature: what a container mounts can show on the machine.
+pub const FEATURE_BIDIRECTIONAL_MOUNTS: &str = "bidirectional_mounts";
+/// Feature: images can be mounted as volumes (KEP-4639).
+pub const FEATURE_IMAGE_VOLUMES: &str = "image_volumes";
+/// Feature: kernel settings of the pod can be set.
+pub const FEATURE_SYSCTLS: &str = "sysctls";
+/// Feature: volumes of huge pages.
+pub const FEATURE_HUGE_PAGES: &str = "huge_pages";
+
 /// A kind of runtime.
 pub trait Driver: Send + Sync {
     /// Runs the binary's `--version`; an error is one sentence for people.
@@ -131,6 +167,9 @@ pub trait Driver: Send + Sync {
     }
     /// Why this driver cannot honour the pod, before anything is made.
     fn refuses(&self, config: &SandboxConfig) -> Option<String>;
+    /// Why this driver cannot honour a container, before anything is made; `features` are those that
+    /// [`Driver::probe`] found.
+    fn refuses_container(&self, config: &ContainerConfig, features: &BTreeMap<String, bool>) -> Option<String>;
     /// Makes what the sandbox needs beside the monitor; its first process, where there is one.
     fn make_enclosure(&self, pod: &Pod<'_>) -> Result<Option<i32>>;
     /// Makes a container, whose first process then waits; its process id, where it has one.
@@ -146,6 +185,17 @@ pub trait Driver: Send + Sync {
     /// Whether a container did not end by itself, but with its enclosure.
     fn lost_enclosure(&self, _exit: &Exit) -> bool {
         false
+    }
+    /// Tells the enclosure of new limits of a container; the cgroups are changed by the caller. Nothing
+    /// to do where the runtime looks at its cgroup alone.
+    fn update(&self, _pod: &Pod<'_>, _container: &ContainerId, _resources: &LinuxResources) -> Result<()> {
+        Ok(())
+    }
+    /// A byte stream to a TCP port that listens on the pod's loopback, or on all of its addresses.
+    fn dial(&self, pod: &Pod<'_>, port: u16) -> Result<OwnedFd>;
+    /// What each of these running containers uses; `None` where their cgroups tell.
+    fn stats(&self, _pod: &Pod<'_>, _containers: &[ContainerId]) -> Result<Option<Vec<Usage>>> {
+        Ok(None)
     }
     /// Ends a further process that [`Driver::exec`] began, with all that it started where it can.
     fn kill_exec(&self, pod: &Pod<'_>, key: &str, dir: &Path, container: &ContainerId) -> Result<()>;

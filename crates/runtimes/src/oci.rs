@@ -6,17 +6,22 @@
 //! none, but manages only controllers whose mounts it finds, and in a monitor's mount namespace it
 //! finds devices alone.
 
-use crate::probe;
+use crate::{features, refuse};
 use crate::state::{clip, last_error, release_by_notifying, release_by_reading, release_by_writing};
 use crate::{Container, Driver, Error, Exec, Pod, Probe, Result};
 use cofferdam_model::ContainerId;
-use cofferdam_model::cri::{FEATURE_CONTAINER_LIMITS, NamespaceMode, SandboxConfig};
+use cofferdam_host::netns;
+use cofferdam_model::cri::{ContainerConfig, NamespaceMode, SandboxConfig};
 use cofferdam_monitor::client::Client;
 use cofferdam_monitor::protocol::{Exit, Keep, MountOp, Response, Spawn, Stdio};
 use cofferdam_plan::layout::PodDirs;
 use cofferdam_plan::spec::{self, ContainerSpec, Namespace};
+use cofferdam_plan::userns::IdRange;
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Which runtime's command line and habits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +52,8 @@ pub struct Oci {
 const PAUSE: &str = "pause";
 /// How long a container may take to notice that it is started, seconds.
 const START_TIMEOUT_S: i64 = 10;
+/// How long a listener of a pod's may take to answer.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a runtime's command may take.
 const COMMAND_TIMEOUT_MS: u32 = 60_000;
 
@@ -86,7 +93,9 @@ impl Oci {
         spec.network = if pod.config.network == NamespaceMode::Node { Namespace::Host } else { ns("net") };
         spec.ipc = if pod.config.ipc == NamespaceMode::Node { Namespace::Host } else { ns("ipc") };
         spec.uts = if pod.config.network == NamespaceMode::Node { Namespace::Host } else { ns("uts") };
+        let shared = spec.pid_of.as_ref().and_then(|target| target.pid);
         spec.pid = match (pod.config.pid, pod.enclosure_pid) {
+            _ if shared.is_some() => Namespace::Join(format!("/proc/{}/ns/pid", shared.unwrap_or_default()).into()),
             (NamespaceMode::Node, _) => Namespace::Host,
             (NamespaceMode::Pod, Some(pid)) => Namespace::Join(format!("/proc/{pid}/ns/pid").into()),
             _ => Namespace::New,
@@ -113,6 +122,7 @@ impl Oci {
         id: &str,
         bundle: &Path,
         mounts: Vec<MountOp>,
+        slave: bool,
         cgroup_files: Vec<PathBuf>,
         stdio: Stdio,
     ) -> Result<Option<i32>> {
@@ -141,6 +151,7 @@ impl Oci {
             keep: Keep::PidFile(pid_file),
             filter: vec![],
             wide_table: false,
+            slave,
             timeout_ms: COMMAND_TIMEOUT_MS,
         };
         run(pod, &spawn, &format!("{} create", self.name()), &log)
@@ -205,14 +216,7 @@ pub(crate) fn overlay(target: PathBuf, data: String) -> MountOp {
 
 impl Driver for Oci {
     fn probe(&self) -> std::result::Result<Probe, String> {
-        let version = probe::version_of(&self.binary)?;
-        let features = BTreeMap::from([
-            ("recursive_read_only_mounts".to_owned(), false),
-            ("user_namespaces".to_owned(), false),
-            ("host_namespaces".to_owned(), true),
-            (FEATURE_CONTAINER_LIMITS.to_owned(), true),
-        ]);
-        Ok(Probe { version, features })
+        features::probe(self.flavor, &self.binary)
     }
 
     fn moves_processes(&self) -> bool {
@@ -221,6 +225,10 @@ impl Driver for Oci {
 
     fn refuses(&self, _config: &SandboxConfig) -> Option<String> {
         None
+    }
+
+    fn refuses_container(&self, config: &ContainerConfig, features: &BTreeMap<String, bool>) -> Option<String> {
+        refuse::container(&self.name(), config, features)
     }
 
     fn make_enclosure(&self, pod: &Pod<'_>) -> Result<Option<i32>> {
@@ -233,23 +241,29 @@ impl Driver for Oci {
         // to be in it.
         let own = if self.flavor == Flavor::Youki { PAUSE } else { "" };
         self.fill_in(pod, &mut spec, &pod.dirs.sandbox_cgroup().join(own));
+        spec.user_namespace = pod.ids.map(|_| pod.dirs.user_namespace());
+        spec.id_map = pod.ids.map(IdRange::map);
         spec.pid = Namespace::New;
         write(&bundle.join("config.json"), &spec::container_json(&spec))?;
         // In a mount namespace of its own, as every container's: runc takes the parent of the first
         // cgroup mount that it finds for the root of all, and only in a copy is that the right one.
         let own_namespace = vec![MountOp::Mkdir(bundle.clone())];
-        let pid = self.create_as(pod, PAUSE, pod.id.as_str(), &bundle, own_namespace, pod.cgroup_files.clone(), Stdio::Null)?;
+        let pid = self.create_as(pod, PAUSE, pod.id.as_str(), &bundle, own_namespace, false, pod.cgroup_files.clone(), Stdio::Null)?;
         self.release(pod, pod.id.as_str())?;
         Ok(pid)
     }
 
     fn create(&self, pod: &Pod<'_>, mut container: Container<'_>) -> Result<Option<i32>> {
         self.fill_in(pod, &mut container.spec, &pod.dirs.container_cgroup(container.id));
+        if self.flavor == Flavor::Crun && container.spec.user_namespace.is_some() {
+            from_within(&container.dirs.dir, &mut container.spec);
+        }
         write(&container.dirs.spec(), &spec::container_json(&container.spec))?;
         let mut mounts = std::mem::take(&mut container.before);
         mounts.push(root_mount(&container));
         let id = container.id.as_str();
-        self.create_as(pod, id, id, &container.dirs.dir, mounts, container.cgroup_files, container.stdio)
+        let slave = container.spec.propagates();
+        self.create_as(pod, id, id, &container.dirs.dir, mounts, slave, container.cgroup_files, container.stdio)
     }
 
     fn start(&self, pod: &Pod<'_>, container: &ContainerId, _stdio: &Stdio) -> Result<()> {
@@ -286,9 +300,22 @@ impl Driver for Oci {
             keep: Keep::PidFile(pid_file.clone()),
             filter: vec![],
             wide_table: false,
+            slave: false,
             timeout_ms: COMMAND_TIMEOUT_MS,
         };
         run(pod, &spawn, &format!("{} exec", self.name()), &log).map(|_| ())
+    }
+
+    /// As containerd and CRI-O do: connected from within the pod's network namespace, IPv4 first.
+    fn dial(&self, pod: &Pod<'_>, port: u16) -> Result<OwnedFd> {
+        let failed = |reason: String| Error::Runtime { command: format!("connecting to port {port} of pod {}", pod.id.short()), reason };
+        let namespace = netns::open(format!("/proc/{}/ns/net", pod.monitor_pid)).map_err(|e| failed(e.to_string()))?;
+        let connect = || {
+            let to = |address: IpAddr| TcpStream::connect_timeout(&SocketAddr::new(address, port), DIAL_TIMEOUT);
+            to(Ipv4Addr::LOCALHOST.into()).or_else(|first| to(Ipv6Addr::LOCALHOST.into()).map_err(|_| first))
+        };
+        let connected = netns::run_in(namespace.as_fd(), connect).map_err(|e| failed(e.to_string()))?;
+        connected.map(OwnedFd::from).map_err(|e| failed(e.to_string()))
     }
 
     fn kill_exec(&self, pod: &Pod<'_>, key: &str, _dir: &Path, _container: &ContainerId) -> Result<()> {
@@ -304,6 +331,19 @@ impl Driver for Oci {
         match std::fs::remove_dir_all(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::File { path, reason: e.to_string() }),
             _ => Ok(()),
+        }
+    }
+}
+
+/// In a user namespace crun before 1.9 opens the sources of binds from outside, without what is mounted
+/// in them; one that it cannot open so, as it has no absolute path, it binds from within, whole. The
+/// bundle is its working directory.
+fn from_within(bundle: &Path, spec: &mut ContainerSpec) {
+    for mount in spec.mounts.iter_mut().filter(|m| m.kind == "bind") {
+        if let Ok(rest) = mount.source.strip_prefix(bundle)
+            && !rest.as_os_str().is_empty()
+        {
+            mount.source = rest.to_owned();
         }
     }
 }
@@ -337,20 +377,24 @@ pub(crate) fn pause_spec(pod: &Pod<'_>, bundle: &Path) -> Result<ContainerSpec> 
         },
         rootfs: root,
         readonly_rootfs: true,
-        privileged: false,
-        all_devices: false,
-        devices: vec![],
-        hostname: None,
-        mounts: vec![],
-        shm: None,
-        pid: Namespace::New,
-        network: Namespace::New,
-        ipc: Namespace::New,
-        uts: Namespace::New,
         cgroup: Namespace::Host,
-        cgroups_path: None,
-        resources: None,
-        sysctls: BTreeMap::new(),
-        annotations: BTreeMap::new(),
+        ..ContainerSpec::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cofferdam_plan::spec::SpecMount;
+
+    #[test]
+    fn sources_in_the_bundle_are_told_from_within_it() {
+        let mut tmpfs = SpecMount::bind("/b/t", "/t", false);
+        tmpfs.kind = "tmpfs".into();
+        let mounts = vec![SpecMount::bind("/b/m/0", "/x", false), SpecMount::bind("/bb/m", "/y", false), SpecMount::bind("/b", "/z", false), tmpfs];
+        let mut spec = ContainerSpec { mounts, ..ContainerSpec::default() };
+        from_within(Path::new("/b"), &mut spec);
+        let sources: Vec<_> = spec.mounts.iter().map(|m| m.source.as_path()).collect();
+        assert_eq!(sources, ["m/0", "/bb/m", "/b", "/b/t"].map(Path::new));
+    }
 }

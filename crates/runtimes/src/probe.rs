@@ -15,13 +15,23 @@ const MAX_OUTPUT: u64 = 64 * 1024;
 
 /// Runs `binary --version` and returns its first line.
 pub(crate) fn version_of(binary: &Path) -> Result<String, String> {
-    version_within(binary, LIMIT)
+    output_of(binary, "--version").map(|text| first_line(&text))
 }
 
-fn version_within(binary: &Path, limit: Duration) -> Result<String, String> {
+/// The first line of what a binary prints, bounded.
+pub(crate) fn first_line(text: &str) -> String {
+    clip(text.lines().next().unwrap_or_default())
+}
+
+/// Runs a binary with one argument and returns what it prints.
+pub(crate) fn output_of(binary: &Path, argument: &str) -> Result<String, String> {
+    output_within(binary, argument, LIMIT)
+}
+
+fn output_within(binary: &Path, argument: &str, limit: Duration) -> Result<String, String> {
     let shown = binary.display();
     let mut child = Command::new(binary)
-        .arg("--version")
+        .arg(argument)
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -37,22 +47,21 @@ fn version_within(binary: &Path, limit: Duration) -> Result<String, String> {
                 // Where it cannot be killed it is reaped no earlier either: there is nothing to add.
                 let _ = child.kill().and_then(|()| child.wait());
                 let why = waited.err().map_or_else(|| format!("did not end within {} s and was killed", limit.as_secs_f32()), |e| e.to_string());
-                return Err(format!("{shown} --version {why}"));
+                return Err(format!("{shown} {argument} {why}"));
             }
         }
     };
     if !status.success() {
-        return Err(format!("{shown} --version ended with {status}"));
+        return Err(format!("{shown} {argument} ended with {status}"));
     }
     let mut bytes = Vec::new();
     if let Some(output) = child.stdout.take() {
         // What it started may hold the pipe open; what it printed itself is in there already.
-        rustix::fs::fcntl_setfl(&output, rustix::fs::OFlags::NONBLOCK).map_err(|e| format!("{shown} --version: {e}"))?;
+        rustix::fs::fcntl_setfl(&output, rustix::fs::OFlags::NONBLOCK).map_err(|e| format!("{shown} {argument}: {e}"))?;
         let _ = output.take(MAX_OUTPUT).read_to_end(&mut bytes);
     }
-    let text = String::from_utf8_lossy(&bytes);
-    let line = text.lines().next().map(str::trim).unwrap_or_default();
-    if line.is_empty() { Err(format!("{shown} --version printed nothing")) } else { Ok(clip(line)) }
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    if text.lines().next().is_none_or(|line| line.trim().is_empty()) { Err(format!("{shown} {argument} printed nothing")) } else { Ok(text) }
 }
 
 #[cfg(test)]
@@ -66,7 +75,7 @@ mod tests {
         // Written by another process: no copy of this one holds it open for writing when it is run.
         let made = Command::new("sh").args(["-c", "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\""]).arg(&path).arg(script).status();
         assert!(made.unwrap().success());
-        version_within(&path, Duration::from_millis(500)).map_err(|e| e.replace(&path.display().to_string(), "X"))
+        output_within(&path, "--version", Duration::from_millis(500)).map(|text| first_line(&text)).map_err(|e| e.replace(&path.display().to_string(), "X"))
     }
 
     #[test]

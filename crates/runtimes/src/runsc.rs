@@ -4,21 +4,25 @@
 //! `pkg/urpc` and `runsc/boot/controller.go` of gvisor.dev/gvisor), because each further `runsc`
 //! process would cost tens of milliseconds and a waiting one megabytes.
 
-use crate::oci::{self, overlay, pause_spec, root_mount, run, write};
+mod control;
+mod filter;
+mod seccomp;
+
+use crate::oci::{self, pause_spec, root_mount, run, write};
 use crate::probe;
-use crate::state::clip;
-use crate::{Container, Driver, Error, Exec, Pod, Probe, Result};
+use crate::refuse;
+use crate::{Container, Driver, Error, Exec, Pod, Probe, Result, Usage};
 use cofferdam_model::ContainerId;
-use cofferdam_model::cri::{FEATURE_CONTAINER_LIMITS, NamespaceMode, SandboxConfig};
-use cofferdam_monitor::protocol::{Exit, FilterOp, Keep, MountOp, Spawn, Stdio};
+use cofferdam_model::cri::{ContainerConfig, FEATURE_CONTAINER_LIMITS, FEATURE_RECURSIVE_READ_ONLY, FEATURE_USER_NAMESPACES, NamespaceMode, SandboxConfig};
+use cofferdam_monitor::protocol::{Exit, Keep, MountOp, Spawn, Stdio};
 use cofferdam_plan::layout::PodDirs;
 use cofferdam_plan::spec::{self, ContainerSpec, Namespace};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// gVisor as a handler names it.
 #[derive(Debug, Clone)]
@@ -33,10 +37,12 @@ pub struct Runsc {
 
 /// How long a command of runsc may take; software emulation and a busy machine are slow.
 const COMMAND_TIMEOUT_MS: u32 = 60_000;
-/// How long the sentry may take to answer a call that does not wait for a process.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// File with the id of a further process in its sandbox.
 const INTERNAL_PID: &str = "internal-pid";
+/// What a sandbox's root container is called (`runsc/specutils/cri.go`).
+const ROOT: &str = "sandbox";
+/// Annotation of a container's own id, by which others of its sandbox find its process ids.
+const OWN_ID: &str = "dev.cofferdam.container-id";
 /// Key of the sandbox at the monitor.
 const SANDBOX_KEY: &str = "pause";
 
@@ -51,21 +57,12 @@ impl Runsc {
     }
 
     fn wait_for(&self, pod: &Pod<'_>, method: &str, arg: &Value) -> Keep {
-        Keep::Await { socket: self.control_socket(pod).to_string_lossy().into_owned(), payload: request(method, arg) }
+        Keep::Await { socket: self.control_socket(pod).to_string_lossy().into_owned(), payload: control::request(method, arg) }
     }
 
     /// One call of the sentry that answers at once.
     fn call(&self, pod: &Pod<'_>, method: &str, arg: &Value) -> Result<Value> {
-        let failed = |reason: String| Error::Runtime { command: format!("gVisor's {method}"), reason };
-        let mut stream = UnixStream::connect(self.control_socket(pod)).map_err(|e| failed(e.to_string()))?;
-        stream.set_read_timeout(Some(CALL_TIMEOUT)).map_err(|e| failed(e.to_string()))?;
-        stream.write_all(&request(method, arg)).map_err(|e| failed(e.to_string()))?;
-        let reply = serde_json::Deserializer::from_reader(stream.take(1 << 20)).into_iter::<Value>().next();
-        let reply = reply.ok_or_else(|| failed("it closed the connection".into()))?.map_err(|e| failed(e.to_string()))?;
-        if reply["success"] == json!(true) {
-            return Ok(reply["result"].clone());
-        }
-        Err(failed(clip(reply["err"].as_str().unwrap_or("it refused and said nothing"))))
+        control::call(&self.control_socket(pod), method, arg, None)
     }
 
     fn signal_process(&self, pod: &Pod<'_>, container: &ContainerId, signal: i32, pid: i32, all: bool) -> Result<()> {
@@ -80,7 +77,8 @@ impl Runsc {
         argv.push("--log-format=json".into());
         // Cgroups are ours: the process that becomes the sentry is born in the pod's.
         argv.push("--ignore-cgroups".into());
-        for default in ["--network=sandbox", "--overlay2=none"] {
+        // Profiles are honoured in every process of a sandbox or in none.
+        for default in ["--network=sandbox", "--overlay2=none", "--oci-seccomp=true"] {
             let name = default.split('=').next().unwrap_or(default);
             if !self.flags.iter().any(|f| f.split('=').next() == Some(name)) {
                 argv.push(default.into());
@@ -98,7 +96,7 @@ impl Runsc {
         key: &str,
         dir: &Path,
         rest: &[&str],
-        mounts: Vec<MountOp>,
+        kept: Kept,
         stdio: Stdio,
         keep: Keep,
     ) -> Result<Option<i32>> {
@@ -109,12 +107,13 @@ impl Runsc {
             env: oci::environment(),
             cwd: dir.to_owned(),
             cgroup_files: pod.cgroup_files.clone(),
-            mounts,
+            mounts: kept.mounts,
             stdio,
             stderr_file: None,
             keep,
-            filter: if self.takes_filter() { no_private_membarrier() } else { vec![] },
+            filter: if self.takes_filter() { filter::no_private_membarrier() } else { vec![] },
             wide_table: true,
+            slave: kept.slave,
             timeout_ms: COMMAND_TIMEOUT_MS,
         };
         let verb = rest.first().copied().unwrap_or_default();
@@ -126,13 +125,22 @@ impl Runsc {
         !self.flags.iter().any(|f| f.starts_with("--platform=") && !matches!(f.as_str(), "--platform=systrap" | "--platform=ptrace"))
     }
 
+    /// Whether the handler's flags leave profiles in force.
+    fn filters(&self) -> bool {
+        let value = |flag: &String| flag.strip_prefix("--oci-seccomp").map(str::to_owned);
+        self.flags.iter().filter_map(value).next_back().is_none_or(|given| matches!(given.as_str(), "" | "=true" | "=t" | "=1"))
+    }
+
     fn fill_in(pod: &Pod<'_>, spec: &mut ContainerSpec, kind: &str) {
         let ns = |kind: &str| Namespace::Join(format!("/proc/{}/ns/{kind}", pod.monitor_pid).into());
         spec.network = ns("net");
         spec.ipc = ns("ipc");
         spec.uts = ns("uts");
-        spec.pid = Namespace::New;
+        // The root's own is the sandbox's.
+        spec.pid = if kind == ROOT { Namespace::New } else { pid_namespace(pod, spec) };
         spec.cgroups_path = None;
+        // A default that nobody asked for, where the machine has AppArmor: gVisor leaves it out.
+        spec.process.apparmor = None;
         spec.hostname = Some(pod.config.hostname.clone());
         spec.annotations.insert("io.kubernetes.cri.container-type".into(), kind.to_owned());
         spec.annotations.insert("io.kubernetes.cri.sandbox-id".into(), pod.id.to_string());
@@ -141,62 +149,47 @@ impl Runsc {
     }
 }
 
-/// Answers `membarrier(REGISTER_PRIVATE_EXPEDITED)` with success, without doing it: each of gVisor's
-/// processes asks for it as it starts (`pkg/sentry/hostmm/membarrier.go`), already with threads, and
-/// then waits about 10 ms for the kernel's grace period; its systrap and ptrace platforms use the
-/// global barrier instead (`platform.UseHostGlobalMemoryBarrier`) and never this one.
-fn no_private_membarrier() -> Vec<FilterOp> {
-    // linux/audit.h, the system call tables, linux/membarrier.h, linux/seccomp.h, linux/filter.h
-    const ARCH: u32 = if cfg!(target_arch = "aarch64") { 0xc000_00b7 } else { 0xc000_003e };
-    const MEMBARRIER: u32 = if cfg!(target_arch = "aarch64") { 283 } else { 324 };
-    const REGISTER_PRIVATE_EXPEDITED: u32 = 1 << 4;
-    let (load, equal, give) = (0x20, 0x15, 0x06);
-    let (allow, succeed) = (0x7fff_0000, 0x0005_0000);
-    let op = |code, if_true, if_false, operand| FilterOp { code, if_true, if_false, operand };
-    vec![
-        op(load, 0, 0, 4), // architecture
-        op(equal, 0, 5, ARCH),
-        op(load, 0, 0, 0), // number of the system call
-        op(equal, 0, 3, MEMBARRIER),
-        op(load, 0, 0, 16), // lower half of the first argument
-        op(equal, 0, 1, REGISTER_PRIVATE_EXPEDITED),
-        op(give, 0, 0, succeed),
-        op(give, 0, 0, allow),
-    ]
-}
-
-fn request(method: &str, arg: &Value) -> Vec<u8> {
-    json!({"method": format!("containerManager.{method}"), "arg": arg}).to_string().into_bytes()
-}
-
 impl Driver for Runsc {
     fn probe(&self) -> std::result::Result<Probe, String> {
         let version = probe::version_of(&self.binary)?;
-        let features = BTreeMap::from([
-            ("recursive_read_only_mounts".to_owned(), false),
-            ("user_namespaces".to_owned(), false),
-            ("host_namespaces".to_owned(), false),
-            (FEATURE_CONTAINER_LIMITS.to_owned(), false),
-        ]);
-        Ok(Probe { version, features })
+        let has = [
+            // The sentry denies writes to all that a mount shows.
+            (FEATURE_RECURSIVE_READ_ONLY, true),
+            (FEATURE_USER_NAMESPACES, false),
+            (crate::FEATURE_SECCOMP, self.filters()),
+            (crate::FEATURE_APPARMOR, false),
+            (crate::FEATURE_SELINUX, false),
+            (crate::FEATURE_HOST_NAMESPACES, false),
+            (crate::FEATURE_DEVICES, false),
+            (crate::FEATURE_BIDIRECTIONAL_MOUNTS, false),
+            (crate::FEATURE_IMAGE_VOLUMES, true),
+            (crate::FEATURE_SYSCTLS, false),
+            (crate::FEATURE_HUGE_PAGES, false),
+            (FEATURE_CONTAINER_LIMITS, false),
+        ];
+        Ok(Probe { version, features: has.map(|(name, has)| (name.to_owned(), has)).into() })
     }
 
     fn refuses(&self, config: &SandboxConfig) -> Option<String> {
         if let Some(name) = config.sysctls.keys().next() {
             return Some(format!("gVisor has no sysctl {name} that could be set; remove it from securityContext.sysctls"));
         }
-        if config.pid == NamespaceMode::Pod {
-            return Some("its containers cannot share a process id namespace under gVisor yet; remove shareProcessNamespace".into());
+        if config.user_namespace {
+            return Some("gVisor's users are those of its own kernel, and their ids on volumes cannot be mapped; remove hostUsers: false".into());
         }
         let asked = [(config.network, "hostNetwork"), (config.pid, "hostPID"), (config.ipc, "hostIPC")];
         let host = asked.iter().find(|(mode, _)| *mode == NamespaceMode::Node)?;
         Some(format!("gVisor cannot give a pod the machine's namespaces; remove {}", host.1))
     }
 
+    fn refuses_container(&self, config: &ContainerConfig, features: &BTreeMap<String, bool>) -> Option<String> {
+        refuse::container("gVisor", config, features)
+    }
+
     fn make_enclosure(&self, pod: &Pod<'_>) -> Result<Option<i32>> {
         let bundle = pod.dirs.sandbox_bundle();
         let mut spec = pause_spec(pod, &bundle)?;
-        Self::fill_in(pod, &mut spec, "sandbox");
+        Self::fill_in(pod, &mut spec, ROOT);
         spec.process.oom_score_adj = Some(pod.oom_score_adj);
         write(&bundle.join("config.json"), &spec::container_json(&spec))?;
         let (bundle_arg, pid_file) = (bundle.to_string_lossy(), bundle.join("pid"));
@@ -204,16 +197,22 @@ impl Driver for Runsc {
         let refused = pod.dirs.refused_calls();
         let refused = refused.to_string_lossy();
         let rest = ["run", "--detach", "--user-log", &refused, "--bundle", &bundle_arg, "--pid-file", &pid_arg, pod.id.as_str()];
-        self.spawn(pod, SANDBOX_KEY, &bundle, &rest, vec![], Stdio::Null, Keep::PidFile(pid_file.clone()))
+        self.spawn(pod, SANDBOX_KEY, &bundle, &rest, Kept::default(), Stdio::Null, Keep::PidFile(pid_file.clone()))
     }
 
     /// Only writes the bundle: the sentry takes a container's streams when it starts it, and `run`
     /// is create and start in one process.
     fn create(&self, pod: &Pod<'_>, mut container: Container<'_>) -> Result<Option<i32>> {
+        container.spec.annotations.insert(OWN_ID.into(), container.id.to_string());
         Self::fill_in(pod, &mut container.spec, "container");
+        if let Some(profile) = container.spec.seccomp.take() {
+            container.spec.seccomp = Some(seccomp::adapt(profile).map_err(Error::Unsupported)?);
+        }
         write(&container.dirs.spec(), &spec::container_json(&container.spec))?;
-        let op = root_mount(&container);
-        write(&container.dirs.dir.join(MOUNT_FILE), &json!(mount_parts(&op)))?;
+        let mut mounts = std::mem::take(&mut container.before);
+        mounts.push(root_mount(&container));
+        let kept = Kept { mounts, slave: container.spec.propagates() };
+        write(&container.dirs.dir.join(MOUNT_FILE), &json!(kept))?;
         Ok(None)
     }
 
@@ -227,7 +226,7 @@ impl Driver for Runsc {
         }
         rest.push(id);
         let keep = self.wait_for(pod, "Wait", &json!(id));
-        self.spawn(pod, id, &dir, &rest, vec![read_mount(&dir)?], stdio.clone(), keep).map(|_| ())
+        self.spawn(pod, id, &dir, &rest, Kept::read(&dir)?, stdio.clone(), keep).map(|_| ())
     }
 
     fn signal(&self, pod: &Pod<'_>, container: &ContainerId, signal: i32, all: bool) -> Result<()> {
@@ -250,7 +249,29 @@ impl Driver for Runsc {
             keep = Keep::PidFile(pid_file.clone());
         }
         rest.push(exec.container.as_str());
-        self.spawn(pod, &exec.key, &exec.dir, &rest, vec![], exec.stdio.clone(), keep).map(|_| ())
+        self.spawn(pod, &exec.key, &exec.dir, &rest, Kept::default(), exec.stdio.clone(), keep).map(|_| ())
+    }
+
+    /// The sentry connects from within: it takes one end of a pair and copies between both.
+    fn dial(&self, pod: &Pod<'_>, port: u16) -> Result<OwnedFd> {
+        let failed = |reason: String| Error::Runtime { command: format!("connecting to port {port} of pod {}", pod.id.short()), reason };
+        let (ours, theirs) = UnixStream::pair().map_err(|e| failed(e.to_string()))?;
+        let arg = json!({"ContainerID": pod.id.as_str(), "Port": port});
+        match control::call(&self.control_socket(pod), "PortForward", &arg, Some(theirs.as_fd())) {
+            Ok(_) => Ok(ours.into()),
+            Err(Error::Runtime { reason, .. }) => Err(failed(reason)),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Memory is one for all containers of a sandbox: the sentry divides it by their number, which is
+    /// no measure (`runsc/boot/events.go`), so that none is told.
+    fn stats(&self, pod: &Pod<'_>, containers: &[ContainerId]) -> Result<Option<Vec<Usage>>> {
+        let usage = |id: &ContainerId| {
+            let told = self.call(pod, "Event", &json!(id.as_str()))?;
+            Ok(Usage { memory: None, cpu_nanos: told["containerUsage"][id.as_str()].as_u64(), pids: told["event"]["data"]["pids"]["current"].as_u64() })
+        };
+        containers.iter().map(usage).collect::<Result<_>>().map(Some)
     }
 
     /// The process in the sandbox, not the `runsc exec` that waits for it.
@@ -305,6 +326,18 @@ impl Driver for Runsc {
     }
 }
 
+/// Process ids inside a sandbox: none named is the root container's; equal paths are one namespace, and
+/// one that nobody has yet is a new one (`runsc/boot/loader.go`, `startSubcontainer`). The paths are of
+/// no file: they are compared, and never opened.
+fn pid_namespace(pod: &Pod<'_>, spec: &ContainerSpec) -> Namespace {
+    let named = |id: &str| Namespace::Join(Path::new("/cofferdam/pids").join(id));
+    match (&spec.pid_of, pod.config.pid) {
+        (Some(target), _) => named(&target.container),
+        (None, NamespaceMode::Pod) => Namespace::Host,
+        (None, _) => spec.annotations.get(OWN_ID).map_or(Namespace::New, |id| named(id)),
+    }
+}
+
 fn console_of(stdio: &Stdio) -> Option<String> {
     match stdio {
         Stdio::Terminal { console_socket, .. } => Some(console_socket.to_string_lossy().into_owned()),
@@ -312,22 +345,23 @@ fn console_of(stdio: &Stdio) -> Option<String> {
     }
 }
 
-/// The root's mount, kept beside the bundle until the container is started.
+/// Where [`Kept`] is, beside the bundle.
 const MOUNT_FILE: &str = "root-mount.json";
 
-fn mount_parts(op: &MountOp) -> (String, PathBuf) {
-    match op {
-        MountOp::Mount { data, target, .. } => (data.clone(), target.clone()),
-        _ => (String::new(), PathBuf::new()),
-    }
+/// What is mounted before a container is started; kept from its creation on.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Kept {
+    mounts: Vec<MountOp>,
+    slave: bool,
 }
 
-fn read_mount(dir: &Path) -> Result<MountOp> {
-    let path = dir.join(MOUNT_FILE);
-    let fail = |reason: String| Error::File { path: path.clone(), reason };
-    let bytes = std::fs::read(&path).map_err(|e| fail(e.to_string()))?;
-    let (data, target) = serde_json::from_slice(&bytes).map_err(|e| fail(e.to_string()))?;
-    Ok(overlay(target, data))
+impl Kept {
+    fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join(MOUNT_FILE);
+        let fail = |reason: String| Error::File { path: path.clone(), reason };
+        let bytes = std::fs::read(&path).map_err(|e| fail(e.to_string()))?;
+        serde_json::from_slice(&bytes).map_err(|e| fail(e.to_string()))
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::settings::{self, Settings};
 use crate::show::{self, Colour, paint};
 use crate::world::Manifests;
 use anyhow::{Context, Result};
+use cofferdam_handlers::HandlerTable;
 use cofferdam_decide::resources::pod_requests;
 use cofferdam_engine::Engine;
 use cofferdam_images::{BuildFile, BuildSpec, Content};
@@ -119,7 +120,7 @@ impl Stage {
 
     /// Fills the table until every pod runs and has told of itself; whether all do.
     fn watch(&mut self, manifests: &Manifests, started: &Started) -> Result<bool> {
-        let (setups, _, _) = manifests.admit(None, Machine::detect(&cofferdam_node::Dirs::default()).memory);
+        let (setups, _, _) = manifests.admit(&HandlerTable::default(), Machine::detect(&cofferdam_node::Dirs::default()).memory);
         let declared: BTreeMap<String, u64> = setups
             .iter()
             .map(|s| {
@@ -166,7 +167,7 @@ impl Stage {
 
     /// Tries pods that must not start; whether none did.
     fn refuse(&mut self, manifests: &Manifests) -> Result<bool> {
-        let (setups, denied, _) = manifests.admit(self.settings.untrusted().as_deref(), 0);
+        let (setups, denied, _) = manifests.admit(&self.settings.loaded.table, 0);
         let mut none_ran = true;
         for refused in &denied {
             show::say(format_args!("  {} {}", paint("refused", Colour::Good), refused.reason));

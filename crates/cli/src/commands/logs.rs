@@ -4,9 +4,11 @@ use crate::args::Global;
 use crate::commands::{pods, run};
 use crate::settings::Settings;
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use cofferdam_engine::Engine;
 use cofferdam_model::ContainerId;
 use cofferdam_model::cri::ContainerState;
+use cofferdam_model::log::LogEntry;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -15,21 +17,43 @@ use std::time::Duration;
 /// How often a followed log is looked at.
 const POLL: Duration = Duration::from_millis(100);
 
+/// Examples of the command.
+pub(crate) const HELP: &str = "\
+Examples:
+  cofferdam logs web
+  cofferdam logs -f default/web -c app
+  cofferdam logs web --tail 20 --timestamps
+  cofferdam logs web --previous          of the run before the last restart
+  cofferdam logs web --since 10m";
+
 /// What is wanted of a log.
-#[derive(Debug)]
-pub(crate) struct Wanted {
-    /// Container.
-    pub(crate) container: Option<String>,
-    /// Go on until it ends.
-    pub(crate) follow: bool,
-    /// Only the last lines.
-    pub(crate) tail: Option<usize>,
-    /// Each line with its time.
-    pub(crate) timestamps: bool,
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LogsArgs {
+    /// Pod: NAME, NAMESPACE/NAME or the beginning of its id
+    pod: String,
+    /// Container; needed where the pod has several
+    #[arg(short, long)]
+    container: Option<String>,
+    /// Go on until the container ends
+    #[arg(short, long)]
+    follow: bool,
+    /// Of the run before the last restart
+    #[arg(short, long, conflicts_with = "follow")]
+    previous: bool,
+    /// Only the last lines
+    #[arg(long, value_name = "LINES")]
+    tail: Option<usize>,
+    /// Only what is not older: 30s, 10m, 2h
+    #[arg(long, value_name = "TIME", value_parser = super::wait::duration)]
+    since: Option<Duration>,
+    /// Each line with its time
+    #[arg(long)]
+    timestamps: bool,
 }
 
 /// Prints a container's log.
-pub(crate) fn logs(global: &Global, pod: &str, wanted: &Wanted) -> Result<u8> {
+pub(crate) fn logs(global: &Global, wanted: &LogsArgs) -> Result<u8> {
+    let pod = wanted.pod.as_str();
     let settings = Settings::read(global).insist()?;
     let engine = settings.open()?;
     let live = pods::find(&engine, pod).and_then(|found| Ok((engine.list_containers(Some(&found.id))?, found)));
@@ -47,6 +71,7 @@ pub(crate) fn logs(global: &Global, pod: &str, wanted: &Wanted) -> Result<u8> {
             },
         },
     };
+    let (path, container) = if wanted.previous { (before(&path, pod)?, None) } else { (path, container) };
     print(&engine, &path, container.as_ref(), wanted)?;
     Ok(0)
 }
@@ -84,18 +109,19 @@ fn old_log(logs: &Path, pod: &str, container: Option<&str>) -> Result<Option<Pat
     Ok(runs.max_by_key(|p| p.file_stem().and_then(|s| s.to_str()?.parse::<u32>().ok())))
 }
 
-fn print(engine: &Engine, path: &Path, container: Option<&ContainerId>, wanted: &Wanted) -> Result<()> {
+fn print(engine: &Engine, path: &Path, container: Option<&ContainerId>, wanted: &LogsArgs) -> Result<()> {
     let mut file = BufReader::new(File::open(path).with_context(|| format!("the log {} cannot be read", path.display()))?);
     if let Some(lines) = wanted.tail {
         skip_to_last(&mut file, lines)?;
     }
+    let oldest = wanted.since.map(|since| (cofferdam_host::ids::now_nanos() / 1_000_000_000).saturating_sub(since.as_secs().cast_signed()));
     let mut line = Vec::new();
     loop {
         // Asked before reading: what was written before the end is still read. A container that
         // went with its pod has ended too.
         let ended = container.is_none_or(|id| engine.container_status(id).map_or(true, |s| s.state == ContainerState::Exited));
         while file.read_until(b'\n', &mut line)? > 0 && line.last() == Some(&b'\n') {
-            show(&line, wanted.timestamps)?;
+            show(&line, wanted, oldest)?;
             line.clear();
         }
         if !wanted.follow || ended {
@@ -105,29 +131,35 @@ fn print(engine: &Engine, path: &Path, container: Option<&ContainerId>, wanted: 
     }
 }
 
-/// One line of CRI's format: time, stream, `P` (a part) or `F` (full), text.
-fn show(line: &[u8], timestamps: bool) -> Result<()> {
-    let mut fields = line.splitn(4, |b| *b == b' ');
-    let (time, stream, tag, text) = (fields.next(), fields.next(), fields.next(), fields.next());
-    let (Some(time), Some(stream), Some(tag), Some(text)) = (time, stream, tag, text) else {
+/// Prints a line; one that is no entry of a log is left out.
+fn show(line: &[u8], wanted: &LogsArgs, oldest: Option<i64>) -> Result<()> {
+    let Some(entry) = LogEntry::parse(line) else { return Ok(()) };
+    if oldest.is_some_and(|oldest| entry.seconds().is_some_and(|at| at < oldest)) {
         return Ok(());
-    };
-    let text = if tag == b"P" {
-        text.strip_suffix(b"\n").unwrap_or(text)
-    } else {
-        text
-    };
-    let mut out: Box<dyn Write> = if stream == b"stderr" {
+    }
+    let mut out: Box<dyn Write> = if entry.stderr {
         Box::new(std::io::stderr().lock())
     } else {
         Box::new(std::io::stdout().lock())
     };
-    if timestamps {
-        out.write_all(time)?;
-        out.write_all(b" ")?;
+    if wanted.timestamps {
+        write!(out, "{} ", entry.time)?;
     }
-    out.write_all(text)?;
+    out.write_all(entry.text)?;
+    if !entry.partial {
+        out.write_all(b"\n")?;
+    }
     Ok(out.flush()?)
+}
+
+/// The log of the run before the one that wrote this log.
+fn before(log: &Path, pod: &str) -> Result<PathBuf> {
+    let run = log.file_stem().and_then(|s| s.to_str()?.parse::<u32>().ok());
+    let previous = run.and_then(|run| run.checked_sub(1)).map(|run| log.with_file_name(format!("{run}.log")));
+    match previous.filter(|p| p.is_file()) {
+        Some(path) => Ok(path),
+        None => bail!("the container of pod \"{pod}\" was not started again: it has no previous log"),
+    }
 }
 
 fn skip_to_last(file: &mut BufReader<File>, lines: usize) -> Result<()> {

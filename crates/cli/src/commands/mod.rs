@@ -1,14 +1,17 @@
 //! One file a command.
 
+pub(crate) mod attach;
 pub(crate) mod attempt;
 pub(crate) mod check;
 pub(crate) mod config;
+pub(crate) mod copy;
 pub(crate) mod demo;
 pub(crate) mod detach;
 pub(crate) mod describe;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod forward;
 pub(crate) mod handlers;
 pub(crate) mod image;
 pub(crate) mod logs;
@@ -17,3 +20,6 @@ pub(crate) mod ps;
 pub(crate) mod run;
 pub(crate) mod shell;
 pub(crate) mod stop;
+pub(crate) mod streams;
+pub(crate) mod top;
+pub(crate) mod wait;

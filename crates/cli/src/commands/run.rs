@@ -10,7 +10,7 @@ use crate::world::{Manifests, Refused};
 use crate::{EXIT_DENIED, EXIT_ERROR};
 use anyhow::{Result, bail};
 use cofferdam_engine::{Engine, Shared};
-use cofferdam_node::{Dirs, Handle, Machine, Node, PodSetup, PodView, exit_code};
+use cofferdam_node::{Dirs, Handle, Machine, Node, SystemClock, PodSetup, PodView, exit_code};
 use cofferdam_plan::Layout;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -91,11 +91,21 @@ pub(crate) fn dirs(layout: &Layout) -> Dirs {
     }
 }
 
+/// A node that runs pods by this engine on this machine.
+pub(crate) fn node(settings: &Settings, engine: &Arc<Engine>, dirs: Dirs, manifests: &Manifests) -> Result<Node> {
+    let mut machine = Machine { cdi: engine.cdi_devices(), ..Machine::detect(&dirs) };
+    if let Some(root) = &settings.loaded.table.settings.seccomp_root {
+        machine.seccomp_root.clone_from(&root.value);
+    }
+    let runtime = Arc::new(Shared(engine.clone()));
+    Ok(Node::with(runtime, dirs, manifests.objects(), machine, Arc::new(SystemClock::default()))?)
+}
+
 /// Admits and starts the pods of manifests; `desk` knows them before anything of them is made.
 pub(crate) fn start(settings: &Settings, engine: &Arc<Engine>, manifests: &Manifests, parallel: usize, desk: &Desk) -> Result<Started> {
     let dirs = dirs(&settings.layout);
     let memory = Machine::detect(&dirs).memory;
-    let (mut setups, refused, warnings) = manifests.admit(settings.untrusted().as_deref(), memory);
+    let (mut setups, refused, warnings) = manifests.admit(&settings.loaded.table, memory);
     for warning in warnings {
         show::tell(format_args!("cofferdam: warning: {warning}"));
     }
@@ -106,7 +116,7 @@ pub(crate) fn start(settings: &Settings, engine: &Arc<Engine>, manifests: &Manif
     desk.plan(&mut setups)?;
     unique(engine, &setups)?;
     engine.prove_ahead(&setups.iter().map(|s| s.handler.clone()).collect());
-    let node = Node::new(Arc::new(Shared(engine.clone())), dirs, manifests.objects())?;
+    let node = node(settings, engine, dirs, manifests)?;
     let handle = Arc::new(node.start(setups, parallel)?);
     desk.keep(handle.clone());
     // The node lives as long as its pods: its threads hold what they need.

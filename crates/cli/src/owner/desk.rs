@@ -1,8 +1,9 @@
 //! What a process that keeps pods knows of them, and what was asked of it: from before its first pod
 //! begins, so that a stop or a Ctrl-C at any moment ends everything.
 
-use super::Order;
+use super::{Order, PodName, PodNow};
 use anyhow::{Context, Result};
+use cofferdam_model::pod::{EphemeralContainer, Pod};
 use cofferdam_node::{Handle, PodSetup, PodView, exit_code};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,9 +25,24 @@ struct Inner {
 }
 
 /// A pod that this process will start, or has started.
-struct Planned {
+pub(super) struct Planned {
     view: PodView,
     grace: u64,
+    /// As admitted, with the resources that hold now.
+    pub(super) pod: Pod,
+    /// The containers that were added.
+    pub(super) ephemeral: Vec<EphemeralContainer>,
+    /// Held while it is being changed.
+    pub(super) turn: Arc<Mutex<()>>,
+}
+
+impl Planned {
+    pub(super) fn now(&self) -> PodNow {
+        PodNow {
+            pod: self.pod.clone(),
+            ephemeral: self.ephemeral.clone(),
+        }
+    }
 }
 
 impl Desk {
@@ -71,6 +87,18 @@ impl Desk {
         handles.iter().for_each(|handle| pass_on(handle, order));
     }
 
+    /// What `of` says of a pod, the newest of its name; `None` where there is none.
+    pub(super) fn with<T>(&self, name: &PodName, of: impl FnOnce(&mut Planned) -> T) -> Option<T> {
+        let mut inner = self.lock();
+        let named = |p: &&mut Planned| p.view.namespace == name.namespace && p.view.name == name.name;
+        inner.planned.iter_mut().rev().find(named).map(of)
+    }
+
+    /// The nodes' handles, the newest first.
+    pub(super) fn handles(&self) -> Vec<Arc<Handle>> {
+        self.lock().handles.iter().rev().cloned().collect()
+    }
+
     /// Whether somebody asked for the end of this pod.
     pub(crate) fn was_stopped(&self, view: &PodView) -> bool {
         self.lock().was_stopped(view)
@@ -113,6 +141,9 @@ fn planned(setup: &PodSetup) -> Planned {
             ..PodView::default()
         },
         grace: grace.map_or(DEFAULT_GRACE, |s| u64::try_from(s).unwrap_or(0)),
+        pod: setup.pod.clone(),
+        ephemeral: Vec::new(),
+        turn: Arc::default(),
     }
 }
 

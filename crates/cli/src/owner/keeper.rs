@@ -13,8 +13,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Stack of the thread of a connection: it makes JSON of views.
-const STACK: usize = 256 * 1024;
+/// Stack of the thread of a connection: it makes JSON of views, and decides on changes. Only the pages
+/// that are touched cost memory.
+const STACK: usize = 1024 * 1024;
 
 /// This process as one that keeps pods, until it is dropped.
 pub(crate) struct Keeper {
@@ -76,13 +77,17 @@ fn answer(mut stream: UnixStream, desk: &Desk) -> Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = String::new();
     BufReader::new((&stream).take(MAX_REQUEST)).read_line(&mut line)?;
-    match serde_json::from_str(&line)? {
+    let request: Request = serde_json::from_str(&line)?;
+    match request {
         Request::Views => writeln!(stream, "{}", json!(desk.views()))?,
         Request::Stop(order) => {
             let told = writeln!(stream, "{}", json!(desk.take(&order)));
             desk.carry_out(&order);
             told?;
         }
+        Request::Pod(name) => writeln!(stream, "{}", json!(desk.kept(&name)))?,
+        Request::Add(addition) => writeln!(stream, "{}", json!(desk.add(*addition)))?,
+        Request::Resize(amounts) => writeln!(stream, "{}", json!(desk.resize(&amounts)))?,
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::args::Global;
 use crate::{show, sweep::sweep};
 use anyhow::{Result, bail};
 use cofferdam_engine::handlers::Table;
-use cofferdam_engine::{Engine, Options};
+use cofferdam_engine::{Engine, NetworkMode, Options};
 use cofferdam_handlers::{HandlerTable, Loaded};
 use cofferdam_plan::Layout;
 use std::path::PathBuf;
@@ -87,11 +87,44 @@ impl Settings {
         Self::need_root()?;
         let mut options = Options::new(self.layout.clone(), self.table());
         options.network = self.network()?;
+        self.fill_in(&mut options);
         let (engine, findings) = Engine::open(options)?;
         for finding in findings.into_iter().chain(sweep(&engine)) {
             show::tell(format_args!("cofferdam: recovered: {finding}"));
         }
         Ok(engine)
+    }
+
+    /// What the configuration says of registries, content and CNI.
+    fn fill_in(&self, options: &mut Options) {
+        let settings = &self.loaded.table.settings;
+        if let Some(hosts) = &settings.registry_hosts {
+            options.registries.hosts_dirs.clone_from(&hosts.value);
+        }
+        if let Some(files) = &settings.auth_files {
+            options.registries.auth_files.clone_from(&files.value);
+        }
+        if settings.cni_conf.is_some() || settings.cni_plugins.is_some() {
+            let mut cni = cofferdam_engine::CniOptions::new(self.layout.network().join("cni"));
+            if let Some(conf) = &settings.cni_conf {
+                cni.conf_dir.clone_from(&conf.value);
+            }
+            if let Some(plugins) = &settings.cni_plugins {
+                cni.bin_dirs.clone_from(&plugins.value);
+            }
+            options.cni = Some(cni);
+        }
+        if let Some(dirs) = &settings.cdi_dirs {
+            options.cdi_dirs.clone_from(&dirs.value);
+        }
+        if let Some(keep) = &settings.keep_content {
+            options.keep_content = keep.value;
+        }
+        options.network_mode = match settings.network_mode.as_ref().map(|s| s.value.as_str()) {
+            Some("bridge") => NetworkMode::Bridge,
+            Some("cni") => NetworkMode::Cni,
+            _ => NetworkMode::Auto,
+        };
     }
 
     /// The pods' network.
@@ -108,6 +141,9 @@ impl Settings {
                 .value
                 .parse()
                 .map_err(|e| anyhow::anyhow!("{}: subnet: {e}", subnet.origin))?;
+        }
+        if let Some(subnet) = &settings.subnet6 {
+            network.subnet6 = subnet.value.parse().map_err(|e| anyhow::anyhow!("{}: subnet6: {e}", subnet.origin))?;
         }
         Ok(network)
     }

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 const APPLETS: &str = "sh sleep cat echo uname ls ps id env true false grep wc head tail hostname mount umount mkdir rm touch \
     kill stat test seq date nc wget ping ip df dd sed awk tr cut sort find chmod chown ln readlink mknod stty tty httpd \
-    pwd printf ipcs printenv";
+    pwd printf ipcs printenv tar unshare";
 
 /// A docker archive of [`super::IMAGE`], made once.
 pub(crate) fn archive() -> &'static [u8] {

@@ -2,9 +2,11 @@
 //! side by side; what it leaves behind is looked for when it ends.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub(crate) mod disk;
 pub(crate) mod hold;
 pub(crate) mod image;
 pub(crate) mod traces;
+pub(crate) mod web;
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

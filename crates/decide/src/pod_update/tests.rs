@@ -58,6 +58,20 @@ fn what_an_update_may_change() {
             "…- restartPolicy: \"Always\"\n+ restartPolicy: \"Never\"\n",
         ),
         (json!({"nodeName": "n"}), json!({}), "…- nodeName: \"\"\n+ nodeName: \"n\"\n"),
+        // defaults written out are no change
+        (
+            json!({"subdomain": "", "containers": [{"name": "c", "image": "i",
+                "livenessProbe": {"httpGet": {"port": 80, "path": "/", "scheme": "HTTP"}, "initialDelaySeconds": 0, "timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3},
+                "lifecycle": {"preStop": {"httpGet": {"port": 80, "path": "/", "scheme": "HTTP"}}}}]}),
+            json!({"containers": [{"name": "c", "image": "i", "livenessProbe": {"httpGet": {"port": 80}}, "lifecycle": {"preStop": {"httpGet": {"port": 80}}}}]}),
+            "",
+        ),
+        (
+            json!({"volumes": [{"name": "d", "downwardAPI": {"defaultMode": 420}}, {"name": "p", "projected": {"defaultMode": 420}}, {"name": "i", "image": {"reference": "a:1", "pullPolicy": "IfNotPresent"}}]}),
+            json!({"volumes": [{"name": "d", "downwardAPI": {}}, {"name": "p", "projected": {}}, {"name": "i", "image": {"reference": "a:1"}}]}),
+            "",
+        ),
+        (json!({"hostUsers": true}), json!({}), "…+ hostUsers: true\n"),
         // absent or written out is the same
         (
             json!({"restartPolicy": "Always", "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst", "securityContext": {}, "enableServiceLinks": true}),

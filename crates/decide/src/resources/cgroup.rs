@@ -6,9 +6,11 @@
 
 use super::{Qos, is_sidecar, limits, limits_without_overhead, pod_level, pod_limits, pod_requests, qos, requests};
 use super::{requests_without_overhead, sum_of_containers, while_starting};
+use crate::requirements::HUGE_PAGES;
 use cofferdam_model::cri::LinuxResources;
 use cofferdam_model::pod::{Container, Pod};
 use cofferdam_model::{Quantity, ResourceList};
+use std::collections::BTreeMap;
 
 /// Microseconds.
 const PERIOD: i64 = 100_000;
@@ -30,6 +32,7 @@ pub fn pod_cgroup(pod: &Pod) -> LinuxResources {
     let (asked, held) = (pod_requests(pod), pod_limits(pod));
     let mut resources = LinuxResources {
         cpu_shares: shares(asked.get("cpu")),
+        hugepages: huge_pages(&held),
         ..LinuxResources::default()
     };
     if class == Qos::Guaranteed || is_limited_everywhere(pod, "cpu") {
@@ -44,7 +47,10 @@ pub fn pod_cgroup(pod: &Pod) -> LinuxResources {
 /// The pod's resources without overhead, for `SandboxConfig::resources`.
 pub fn sandbox_resources(pod: &Pod) -> LinuxResources {
     let (asked, held) = (requests_without_overhead(pod), limits_without_overhead(pod));
-    linux(asked.get("cpu"), held.get("cpu"), held.get("memory"))
+    LinuxResources {
+        hugepages: huge_pages(&held),
+        ..linux(asked.get("cpu"), held.get("cpu"), held.get("memory"))
+    }
 }
 
 /// The cost of the enclosure, request equal to limit, for `SandboxConfig::overhead`.
@@ -64,6 +70,8 @@ pub fn container_resources(pod: &Pod, container: &Container, memory_capacity: i6
     };
     let mut resources = linux(requests(container).get("cpu"), limit("cpu"), limit("memory"));
     resources.oom_score_adj = Some(oom_score_adj(pod, container, memory_capacity));
+    resources.hugepages = pod_level(pod).map(|r| huge_pages(&r.limits)).unwrap_or_default();
+    resources.hugepages.extend(huge_pages(limits(container)));
     resources
 }
 
@@ -119,6 +127,28 @@ fn linux(cpu_request: Option<&Quantity>, cpu_limit: Option<&Quantity>, memory_li
     };
     set_quota(&mut resources, cpu_limit);
     resources
+}
+
+/// Limits of huge pages, their sizes as the kernel writes them. The kubelet holds every size that the
+/// machine has and that is not named to nothing; who writes the cgroup knows the sizes.
+fn huge_pages(list: &ResourceList) -> BTreeMap<String, u64> {
+    let one = |(name, quantity): (&String, &Quantity)| {
+        let size: Quantity = name.strip_prefix(HUGE_PAGES)?.parse().ok()?;
+        Some((page_size(size.value())?, u64::try_from(quantity.value()).ok()?))
+    };
+    list.iter().filter_map(one).collect()
+}
+
+/// `2MB` for 2 MiB (`HugePageUnitSizeFromByteSize` in `pkg/apis/core/v1/helper`).
+fn page_size(bytes: i64) -> Option<String> {
+    let units = ["B", "KB", "MB", "GB", "TB", "PB"];
+    let mut size = u64::try_from(bytes).ok().filter(|size| size.is_power_of_two())?;
+    let mut unit = 0;
+    while size >= 1024 && unit + 1 < units.len() {
+        size /= 1024;
+        unit += 1;
+    }
+    Some(format!("{size}{}", units[unit]))
 }
 
 fn value(quantity: Option<&Quantity>) -> i64 {

@@ -428,3 +428,24 @@ fn a_kubelet_refuses_what_does_not_fit() {
         );
     }
 }
+
+#[test]
+fn huge_pages_of_cgroups() {
+    let pages = |resources: &LinuxResources| resources.hugepages.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",");
+    let held = |list: Value| json!({"requests": list, "limits": list});
+    let two = container("a", held(json!({"cpu": "1", "hugepages-2Mi": "4Mi"})));
+    let gib = container("b", held(json!({"cpu": "1", "hugepages-1Gi": "1Gi", "hugepages-2Mi": "2Mi"})));
+    let of = pod(json!({"containers": [two, gib], "overhead": {"memory": "1Mi"}}));
+    let each: Vec<_> = of.spec.containers.iter().map(|c| pages(&container_resources(&of, c, 1 << 30))).collect();
+    assert_eq!(each, ["2MB=4194304", "1GB=1073741824,2MB=2097152"]);
+    assert_eq!(pages(&pod_cgroup(&of)), "1GB=1073741824,2MB=6291456");
+    assert_eq!(pages(&sandbox_resources(&of)), "1GB=1073741824,2MB=6291456");
+    // The pod's hold for containers that say nothing.
+    let of = pod(json!({
+        "resources": held(json!({"cpu": "1", "memory": "1Gi", "hugepages-64Ki": "1Mi"})),
+        "containers": [container("a", json!({})), container("b", held(json!({"cpu": "1", "hugepages-64Ki": "64Ki"})))],
+    }));
+    let each: Vec<_> = of.spec.containers.iter().map(|c| pages(&container_resources(&of, c, 1 << 30))).collect();
+    assert_eq!(each, ["64KB=1048576", "64KB=65536"]);
+    assert_eq!(pages(&pod_cgroup(&of)), "64KB=1048576");
+}

@@ -1,12 +1,11 @@
 //! Rules of containers and init containers.
 
-use super::{env, security};
+use super::{action, env, mounts, security};
 use crate::field::{Errors, Path};
 use crate::format;
 use crate::requirements::{self, Owner};
 use crate::resources::{is_sidecar, limits, requests};
-use crate::validate::volumes::local_path;
-use cofferdam_model::pod::{Container, ContainerPort, Lifecycle, LifecycleHandler, PodSpec, VolumeMount};
+use cofferdam_model::pod::{Container, ContainerPort, PodSpec, RestartPolicy};
 use std::collections::BTreeSet;
 
 /// Seconds between SIGTERM and SIGKILL where the pod says nothing.
@@ -22,11 +21,11 @@ pub(super) fn validate(spec: &PodSpec, volumes: &BTreeSet<&str>, path: &Path, er
     let mut names = BTreeSet::new();
     for (at, container) in spec.containers.iter().enumerate() {
         let path = containers.index(at);
-        common(container, volumes, &path, errors);
+        common(container, spec, volumes, &path, errors);
         if !names.insert(container.name.as_str()) {
             errors.duplicate(&path.child("name"), &container.name);
         }
-        lifecycle(container.lifecycle.as_ref(), grace, &path.child("lifecycle"), errors);
+        action::validate(container, grace, &path, errors);
     }
     let mut host_ports = BTreeSet::new();
     for (at, container) in spec.containers.iter().enumerate() {
@@ -34,8 +33,7 @@ pub(super) fn validate(spec: &PodSpec, volumes: &BTreeSet<&str>, path: &Path, er
     }
     for (at, container) in spec.init_containers.iter().enumerate() {
         let path = inits.index(at);
-        common(container, volumes, &path, errors);
-        init_container(container, grace, &path, errors);
+        common(container, spec, volumes, &path, errors);
         if names.contains(container.name.as_str()) {
             errors.duplicate(&path.child("name"), &container.name);
         } else if !container.name.is_empty() {
@@ -44,20 +42,16 @@ pub(super) fn validate(spec: &PodSpec, volumes: &BTreeSet<&str>, path: &Path, er
         // Init containers run one by one, and so each may take the same port. Upstream looks at
         // each as a list of one, and so names the first.
         unique_host_ports(container, &mut BTreeSet::new(), &inits.index(0), errors);
-    }
-}
-
-fn init_container(container: &Container, grace: i64, path: &Path, errors: &mut Errors) {
-    let hooks = path.child("lifecycle");
-    if is_sidecar(container) {
-        lifecycle(container.lifecycle.as_ref(), grace, &hooks, errors);
-    } else if container.lifecycle.is_some() {
-        errors.forbidden(&hooks, "may not be set for init containers without restartPolicy=Always");
+        if is_sidecar(container) {
+            action::validate(container, grace, &path, errors);
+        } else {
+            action::refuse(container, &path, errors);
+        }
     }
 }
 
 /// What holds for every kind of container.
-fn common(container: &Container, volumes: &BTreeSet<&str>, path: &Path, errors: &mut Errors) {
+pub(super) fn common(container: &Container, spec: &PodSpec, volumes: &BTreeSet<&str>, path: &Path, errors: &mut Errors) {
     let name = path.child("name");
     if container.name.is_empty() {
         errors.required(&name, "");
@@ -76,7 +70,7 @@ fn common(container: &Container, volumes: &BTreeSet<&str>, path: &Path, errors: 
     ports(&container.ports, &path.child("ports"), errors);
     env::validate(&container.env, &path.child("env"), errors);
     env::validate_from(&container.env_from, &path.child("envFrom"), errors);
-    mounts(&container.volume_mounts, volumes, &path.child("volumeMounts"), errors);
+    mounts::validate(container, volumes, &path.child("volumeMounts"), errors);
     requirements::validate(
         requests(container),
         limits(container),
@@ -84,8 +78,10 @@ fn common(container: &Container, volumes: &BTreeSet<&str>, path: &Path, errors: 
         &path.child("resources"),
         errors,
     );
+    resize_policy(container, spec.restart_policy, &path.child("resizePolicy"), errors);
     if let Some(context) = &container.security_context {
-        security::container(context, &path.child("securityContext"), errors);
+        let host_users = spec.host_users != Some(false);
+        security::container(context, host_users, &path.child("securityContext"), errors);
     }
 }
 
@@ -138,49 +134,24 @@ fn unique_host_ports(container: &Container, seen: &mut BTreeSet<String>, path: &
     }
 }
 
-fn mounts(mounts: &[VolumeMount], volumes: &BTreeSet<&str>, path: &Path, errors: &mut Errors) {
-    let mut places = BTreeSet::new();
-    for (at, mount) in mounts.iter().enumerate() {
-        let entry = path.index(at);
-        if mount.name.is_empty() {
-            errors.required(&entry.child("name"), "");
+/// What a change of resources in place does to the container (KEP-1287). Upstream leaves the entry's
+/// index out of most of these paths.
+fn resize_policy(container: &Container, restart: Option<RestartPolicy>, path: &Path, errors: &mut Errors) {
+    let mut seen = BTreeSet::new();
+    for (at, policy) in container.resize_policy.iter().enumerate() {
+        let (resource, action) = (policy.resource_name.as_str(), policy.restart_policy.as_str());
+        if !seen.insert(resource) {
+            errors.duplicate(&path.index(at), resource);
         }
-        if !volumes.contains(mount.name.as_str()) {
-            errors.not_found(&entry.child("name"), &mount.name);
+        for (value, known) in [(resource, ["cpu", "memory"]), (action, ["NotRequired", "RestartContainer"])] {
+            if value.is_empty() {
+                errors.required(path, "");
+            } else if !known.contains(&value) {
+                errors.not_supported(path, value, &known);
+            }
         }
-        if mount.mount_path.is_empty() {
-            errors.required(&entry.child("mountPath"), "");
+        if restart == Some(RestartPolicy::Never) && action != "NotRequired" {
+            errors.invalid(path, action, "must be 'NotRequired' when `restartPolicy` is 'Never'");
         }
-        if !places.insert(&mount.mount_path) {
-            errors.invalid(&entry.child("mountPath"), &mount.mount_path, "must be unique");
-        }
-        if let Some(sub_path) = mount.sub_path.as_ref().filter(|p| !p.is_empty()) {
-            // Upstream leaves the entry's index out of this path.
-            local_path(sub_path, &path.child("subPath"), errors);
-        }
-    }
-}
-
-fn lifecycle(lifecycle: Option<&Lifecycle>, grace: i64, path: &Path, errors: &mut Errors) {
-    let Some(lifecycle) = lifecycle else { return };
-    for (name, hook) in [("postStart", &lifecycle.post_start), ("preStop", &lifecycle.pre_stop)] {
-        if let Some(hook) = hook {
-            validate_hook(hook, grace, &path.child(name), errors);
-        }
-    }
-}
-
-fn validate_hook(hook: &LifecycleHandler, grace: i64, path: &Path, errors: &mut Errors) {
-    if hook.exec.as_ref().is_some_and(|e| e.command.is_empty()) {
-        errors.required(&path.child("exec").child("command"), "");
-    }
-    match (&hook.exec, &hook.sleep) {
-        (Some(_), Some(_)) => errors.forbidden(&path.child("sleep"), "may not specify more than 1 handler type"),
-        (None, Some(sleep)) if !(0..=grace).contains(&sleep.seconds) => {
-            let rule = format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
-            errors.invalid(&path.child("sleep"), sleep.seconds, &rule);
-        }
-        (None, None) => errors.required(path, "must specify a handler type"),
-        _ => {}
     }
 }

@@ -5,6 +5,13 @@ use crate::format;
 use cofferdam_model::Quantity;
 use cofferdam_model::pod::{EnvFrom, EnvSource, EnvVar, FieldRef, KeyRef, LocalRef, ResourceFieldRef};
 
+/// What a field of the pod is taken for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taker {
+    Variable,
+    File,
+}
+
 /// Fields of the pod that a variable may take, sorted as upstream prints them.
 const FIELDS: [&str; 9] = [
     "metadata.name",
@@ -17,10 +24,16 @@ const FIELDS: [&str; 9] = [
     "status.podIP",
     "status.podIPs",
 ];
-/// Fields that upstream knows, and that variables may not take.
-const OTHER_FIELDS: [&str; 5] = [
+/// Fields of the pod that a file may show.
+const FILE_FIELDS: [&str; 5] = [
     "metadata.annotations",
     "metadata.labels",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+];
+/// Fields that upstream knows, and that neither may take.
+const OTHER_FIELDS: [&str; 3] = [
     "spec.restartPolicy",
     "spec.schedulerName",
     "status.phase",
@@ -85,11 +98,11 @@ fn validate_source(source: &EnvSource, has_value: bool, path: &Path, errors: &mu
     let mut given = 0;
     if let Some(field) = &source.field_ref {
         given += 1;
-        validate_field(field, &path.child("fieldRef"), errors);
+        validate_field(field, Taker::Variable, &path.child("fieldRef"), errors);
     }
     if let Some(resource) = &source.resource_field_ref {
         given += 1;
-        validate_resource(resource, &path.child("resourceFieldRef"), errors);
+        validate_resource(resource, Taker::Variable, &path.child("resourceFieldRef"), errors);
     }
     for (name, key) in [
         ("configMapKeyRef", &source.config_map_key_ref),
@@ -122,7 +135,10 @@ fn validate_key(key: &KeyRef, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn validate_field(field: &FieldRef, path: &Path, errors: &mut Errors) {
+/// Checks a field of the pod.
+pub(super) fn validate_field(field: &FieldRef, taker: Taker, path: &Path, errors: &mut Errors) {
+    let allowed: &[&str] = if taker == Taker::File { &FILE_FIELDS } else { &FIELDS };
+    let is_known = |name: &&str| [&FIELDS[..], &FILE_FIELDS, &OTHER_FIELDS].concat().contains(name);
     let at = path.child("fieldPath");
     let name = field.field_path.as_str();
     if name.is_empty() {
@@ -144,16 +160,19 @@ fn validate_field(field: &FieldRef, path: &Path, errors: &mut Errors) {
             errors.invalid_each(path, &key, format::qualified_name(&key));
         }
         Some(_) => cannot_convert(format!("field label does not support subscript: {name}")),
-        None if FIELDS.contains(&name) => {}
-        None if OTHER_FIELDS.contains(&name) => errors.not_supported(&at, name, &FIELDS),
+        None if allowed.contains(&name) => {}
+        None if is_known(&name) => errors.not_supported(&at, name, allowed),
         None => cannot_convert(format!("field label not supported: {name}")),
     }
 }
 
-fn validate_resource(field: &ResourceFieldRef, path: &Path, errors: &mut Errors) {
+/// Checks a resource of a container. A file must name the container, a variable is within one.
+pub(super) fn validate_resource(field: &ResourceFieldRef, taker: Taker, path: &Path, errors: &mut Errors) {
     let name = field.resource.as_str();
     let pages = name.starts_with("requests.hugepages-") || name.starts_with("limits.hugepages-");
-    if name.is_empty() {
+    if taker == Taker::File && field.container_name.as_deref().unwrap_or_default().is_empty() {
+        errors.required(&path.child("containerName"), "");
+    } else if name.is_empty() {
         errors.required(&path.child("resource"), "");
     } else if !RESOURCES.contains(&name) && !pages {
         errors.not_supported(&path.child("resource"), name, &RESOURCES);

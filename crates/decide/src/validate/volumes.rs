@@ -1,8 +1,9 @@
 //! Rules of volumes.
 
+use super::env::{Taker, validate_field, validate_resource};
 use crate::field::{Errors, Path};
 use crate::format;
-use cofferdam_model::pod::{HostPath, KeyToPath, Volume};
+use cofferdam_model::pod::{DownwardApiFile, HostPath, KeyToPath, ProjectedVolume, Volume};
 use std::collections::BTreeSet;
 
 const HOST_PATH_TYPES: [&str; 8] = [
@@ -72,11 +73,30 @@ fn validate_source(volume: &Volume, path: &Path, errors: &mut Errors) {
         required(&secret.secret_name, &path.child("secretName"), errors);
         files(&secret.items, secret.default_mode, &path, errors);
     }
+    if let Some(fields) = &volume.downward_api
+        && let Some(path) = first("downwardAPI", errors)
+    {
+        mode(fields.default_mode, &path.child("defaultMode"), errors);
+        for file in &fields.items {
+            downward_file(file, &path, errors);
+        }
+    }
     if let Some(config_map) = &volume.config_map
         && let Some(path) = first("configMap", errors)
     {
         required(&config_map.name, &path.child("name"), errors);
         files(&config_map.items, config_map.default_mode, &path, errors);
+    }
+    if let Some(projected) = &volume.projected
+        && let Some(path) = first("projected", errors)
+    {
+        mode(projected.default_mode, &path.child("defaultMode"), errors);
+        projection(projected, &path, errors);
+    }
+    if let Some(image) = &volume.image
+        && let Some(path) = first("image", errors)
+    {
+        required(&image.reference, &path.child("reference"), errors);
     }
 }
 
@@ -101,15 +121,72 @@ fn validate_host_path(host_path: &HostPath, path: &Path, errors: &mut Errors) {
 fn files(items: &[KeyToPath], default_mode: Option<i32>, path: &Path, errors: &mut Errors) {
     mode(default_mode, &path.child("defaultMode"), errors);
     for (at, item) in items.iter().enumerate() {
-        let path = path.child("items").index(at);
-        required(&item.key, &path.child("key"), errors);
-        let place = path.child("path");
-        required(&item.path, &place, errors);
-        local_path(&item.path, &place, errors);
-        if item.path.starts_with("..") && !item.path.starts_with("../") {
-            errors.invalid(&place, &item.path, "must not start with '..'");
+        key_to_path(item, &path.child("items").index(at), errors);
+    }
+}
+
+fn key_to_path(item: &KeyToPath, path: &Path, errors: &mut Errors) {
+    required(&item.key, &path.child("key"), errors);
+    file_path(&item.path, &path.child("path"), errors);
+    mode(item.mode, &path.child("mode"), errors);
+}
+
+/// The path of a file in a volume; `..` begins the names of our own folders there.
+fn file_path(text: &str, path: &Path, errors: &mut Errors) {
+    required(text, path, errors);
+    local_path(text, path, errors);
+    if text.starts_with("..") && !text.starts_with("../") {
+        errors.invalid(path, text, "must not start with '..'");
+    }
+}
+
+/// Upstream gives the volume's path, without the entry.
+fn downward_file(file: &DownwardApiFile, path: &Path, errors: &mut Errors) {
+    file_path(&file.path, &path.child("path"), errors);
+    match (&file.field_ref, &file.resource_field_ref) {
+        (Some(field), other) => {
+            validate_field(field, Taker::File, &path.child("fieldRef"), errors);
+            if other.is_some() {
+                errors.invalid(
+                    path,
+                    "resource",
+                    "fieldRef and resourceFieldRef can not be specified simultaneously",
+                );
+            }
         }
-        mode(item.mode, &path.child("mode"), errors);
+        (None, Some(resource)) => validate_resource(resource, Taker::File, &path.child("resourceFieldRef"), errors),
+        (None, None) => errors.required(path, "one of fieldRef and resourceFieldRef is required"),
+    }
+    mode(file.mode, &path.child("mode"), errors);
+}
+
+fn projection(projected: &ProjectedVolume, path: &Path, errors: &mut Errors) {
+    let mut paths = BTreeSet::new();
+    // The same path twice; upstream shows the object of the second.
+    let mut conflict = |file: &str, shown: &str, errors: &mut Errors| {
+        if !file.is_empty() && !paths.insert(file.to_string()) {
+            errors.invalid(path, shown, "conflicting duplicate paths");
+        }
+    };
+    for (at, source) in projected.sources.iter().enumerate() {
+        let entry = path.child("sources").index(at);
+        for (name, object) in [("secret", &source.secret), ("configMap", &source.config_map)] {
+            let Some(object) = object else { continue };
+            let place = entry.child(name);
+            required(&object.name, &place.child("name"), errors);
+            for (at, item) in object.items.iter().enumerate() {
+                key_to_path(item, &place.child("items").index(at), errors);
+                conflict(&item.path, &object.name, errors);
+            }
+        }
+        for file in source.downward_api.iter().flat_map(|d| &d.items) {
+            downward_file(file, &entry.child("downwardAPI"), errors);
+            conflict(&file.path, &file.path, errors);
+        }
+        let given = [source.secret.is_some(), source.config_map.is_some(), source.downward_api.is_some()];
+        if given.iter().filter(|g| **g).count() > 1 {
+            errors.forbidden(&entry, "may not specify more than 1 volume type per source");
+        }
     }
 }
 

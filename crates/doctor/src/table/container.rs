@@ -107,21 +107,6 @@ pub(super) const ROWS: &[Diagnosis] = &[
         says("memory.limit_in_bytes: device or resource busy"),
     ]),
     row(
-        "port-taken",
-        "the port is taken",
-        StopsPods,
-        "Another process or pod already listens on the port that this one wants, of the machine (hostPort, hostNetwork) or within the pod, whose containers share one network. Use another port, or end the other.",
-        &["ss -ltnp"],
-    )
-    .in_cluster(&["kubectl get pods --all-namespaces --field-selector spec.nodeName=<node> -o jsonpath='{range .items[*]}{.metadata.name}{\" \"}{.spec.containers[*].ports[*].hostPort}{\"\\n\"}{end}'", "ss -ltnp"])
-    .heard(&[
-        told("address already in use"),
-        told("EADDRINUSE").unless(&["address already in use"]),
-        says("node(s) didn't have free ports for the requested pod ports"),
-        says("cannot open hostport"),
-        prints("port is already allocated"),
-    ]),
-    row(
         "config-key-missing",
         "an environment variable or setting cannot be resolved",
         StopsPods,
@@ -131,15 +116,6 @@ pub(super) const ROWS: &[Diagnosis] = &[
     .in_cluster(&["kubectl describe pod <pod> --namespace=<namespace>"])
     .heard(&[says("CreateContainerConfigError")])
     .generic(),
-    row(
-        "probe-fails",
-        "a probe fails",
-        Degrades,
-        "The kubelet asks the container whether it is well and gets no good answer; a failing liveness or startup probe restarts it, a readiness probe takes it out of service. Probes often need more time in gVisor and VMs: raise initialDelaySeconds or timeoutSeconds.",
-        &["cofferdam describe <namespace>/<pod>"],
-    )
-    .in_cluster(&["kubectl logs <pod> --namespace=<namespace> --all-containers --previous", "kubectl describe pod <pod> --namespace=<namespace>"])
-    .heard(&[says("Liveness probe failed"), says("Readiness probe failed"), says("Startup probe failed"), says("failed liveness probe"), says("failed startup probe")]),
     row(
         "hook-failed",
         "a lifecycle hook failed",

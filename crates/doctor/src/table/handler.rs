@@ -153,7 +153,7 @@ pub(super) const ROWS: &[Diagnosis] = &[
         "Something that the pod asks for is not built in Cofferdam, or not in this handler, and it is refused by name rather than dropped in silence. Remove the field that the message names, or use another class.",
         &["cofferdam check -f MANIFEST"],
     )
-    .heard(&[says("Unsupported: "), says("is not supported yet"), says("cannot run this pod:")])
+    .heard(&[says("Unsupported: "), says("is not supported: "), says("cannot run this pod:")])
     .generic(),
     row(
         "handler-no-user-namespaces",

@@ -3,70 +3,47 @@
 use crate::diagnose::{Diagnosis, row, says};
 use crate::finding::Severity::StopsPods;
 
-const SANDBOX: &[&str] = &["sandbox image", "pause"];
+/// What a failed pull of the sandbox's own image says.
+pub(super) const SANDBOX: &[&str] = &["sandbox image", "pause"];
+
+/// `not found` of something other than a name.
+const OTHER_NOT_FOUND: &[&str] = &["sandbox image", "insufficient_scope", "no match for platform"];
 
 pub(super) const ROWS: &[Diagnosis] = &[
     row(
         "image-not-found",
         "the image was not found",
         StopsPods,
-        "Image <image> is neither on the machine nor, where one was asked, in its registry. Check name and tag; Cofferdam pulls from no registry yet, so load the image from an archive.",
-        &["cofferdam image ls", "docker save <image> | cofferdam image load"],
+        "Image <image> is neither on the machine nor, where one was asked, in its registry. Check name and tag, pull it by hand to see the registry's answer, or load it from an archive.",
+        &["cofferdam image ls", "cofferdam image pull <image>"],
     )
     .in_cluster(&["kubectl describe pod <pod> --namespace=<namespace>", "crictl pull <image>"])
     .heard(&[
         says("image \"<image>\" is not on this machine"),
         says("image <image> is not in the store"),
-        says("Container image \"<image>\" is not present with pull policy of Never"),
-        says("Failed to pull image \"<image>\": <_>: not found").unless(&["sandbox image", "insufficient_scope"]),
-        says("manifest unknown").unless(&["Failed to pull image"]),
-        says("Failed to pull image \"<image>\": <_>manifest unknown").unless(&[": not found"]),
-        says("manifest for <image> not found").unless(&["Failed to pull image"]),
+        says("image <image> cannot be pulled: <_> has no <_> (404"),
+        says("<_> has no <image> (404"),
+        says("Failed to pull image \"<image>\": <_>: not found").unless(OTHER_NOT_FOUND),
+        says("failed to resolve reference \"<image>\": <_>: not found").unless(OTHER_NOT_FOUND),
+        says("Failed to pull image \"<image>\": <_>manifest unknown"),
+        says("manifest unknown").unless(&["has no"]),
+        says("manifest for <image> not found"),
     ]),
     row(
-        "image-pull-denied",
-        "the registry refuses the image",
+        "image-never-pulled",
+        "the image is not here and may not be pulled (ErrImageNeverPull)",
         StopsPods,
-        "The registry does not give <image> to this node: the repository is private or does not exist, or the credentials are wrong. Make a pull secret and name it in the pod's imagePullSecrets.",
-        &["docker login", "docker pull <image>", "docker save <image> | cofferdam image load"],
+        "The pod says imagePullPolicy: Never, so <image> must be on the machine that runs it, and it is not on this one. Load it there, or let it be pulled.",
+        &["cofferdam image ls", "docker save <image> | cofferdam image load"],
     )
-    .in_cluster(&["kubectl create secret docker-registry NAME --namespace=<namespace> --docker-server=SERVER --docker-username=USER --docker-password=PASSWORD"])
-    .heard(&[
-        says("Failed to pull image \"<image>\": <_>authorization failed"),
-        says("Failed to pull image \"<image>\": <_>401 Unauthorized").unless(&["authorization failed"]),
-        says("Failed to pull image \"<image>\": <_>403 Forbidden").unless(&["authorization failed"]),
-        says("pull access denied").unless(SANDBOX),
-        says("Failed to pull image \"<image>\": <_>denied:").unless(&["pull access denied", "authorization failed"]),
-    ]),
-    row(
-        "registry-rate-limit",
-        "the registry's rate limit is reached",
-        StopsPods,
-        "The registry counts pulls and refuses more of them for now. Log in, use a mirror, or wait.",
-        &["docker login", "docker save <image> | cofferdam image load"],
-    )
-    .in_cluster(&["kubectl create secret docker-registry NAME --namespace=<namespace> --docker-server=SERVER --docker-username=USER --docker-password=PASSWORD"])
-    .heard(&[says("toomanyrequests"), says("429 Too Many Requests").unless(&["toomanyrequests"])]),
-    row(
-        "registry-unreachable",
-        "the registry cannot be reached",
-        StopsPods,
-        "The node could not talk to the image's registry: name resolution, a proxy, a firewall or a certificate is in the way; the message says which. Try the same address from the node.",
-        &["curl -sSI https://REGISTRY/v2/"],
-    )
-    .in_cluster(&["kubectl get pod <pod> --namespace=<namespace> -o jsonpath='{.spec.nodeName}'", "curl -sSI https://REGISTRY/v2/"])
-    .heard(&[
-        says("failed to do request:").unless(SANDBOX),
-        says("Failed to pull image \"<image>\": <_>dial tcp").unless(&["failed to do request", "pause"]),
-        says("Failed to pull image \"<image>\": <_>pinging container registry").unless(&["dial tcp"]),
-        says("Failed to pull image \"<image>\": <_>context deadline exceeded").unless(&["failed to do request", "dial tcp"]),
-    ]),
+    .in_cluster(&["crictl images", "docker save <image> | ctr --namespace k8s.io images import -"])
+    .heard(&[says("Container image \"<image>\" is not present with pull policy of Never"), says("ErrImageNeverPull")]),
     row(
         "image-pull-back-off",
         "the image was not pulled (ImagePullBackOff)",
         StopsPods,
         "Pulling <image> failed and is tried again after longer and longer pauses; why is in an event that is gone or says nothing known. Pull it by hand on the node and read the answer.",
-        &["cofferdam image ls", "docker pull <image>"],
+        &["cofferdam image ls", "cofferdam image pull <image>"],
     )
     .in_cluster(&["kubectl describe pod <pod> --namespace=<namespace>", "crictl pull <image>"])
     .heard(&[says("ImagePullBackOff"), says("ErrImagePull"), says("Back-off pulling image \"<image>\""), says("Failed to pull image \"<image>\"")])
@@ -103,6 +80,8 @@ pub(super) const ROWS: &[Diagnosis] = &[
         says("failed size validation").unless(&["failed to extract layer"]),
         says("blob <_> is missing").unless(&["cannot be unpacked"]),
         says("it is damaged: load the image again"),
+        says("with the digest <_> instead of <_>: it is not used"),
+        says("failed commit on ref"),
         says("a layer of image <image> is gone"),
         says("cannot open the layers in <path>: No such file or directory"),
         says("it was put aside as <path>.unreadable"),
@@ -120,6 +99,8 @@ pub(super) const ROWS: &[Diagnosis] = &[
         says("image <image> is for <found>; this machine is <machine>"),
         says("no match for platform in manifest"),
         says("no matching manifest for "),
+        says("no image found in image index for architecture"),
+        says("no image found in manifest list for architecture"),
         says("exec format error").unless(&["is not proved"]),
         crate::diagnose::prints("exec <_>: exec format error"),
         crate::diagnose::prints("exec container process <_> Exec format error"),

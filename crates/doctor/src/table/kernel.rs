@@ -61,6 +61,8 @@ pub(super) const ROWS: &[Diagnosis] = &[
     )
     .heard(&[
         says("user namespaces are not enabled"),
+        says("A user namespace cannot be made:"),
+        says("cannot make a user namespace:"),
         says("user namespaces aren't enabled"),
         says("creating user namespace<_>no space left on device"),
         says("fork/exec /proc/self/exe: invalid argument"),

@@ -96,53 +96,6 @@ pub(super) const ROWS: &[Diagnosis] = &[
         &["modprobe -a nf_tables nft_masq nf_nat", "nft list tables"],
     )
     .heard(&[says("nft refused the rules of the pod network")]),
-    row(
-        "addresses-exhausted",
-        "no address is left for the pod",
-        StopsPods,
-        "Every address of the pods' subnet is held, by pods that run or by leftovers of pods that ended. Stop pods, remove leftovers, or configure a larger subnet.",
-        &["cofferdam ps", "cofferdam config"],
-    )
-    .in_cluster(&["ls /var/lib/cni/networks/*", "kubectl get node <node> -o jsonpath='{.spec.podCIDR}'"])
-    .heard(&[
-        says("no address of <subnet> is free"),
-        says("no IP addresses available in range set"),
-        says("failed to allocate for range").unless(&["no IP addresses available"]),
-        says("no more IPs available"),
-    ]),
-    row(
-        "cni-absent",
-        "no CNI network is configured on the node",
-        StopsPods,
-        "The container runtime found no CNI configuration or not the plugin that it names, so the node is not ready and pods stay in ContainerCreating. Install the cluster's network plugin; Cofferdam itself needs none.",
-        &["ls /etc/cni/net.d /opt/cni/bin"],
-    )
-    .in_cluster(&["kubectl get pods --namespace=kube-system -o wide", "ls /etc/cni/net.d /opt/cni/bin"])
-    .heard(&[
-        says("cni plugin not initialized"),
-        says("cni config uninitialized"),
-        says("no networks found in /etc/cni/net.d"),
-        says("failed to find plugin \"<plugin>\" in path"),
-        says("no valid networks found in"),
-    ])
-    .seen(|facts| {
-        let absent = facts.network.kubelet && facts.network.cni_configs.is_empty();
-        absent.then(|| Case::new("a kubelet is installed, and /etc/cni/net.d has no configuration")).into_iter().collect()
-    }),
-    row(
-        "cni-failed",
-        "the network plugin failed",
-        StopsPods,
-        "The CNI plugin was called for this pod and failed, and the message is its own. Look at the plugin's pods, the one on this node first.",
-        &["journalctl -u containerd -n 100"],
-    )
-    .in_cluster(&["kubectl get pods --namespace=kube-system -o wide", "journalctl -u containerd -n 100"])
-    .heard(&[
-        says("failed to setup network for sandbox"),
-        says("failed to create pod network sandbox"),
-        says("error adding pod <_> to CNI network"),
-    ])
-    .generic(),
 ];
 
 fn on_bridge(facts: &Facts, evidence: String) -> Case {

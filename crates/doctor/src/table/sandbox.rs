@@ -177,12 +177,4 @@ pub(super) const ROWS: &[Diagnosis] = &[
         says("has unbound immediate PersistentVolumeClaims"),
         says("persistentvolumeclaim \"<name>\" not found"),
     ]),
-    row(
-        "apparmor-profile-missing",
-        "the AppArmor profile is not loaded",
-        StopsPods,
-        "The container asks for an AppArmor profile that this kernel has not loaded. Load it on every node that may run the pod, or remove it from the pod.",
-        &["aa-status"],
-    )
-    .heard(&[says("apparmor failed to apply profile"), says("AppArmor profile \"<name>\" is not loaded"), says("apparmor_parser")]),
 ];

@@ -20,6 +20,33 @@ pub enum Access {
     All,
     /// Made with mknod(2) alone.
     Make,
+    /// Only these.
+    Only {
+        /// Opened for reading.
+        read: bool,
+        /// Opened for writing.
+        write: bool,
+        /// Made with mknod(2).
+        make: bool,
+    },
+}
+
+impl Access {
+    /// From a text of `r`, `w` and `m`; `None` where it holds anything else, or nothing.
+    pub fn parse(text: &str) -> Option<Self> {
+        let plain = !text.is_empty() && text.chars().all(|c| "rwm".contains(c));
+        let has = |c| text.contains(c);
+        plain.then(|| Self::Only { read: has('r'), write: has('w'), make: has('m') })
+    }
+
+    /// Reading, writing, making.
+    pub(super) fn parts(self) -> (bool, bool, bool) {
+        match self {
+            Self::All => (true, true, true),
+            Self::Make => (false, false, true),
+            Self::Only { read, write, make } => (read, write, make),
+        }
+    }
 }
 
 /// Devices that are allowed.
@@ -77,10 +104,8 @@ impl DeviceRule {
             DeviceKind::Char => 'c',
             DeviceKind::Block => 'b',
         };
-        let access = match self.access {
-            Access::All => "rwm",
-            Access::Make => "m",
-        };
+        let (read, write, make) = self.access.parts();
+        let access: String = [(read, 'r'), (write, 'w'), (make, 'm')].iter().filter(|(has, _)| *has).map(|(_, c)| c).collect();
         format!(
             "{kind} {}:{} {access}",
             number(self.major),
@@ -122,6 +147,15 @@ impl Group {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+
+    #[test]
+    fn access_is_read_from_letters() {
+        for (text, line) in [("rwm", "c 10:229 rwm"), ("wr", "c 10:229 rw"), ("m", "c 10:229 m")] {
+            let rule = DeviceRule { access: Access::parse(text).unwrap(), ..char_device(10, Some(229)) };
+            assert_eq!(rule.v1_line(), line);
+        }
+        assert_eq!((Access::parse(""), Access::parse("rx")), (None, None));
+    }
 
     #[test]
     fn the_defaults_are_those_of_the_specification() {

@@ -3,7 +3,7 @@
 //! kernel's `include/uapi/linux/bpf.h` and `Documentation/bpf/standardization/instruction-set.rst`).
 #![allow(unsafe_code)]
 
-use super::devices::{Access, DeviceKind, DeviceRule};
+use super::devices::{DeviceKind, DeviceRule};
 use crate::{Error, Result};
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -23,7 +23,9 @@ const MAX_PROGRAMS: usize = 64;
 
 const KIND_BLOCK: i32 = 1;
 const KIND_CHAR: i32 = 2;
-const ACCESS_READ_OR_WRITE: i32 = 2 | 4;
+const ACCESS_MAKE: i32 = 1;
+const ACCESS_READ: i32 = 2;
+const ACCESS_WRITE: i32 = 4;
 
 /// `struct bpf_insn`: operation, registers (source high, destination low), offset, immediate.
 #[repr(C)]
@@ -81,8 +83,9 @@ fn program(rules: &[DeviceRule]) -> Vec<Instruction> {
         };
         let mut block = Vec::new();
         let mut tests = vec![(3, kind)];
-        if rule.access == Access::Make {
-            block.extend([copy(0, 2), and(0, ACCESS_READ_OR_WRITE)]);
+        let denied = denied(rule);
+        if denied != 0 {
+            block.extend([copy(0, 2), and(0, denied)]);
             tests.push((0, 0));
         }
         // A number beyond what the kernel can have fits no device: -1 stands for it.
@@ -101,6 +104,13 @@ fn program(rules: &[DeviceRule]) -> Vec<Instruction> {
     }
     code.extend([set(0, 0), EXIT]);
     code
+}
+
+/// The bits of what a rule does not allow.
+fn denied(rule: &DeviceRule) -> i32 {
+    let (read, write, make) = rule.access.parts();
+    let bit = |allowed: bool, bit: i32| if allowed { 0 } else { bit };
+    bit(read, ACCESS_READ) | bit(write, ACCESS_WRITE) | bit(make, ACCESS_MAKE)
 }
 
 #[repr(C)]
@@ -271,7 +281,7 @@ fn detach(group: &OwnedFd, directory: &Path, programs: &[OwnedFd]) -> Result<()>
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use crate::cgroup::DEFAULT_DEVICES;
+    use crate::cgroup::{Access, DEFAULT_DEVICES};
 
     /// Runs a program as the kernel would, for the instructions that are used here.
     fn ask(code: &[Instruction], access: u32, kind: u32, major: u32, minor: u32) -> i64 {
@@ -324,5 +334,12 @@ mod tests {
             );
         }
         assert_eq!(ask(&program(&[]), read, character, 1, 3), 0);
+        let fuse = |access: &str| {
+            let access = Access::parse(access).unwrap();
+            program(&[DeviceRule { kind: DeviceKind::Char, major: Some(10), minor: Some(229), access }])
+        };
+        for (given, access, expected) in [("r", read, 1), ("r", read | write, 0), ("rw", read | write, 1), ("rw", make, 0), ("rwm", make | read, 1)] {
+            assert_eq!(ask(&fuse(given), access, character, 10, 229), expected, "{given} {access}");
+        }
     }
 }

@@ -133,8 +133,10 @@ impl Group {
     /// kernel says EBUSY until the last process is wholly gone: that is tried again for `timeout`.
     pub fn remove(&self, timeout: Duration) -> Result<()> {
         let deadline = Instant::now() + timeout;
-        for directory in self.directories() {
-            for directory in tree(&directory)? {
+        let own = self.directories();
+        let other = self.extra_directories();
+        for directory in own.iter().chain(other.iter().filter(|d| !own.contains(d))) {
+            for directory in tree(directory)? {
                 remove_one(&directory, deadline)?;
             }
         }
@@ -182,11 +184,16 @@ fn remove_one(directory: &Path, deadline: Instant) -> Result<()> {
 /// Lets the children of `directory` have the controllers, those of them that it has itself. One
 /// that it has not shows when a limit needs it.
 fn enable_controllers(directory: &Path) -> Result<()> {
+    enable(directory, &V2_ENABLED)
+}
+
+/// As above, with these controllers.
+pub(super) fn enable(directory: &Path, controllers: &[&str]) -> Result<()> {
     let read = |name: &str| files::read_text(directory.join(name), 4096);
     let (available, enabled) = (read("cgroup.controllers")?, read("cgroup.subtree_control")?);
     let has = |text: &str, name: &str| text.split_ascii_whitespace().any(|c| c == name);
-    let missing: Vec<String> = V2_ENABLED
-        .into_iter()
+    let missing: Vec<String> = controllers
+        .iter()
         .filter(|c| has(&available, c) && !has(&enabled, c))
         .map(|c| format!("+{c}"))
         .collect();

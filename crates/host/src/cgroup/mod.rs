@@ -10,6 +10,7 @@
 
 mod devices;
 mod devices_v2;
+mod extra;
 mod group;
 mod kill;
 mod limits;

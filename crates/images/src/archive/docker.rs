@@ -62,6 +62,7 @@ fn offer(source: &Source, item: Item, limits: &Limits) -> Result<Offer> {
         target: None,
         names,
         notes: Vec::new(),
+        pulled: false,
     })
 }
 

@@ -10,7 +10,7 @@ use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::source::{Blobs, Source};
 
-/// An image that an archive (or, later, a registry) offers.
+/// An image that an archive or a registry offers.
 #[derive(Debug)]
 pub(crate) struct Offer {
     /// The configuration's bytes; their digest is the image's id.
@@ -25,6 +25,8 @@ pub(crate) struct Offer {
     pub(crate) names: Vec<Reference>,
     /// Sentences about names that were left out.
     pub(crate) notes: Vec<String>,
+    /// It comes from the registry that its names name, which knows it by `target`.
+    pub(crate) pulled: bool,
 }
 
 /// Where one layer is.

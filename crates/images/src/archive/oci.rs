@@ -4,9 +4,9 @@
 //! Docker's manifest version 2, schema 2, and its manifest list have the same shape.
 
 use super::{LayerBlob, Offer, fail, json, verified};
-use crate::digest::Digest;
 use crate::error::Result;
 use crate::limits::Limits;
+use crate::manifest::{CONFIG_TYPES, DEEPEST, Descriptor, Document, INDEX_TYPES};
 use crate::platform::Platform;
 use crate::reference::{Reference, is_tag};
 use crate::source::{Blobs, Source};
@@ -15,18 +15,6 @@ use std::collections::BTreeMap;
 
 const OCI_NAME: &str = "org.opencontainers.image.ref.name";
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
-/// Annotation of the attestations that docker's builder puts beside images.
-const ATTESTATION: &str = "vnd.docker.reference.type";
-const INDEX_TYPES: [&str; 2] = [
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-];
-const CONFIG_TYPES: [&str; 2] = [
-    "application/vnd.oci.image.config.v1+json",
-    "application/vnd.docker.container.image.v1+json",
-];
-/// Indexes within indexes.
-const DEEPEST: usize = 4;
 
 #[derive(Deserialize)]
 struct Layout {
@@ -34,51 +22,10 @@ struct Layout {
     version: String,
 }
 
-#[derive(Deserialize, Clone)]
-#[serde(rename_all = "camelCase")]
-struct Descriptor {
-    #[serde(default)]
-    media_type: String,
-    digest: Digest,
-    size: u64,
-    #[serde(default)]
-    platform: Option<Platform>,
-    #[serde(default)]
-    annotations: Option<BTreeMap<String, String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Document {
-    schema_version: u32,
-    #[serde(default)]
-    media_type: Option<String>,
-    #[serde(default)]
-    manifests: Option<Vec<Descriptor>>,
-    #[serde(default)]
-    config: Option<Descriptor>,
-    #[serde(default)]
-    layers: Option<Vec<Descriptor>>,
-}
-
 #[derive(Deserialize, Default)]
 struct JustPlatform {
     #[serde(flatten)]
     platform: Platform,
-}
-
-impl Descriptor {
-    fn path(&self) -> String {
-        format!("blobs/sha256/{}", self.digest.hex())
-    }
-
-    fn annotation(&self, key: &str) -> Option<&str> {
-        self.annotations.as_ref()?.get(key).map(String::as_str)
-    }
-
-    fn is_attestation(&self) -> bool {
-        self.annotation(ATTESTATION).is_some()
-    }
 }
 
 /// One image manifest, and what is around it.
@@ -273,6 +220,7 @@ fn offer(
         manifest: Some(candidate.bytes),
         names,
         notes,
+        pulled: false,
     })
 }
 

@@ -1,12 +1,13 @@
 //! Removing images, and what no image needs any more.
 
+use super::save::disk_usage;
 use super::{Store, Temp, records};
 use crate::digest::Digest;
 use crate::error::{Error, IoContext, Result};
 use crate::reference::Reference;
 use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a removal did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -54,6 +55,9 @@ impl Store {
             for name in &gone {
                 names.remove(name);
             }
+            if last {
+                names.remove_digests(&id);
+            }
             let path = self.names_path();
             guard.write_file(&path, &records::to_json(&names, &path)?)?;
             if last {
@@ -69,51 +73,60 @@ impl Store {
         Ok(removed)
     }
 
-    /// Removes layers and blobs that no record names. Does nothing while an image is being loaded,
-    /// or while a record could not be read.
-    pub(super) fn collect(&self) -> Result<()> {
+    /// Removes layers, blobs and block images that no record names; returns the bytes on disk. Does
+    /// nothing while an image is being loaded, or while a record could not be read.
+    pub(super) fn collect(&self) -> Result<Option<u64>> {
         let Some(_no_loads) = self.keep_loads_away()? else {
-            return Ok(());
+            return Ok(None);
         };
         let guard = self.write()?;
         if self.has_unreadable()? {
-            return Ok(());
+            return Ok(None);
         }
-        let (mut layers, mut shorts, mut blobs) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let mut bin: Option<Temp> = None;
+        let mut bytes = 0;
+        for (number, path) in self.unneeded()?.into_iter().enumerate() {
+            let bin = match &mut bin {
+                Some(bin) => bin,
+                none => none.insert(guard.temporary_dir()?),
+            };
+            bytes += disk_usage(&path);
+            fs::rename(&path, bin.path(&format!("{number}"))).at("remove", &path)?;
+        }
+        drop(guard);
+        drop(bin);
+        Ok(Some(bytes))
+    }
+
+    /// What no record names.
+    pub(super) fn unneeded(&self) -> Result<Vec<PathBuf>> {
+        let (mut layers, mut shorts) = (HashSet::new(), HashSet::new());
+        let (mut blobs, mut ids) = (HashSet::new(), HashSet::new());
         for id in self.image_ids()? {
             let Some(record) = self.read_record(&id)? else {
                 continue;
             };
+            ids.insert(id.hex().to_owned());
             blobs.insert(id.hex().to_owned());
             blobs.extend(record.manifest.map(|digest| digest.hex().to_owned()));
             for layer in record.layers {
+                let both = layer.blob.into_iter().chain(layer.other);
+                blobs.extend(both.map(|digest| digest.hex().to_owned()));
                 layers.insert(layer.chain_id.hex().to_owned());
                 shorts.insert(layer.short);
             }
         }
-        let mut bin: Option<Temp> = None;
+        let mut all = Vec::new();
         for (dir, keep) in [
             ("l", &shorts),
             ("layers", &layers),
             ("blobs/sha256", &blobs),
+            ("erofs", &ids),
         ] {
             let dir = self.root.join(dir);
-            for name in unknown(&dir, keep)? {
-                if bin.is_none() {
-                    bin = Some(guard.temporary_dir()?);
-                }
-                if let Some(bin) = &bin {
-                    let to = bin.path(&format!(
-                        "{}-{name}",
-                        dir.file_name().and_then(|n| n.to_str()).unwrap_or_default()
-                    ));
-                    fs::rename(dir.join(&name), to).at("remove", &dir.join(&name))?;
-                }
-            }
+            all.extend(unknown(&dir, keep)?.into_iter().map(|name| dir.join(name)));
         }
-        drop(guard);
-        drop(bin);
-        Ok(())
+        Ok(all)
     }
 }
 

@@ -3,12 +3,15 @@
 //! ```text
 //! lock                      held alone while names, records or layers change
 //! use.lock                  shared by loads, whose layers no record names yet; alone by the collector
-//! blobs/sha256/<hex>        configurations and manifests (a layer's blob is not kept: its tree is)
+//! blobs/sha256/<hex>        configurations, manifests, and layers, compressed as they came
+//! partial/<hex>             what a pull has of a layer, locked while it grows
 //! layers/<chain>/tree/      one layer, unpacked, as overlayfs wants it
 //! layers/<chain>/layer.json what it is
 //! l/<10 characters>         link to a tree: mount options must fit a page
 //! images/<hex>.json         one image, never changed
 //! names.json                name to image
+//! replaced/<chain>.<boot>…   damaged layers that containers may still run from
+//! erofs/<hex>               block images, by image
 //! tmp/                      half-made things, each locked by its owner
 //! empty/                    the tree of an image without layers
 //! ```
@@ -16,14 +19,28 @@
 //! Everything appears by rename, layers before the record that names them, and is synced before.
 //! What a killed process leaves in `tmp` or without a record goes when the store is opened next.
 
+mod block;
 mod collect;
+mod commit;
+mod content;
+mod fsck;
+mod import;
 mod load;
 mod lock;
 mod names;
+mod pipe;
+mod prune;
+mod pull;
 mod records;
+mod save;
 
+pub use block::{BlockRoot, ErofsSnapshotter, OverlaySnapshotter, Root, Snapshotter};
 pub use collect::Removed;
+pub use fsck::{Finding, FsckReport, Repair};
 pub use load::{Input, LoadOptions, Loaded};
+pub use prune::{PruneOptions, Pruned};
+pub use pull::{PullEvent, PullOptions, Pulled};
+pub use save::SaveFormat;
 pub(crate) use lock::Temp;
 
 use crate::config::{self, ImageConfig};
@@ -51,6 +68,8 @@ pub struct Image {
     pub config: ImageConfig,
     /// Digest of the manifest or index that it came from, where it had one.
     pub target: Option<Digest>,
+    /// `repository@digest`, sorted: what the registries call it from which it was pulled.
+    pub repo_digests: Vec<String>,
     short: Vec<String>,
 }
 
@@ -61,6 +80,7 @@ pub struct Store {
     limits: Limits,
     host: Platform,
     problems: Vec<String>,
+    keep_content: bool,
 }
 
 impl Store {
@@ -76,7 +96,7 @@ impl Store {
     /// As [`Store::open`], with bounds and a platform other than this machine's.
     pub fn open_with(root: &Path, limits: Limits, host: Platform) -> Result<Self> {
         let root = std::path::absolute(root).at("find", root)?;
-        for dir in ["", "blobs/sha256", "layers", "l", "images", "tmp", "empty"] {
+        for dir in ["", "blobs/sha256", "partial", "layers", "l", "images", "tmp", "empty", "replaced", "erofs"] {
             let path = root.join(dir);
             // Layers have setuid programs and devices: the users of the host must not reach them.
             fs::DirBuilder::new()
@@ -94,11 +114,22 @@ impl Store {
             limits,
             host,
             problems: Vec::new(),
+            keep_content: true,
         };
         store.problems = store.put_aside_unreadable()?;
         store.clear_temporaries()?;
+        store.clear_old()?;
         store.collect()?;
         Ok(store)
+    }
+
+    /// Whether the compressed layers of images that are pulled or loaded from now on stay; they do
+    /// where nobody says otherwise. Without them images cannot be saved, and a damaged layer is
+    /// repaired from the registry alone.
+    #[must_use]
+    pub fn keep_content(mut self, keep: bool) -> Self {
+        self.keep_content = keep;
+        self
     }
 
     /// The directory.
@@ -211,6 +242,7 @@ impl Store {
         Ok(Some(Image {
             id: id.clone(),
             names: names.of(id),
+            repo_digests: names.digests_of(id),
             size: record.size,
             layers: record
                 .layers

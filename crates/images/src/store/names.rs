@@ -16,6 +16,10 @@ const SHORTEST_PREFIX: usize = 8;
 pub(super) struct Names {
     version: u32,
     names: BTreeMap<String, Name>,
+    /// `repository@digest` to image: what registries call what was pulled from them. These keep no
+    /// image; they go with it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    digests: BTreeMap<String, Digest>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,7 +51,41 @@ impl Names {
         );
     }
 
+    /// Remembers by which digest a repository knows an image.
+    pub(super) fn set_digest(&mut self, repository: &str, target: &Digest, image: &Digest) {
+        self.digests
+            .insert(format!("{repository}@{target}"), image.clone());
+    }
+
+    /// What registries call an image, sorted.
+    pub(super) fn digests_of(&self, id: &Digest) -> Vec<String> {
+        let mine = self.digests.iter().filter(|(_, image)| *image == id);
+        mine.map(|(text, _)| text.clone()).collect()
+    }
+
+    /// Forgets what registries call an image.
+    pub(super) fn remove_digests(&mut self, id: &Digest) {
+        self.digests.retain(|_, image| image != id);
+    }
+
+    /// Names of images that `exists` does not know.
+    pub(super) fn dangling(&self, exists: &dyn Fn(&Digest) -> bool) -> Vec<String> {
+        let names = self.names.iter().map(|(text, name)| (text, &name.image));
+        let all = names.chain(self.digests.iter());
+        all.filter(|(_, image)| !exists(image))
+            .map(|(text, _)| text.clone())
+            .collect()
+    }
+
+    /// The image that a repository knows by a digest, whatever names it has now.
+    pub(super) fn by_digest(&self, reference: &Reference) -> Option<&Digest> {
+        let digest = reference.digest()?;
+        self.digests
+            .get(&format!("{}@{digest}", reference.repository()))
+    }
+
     pub(super) fn remove(&mut self, name: &str) {
+        self.digests.remove(name);
         self.names.remove(name);
     }
 
@@ -80,7 +118,7 @@ impl Store {
     pub(super) fn read_names(&self) -> Result<Names> {
         let names = records::read(&self.names_path())?.unwrap_or(Names {
             version: 1,
-            names: BTreeMap::new(),
+            ..Names::default()
         });
         match names.version {
             1 => Ok(names),
@@ -102,6 +140,11 @@ impl Store {
             && let Some((_, name)) = names.get(reference)
         {
             return Ok(name.image.clone());
+        }
+        if let Ok(reference) = &reference
+            && let Some(image) = names.by_digest(reference)
+        {
+            return Ok(image.clone());
         }
         let is_prefix = digits.len() >= SHORTEST_PREFIX
             && digits

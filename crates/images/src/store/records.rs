@@ -36,10 +36,13 @@ pub(super) struct LayerRef {
     /// Of the blob, compressed as it came: a registry's name for the layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) blob: Option<Digest>,
+    /// Of the blob that the layer was unpacked from, where another image brought another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) other: Option<Digest>,
 }
 
 /// An unpacked layer; never changed.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LayerRecord {
     pub(super) version: u32,
@@ -47,6 +50,12 @@ pub(super) struct LayerRecord {
     pub(super) chain_id: Digest,
     pub(super) short: String,
     pub(super) size: u64,
+    /// Of the tree, see [`crate::tree::digest`]; missing where an older program unpacked it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tree: Option<Digest>,
+    /// Of the blob that it was unpacked from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) blob: Option<Digest>,
 }
 
 impl ImageRecord {
@@ -63,18 +72,35 @@ impl ImageRecord {
 }
 
 impl LayerRecord {
-    pub(super) fn new(layer: &LayerRef, size: u64) -> Self {
-        let (diff_id, chain_id, short) = (
-            layer.diff_id.clone(),
-            layer.chain_id.clone(),
-            layer.short.clone(),
-        );
+    /// Its short name is given when it appears.
+    pub(super) fn new(
+        diff_id: Digest,
+        chain_id: Digest,
+        size: u64,
+        tree: Option<Digest>,
+        blob: Option<Digest>,
+    ) -> Self {
         Self {
             version: VERSION,
             diff_id,
             chain_id,
-            short,
+            short: String::new(),
             size,
+            tree,
+            blob,
+        }
+    }
+}
+
+impl LayerRef {
+    pub(super) fn new(layer: &LayerRecord, blob: Option<Digest>) -> Self {
+        let blob = blob.or_else(|| layer.blob.clone());
+        Self {
+            diff_id: layer.diff_id.clone(),
+            chain_id: layer.chain_id.clone(),
+            short: layer.short.clone(),
+            other: layer.blob.clone().filter(|other| blob.as_ref() != Some(other)),
+            blob,
         }
     }
 }
@@ -199,5 +225,5 @@ pub(super) fn to_json(record: &impl Serialize, path: &Path) -> Result<Vec<u8>> {
 }
 
 fn is_short(short: &str) -> bool {
-    short.len() == super::load::SHORT && short.bytes().all(|b| b.is_ascii_alphanumeric())
+    short.len() == super::commit::SHORT && short.bytes().all(|b| b.is_ascii_alphanumeric())
 }

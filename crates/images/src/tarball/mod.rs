@@ -19,13 +19,20 @@ const MAX_EXTENSIONS: u64 = 4 << 20;
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A file.
     File,
+    /// Another name of a file.
     HardLink,
+    /// A symbolic link.
     Symlink,
+    /// A character device.
     Char,
+    /// A block device.
     Block,
+    /// A directory.
     Dir,
+    /// A pipe.
     Fifo,
 }
 
@@ -34,24 +41,34 @@ pub(crate) type Time = (i64, u32);
 
 /// One entry, without its data.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
-    pub(crate) path: Vec<u8>,
-    pub(crate) link: Vec<u8>,
-    pub(crate) kind: Kind,
-    pub(crate) mode: u32,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) mtime: Time,
-    pub(crate) device: (u32, u32),
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+pub struct Entry {
+    /// Name as it stands in the archive: it may lead anywhere.
+    pub path: Vec<u8>,
+    /// Where a link leads.
+    pub link: Vec<u8>,
+    /// What it is.
+    pub kind: Kind,
+    /// Permissions and set-id bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// When it was changed.
+    pub mtime: Time,
+    /// Major and minor number.
+    pub device: (u32, u32),
+    /// Extended attributes.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// Bytes of the file, holes included.
-    pub(crate) size: u64,
+    pub size: u64,
     /// Pieces of the file that the archive has: offset and length, in order; `None` for all of it.
-    pub(crate) pieces: Option<Vec<(u64, u64)>>,
+    pub pieces: Option<Vec<(u64, u64)>>,
 }
 
 /// Reads entries one by one; [`Read`] gives the data of the current one.
-pub(crate) struct TarReader<R> {
+#[derive(Debug)]
+pub struct TarReader<R> {
     inner: R,
     /// Bytes of the current entry's data that are still to come, and the padding behind them.
     left: u64,
@@ -60,7 +77,8 @@ pub(crate) struct TarReader<R> {
 }
 
 impl<R: Read> TarReader<R> {
-    pub(crate) fn new(inner: R) -> Self {
+    /// Reads `inner` from its beginning.
+    pub fn new(inner: R) -> Self {
         Self {
             inner,
             left: 0,
@@ -70,7 +88,11 @@ impl<R: Read> TarReader<R> {
     }
 
     /// The next entry, or `None` at the end of the archive.
-    pub(crate) fn next(&mut self) -> io::Result<Option<Entry>> {
+    ///
+    /// # Errors
+    /// Where the archive cannot be read, is malformed, or passes a bound.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> io::Result<Option<Entry>> {
         let mut pax = Pax::default();
         let (mut long_path, mut long_link) = (None, None);
         let mut extensions = 0;
@@ -245,8 +267,13 @@ impl<R: Read> TarReader<R> {
     }
 
     fn skip(&mut self) -> io::Result<()> {
-        io::copy(self, &mut io::sink())?;
+        if self.left > 0 {
+            io::copy(self, &mut io::sink())?;
+        }
         let padding = std::mem::take(&mut self.padding);
+        if padding == 0 {
+            return Ok(());
+        }
         // The padding behind the very last entry may be missing.
         io::copy(&mut self.inner.by_ref().take(padding), &mut io::sink())?;
         Ok(())
@@ -267,6 +294,32 @@ impl<R: Read> Read for TarReader<R> {
         }
         self.left -= n as u64;
         Ok(n)
+    }
+}
+
+/// For a stream that lies in buffers already.
+impl<R: io::BufRead> TarReader<R> {
+    /// Gives the rest of the current entry's data to `write`, as it lies there.
+    pub(crate) fn copy_to(
+        &mut self,
+        mut write: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        while self.left > 0 {
+            let data = match self.inner.fill_buf() {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                result => result?,
+            };
+            if data.is_empty() {
+                return Err(invalid("the tar archive ends in the middle of a file"));
+            }
+            let take = data
+                .len()
+                .min(usize::try_from(self.left).unwrap_or(usize::MAX));
+            write(&data[..take])?;
+            self.inner.consume(take);
+            self.left -= take as u64;
+        }
+        Ok(())
     }
 }
 

@@ -1,7 +1,10 @@
 //! Trees of files on disk that were written by strangers: opening, comparing and removing them
 //! without ever leaving them.
 
+pub(crate) mod digest;
+pub(crate) mod merge;
 pub(crate) mod stack;
+pub(crate) mod writeback;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::{Errno, Result};
@@ -27,6 +30,13 @@ pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> 
             result => return result,
         }
     }
+}
+
+/// Opens the directory `path` below `root`, where no part of the path is a link.
+pub(crate) fn open_real(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
+    let path = if path.is_empty() { b"." } else { path };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    rustix::fs::openat2(root, path, DIR, Mode::empty(), resolve)
 }
 
 /// Opens the directory `name` in `dir`; `name` has no slash.
@@ -125,6 +135,16 @@ pub(crate) fn xattrs(fd: impl AsFd) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         all.push((name.to_vec(), value));
     }
     Ok(all)
+}
+
+/// Whether an attribute is part of an image. Labels and signatures of the machine that built it are
+/// not, and those of overlayfs would let a layer steer the host's mount.
+pub(crate) fn is_image_attribute(name: &[u8]) -> bool {
+    let overlay = name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.");
+    let known = name.starts_with(b"user.")
+        || name.starts_with(b"trusted.")
+        || name.starts_with(b"system.posix_acl_");
+    (known && !overlay) || name == b"security.capability"
 }
 
 #[cfg(test)]

@@ -45,6 +45,11 @@ impl Stack {
         })
     }
 
+    /// Whether there are no layers.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.root.is_empty()
+    }
+
     /// What the path of `parts` is, where no part but the last is a symbolic link.
     pub(crate) fn find(&self, parts: &[&[u8]]) -> Result<Option<Found>> {
         let mut at = self.root.clone();
@@ -119,7 +124,7 @@ fn split(path: &[u8]) -> Vec<Vec<u8>> {
 
 /// `name` in a merged directory, by overlayfs's rules: the topmost layer wins, directories merge
 /// until an opaque one or something else ends it, and a whiteout ends the search.
-fn child(dirs: &[OwnedFd], name: &[u8]) -> Result<Option<Found>> {
+pub(crate) fn child(dirs: &[OwnedFd], name: &[u8]) -> Result<Option<Found>> {
     let mut merged = Vec::new();
     for dir in dirs {
         let Some(stat) = lstat(dir, name)? else {

@@ -8,28 +8,27 @@
 //! no link.
 
 mod node;
+mod settle;
 
 use crate::error::{Error, Result};
-use crate::limits::Limits;
+use crate::limits::{Budget, Limits};
 use crate::tarball::{Entry, Kind, TarReader, Time};
-use crate::tree::stack::{Found, Stack};
+use crate::tree::digest::Contents;
+use crate::tree::stack::Stack;
 use crate::tree::{self, OPAQUE, is_whiteout, kind, lstat};
 use rustix::fs::{FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
-use std::io::{self, Read};
+pub(crate) use node::{copy_attributes, timestamps};
+pub(crate) use settle::Unpacked;
+use std::collections::HashSet;
+use std::io::{self, BufRead};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE_MARK: &[u8] = b".wh..wh..opq";
 /// Links that the making of one path may lead through.
 const MAX_LINKS: u32 = 40;
-
-/// What is left of the bounds on one image.
-#[derive(Debug)]
-pub(crate) struct Budget {
-    pub(crate) bytes: u64,
-    pub(crate) entries: u64,
-}
 
 /// Why one entry was refused.
 pub(crate) type Why = String;
@@ -43,82 +42,117 @@ pub(crate) struct Report {
     pub(crate) warnings: Vec<String>,
 }
 
+/// What became of a layer.
+pub(crate) enum Outcome {
+    /// It is unpacked; the layers below are to be asked yet.
+    Unpacked(Box<Unpacked>),
+    /// It links to a file of a layer below: it can be unpacked only when those are there.
+    NeedsLower,
+}
+
 /// One layer being unpacked.
 pub(crate) struct Unpacker<'a> {
     root: OwnedFd,
     trash: BorrowedFd<'a>,
-    lower: &'a Stack,
+    /// The layers below, where they are there already.
+    lower: Option<&'a Stack>,
+    needs_lower: bool,
     limits: &'a Limits,
-    budget: &'a mut Budget,
+    budget: &'a Budget,
+    /// What was taken from the budget.
+    spent: (u64, u64),
     report: Report,
     /// The directory that the last entry lay in: the next one most often does too.
-    last: Option<(Vec<u8>, OwnedFd)>,
+    last: Option<(Vec<u8>, Rc<OwnedFd>)>,
+    /// Where the root is, to tell the paths of what is in it.
+    root_path: Option<Vec<u8>>,
     /// Times of directories, to be set when nothing is put into them any more.
     times: Vec<(Vec<u8>, Time)>,
-    times_bytes: usize,
+    /// Directories that no entry described so far, and whiteouts: what becomes of them is decided
+    /// by the layers below, which may be unpacked at the same time.
+    implied: HashSet<Vec<u8>>,
+    whiteouts: HashSet<Vec<u8>>,
+    names_bytes: usize,
+    contents: Contents,
+    buffer: Vec<u8>,
 }
 
 impl<'a> Unpacker<'a> {
     /// Unpacks into `root`, which is empty. `trash` is an empty directory on the same file system;
-    /// `lower` are the layers below.
+    /// `lower` are the layers below, where they are complete.
     pub(crate) fn new(
         root: OwnedFd,
         trash: BorrowedFd<'a>,
-        lower: &'a Stack,
+        lower: Option<&'a Stack>,
         limits: &'a Limits,
-        budget: &'a mut Budget,
+        budget: &'a Budget,
     ) -> Self {
         Self {
             root,
             trash,
             lower,
+            needs_lower: false,
             limits,
             budget,
+            spent: (0, 0),
             report: Report::default(),
             last: None,
+            root_path: None,
             times: Vec::new(),
-            times_bytes: 0,
+            implied: HashSet::new(),
+            whiteouts: HashSet::new(),
+            names_bytes: 0,
+            contents: Contents::new(),
+            buffer: Vec::new(),
         }
     }
 
     /// Unpacks the whole of `data`. `layer` is what messages call it.
-    pub(crate) fn run(mut self, data: impl Read, layer: &str) -> Result<Report> {
-        let fail = |entry: &[u8], why: Why| {
-            let entry: String = String::from_utf8_lossy(entry).chars().take(300).collect();
-            Error::Unpack {
-                layer: layer.to_owned(),
-                entry,
-                why,
-            }
-        };
+    pub(crate) fn run(mut self, data: impl BufRead, layer: &str) -> Result<Outcome> {
         let mut reader = TarReader::new(data);
         let mut previous = Vec::new();
         loop {
             let entry = match reader.next() {
                 Ok(Some(entry)) => entry,
                 Ok(None) => break,
-                Err(e) => return Err(fail(&previous, format!("at or after it: {e}"))),
+                Err(e) => {
+                    return Err(fail(layer, &previous, format!("at or after it: {e}")));
+                }
             };
-            self.entry(&entry, &mut reader)
-                .map_err(|why| fail(&entry.path, why))?;
+            if let Err(why) = self.entry(&entry, &mut reader) {
+                if self.needs_lower {
+                    self.budget.give_back(self.spent);
+                    return Ok(Outcome::NeedsLower);
+                }
+                return Err(fail(layer, &entry.path, why));
+            }
             previous = entry.path;
         }
-        self.finish().map_err(|why| fail(b"", why))?;
-        Ok(self.report)
+        Ok(Outcome::Unpacked(Box::new(Unpacked {
+            root: self.root,
+            implied: self.implied,
+            whiteouts: self.whiteouts,
+            times: self.times,
+            contents: self.contents,
+            report: self.report,
+        })))
     }
 
-    fn entry(&mut self, entry: &Entry, data: &mut impl Read) -> Result<(), Why> {
-        let spent = "the image has more than";
-        self.budget.entries = self
-            .budget
-            .entries
-            .checked_sub(1)
-            .ok_or_else(|| format!("{spent} {} entries", self.limits.entries))?;
-        self.budget.bytes = self
-            .budget
-            .bytes
-            .checked_sub(entry.size)
-            .ok_or_else(|| format!("{spent} {} bytes", self.limits.image_bytes))?;
+    /// Whether nothing lies below.
+    fn is_lowest(&self) -> bool {
+        self.lower.is_some_and(Stack::is_empty)
+    }
+
+    /// Takes from what is left of the bounds on the image.
+    fn spend(&mut self, bytes: u64, entries: u64) -> Result<(), Why> {
+        self.budget.spend(bytes, entries, self.limits)?;
+        self.spent.0 += bytes;
+        self.spent.1 += entries;
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: &Entry, data: &mut TarReader<impl BufRead>) -> Result<(), Why> {
+        self.spend(entry.size, 1)?;
         let parts = self.parts(&entry.path)?;
         let Some((base, parents)) = parts.split_last() else {
             return if entry.kind == Kind::Dir {
@@ -165,20 +199,20 @@ impl<'a> Unpacker<'a> {
 
     fn root_entry(&mut self, entry: &Entry) -> Result<(), Why> {
         let fd = tree::open_dir(&self.root, b".").map_err(text)?;
-        self.attributes(fd.as_fd(), entry)?;
+        let stat = rustix::fs::fstat(&fd).map_err(text)?;
+        self.attributes(fd.as_fd(), &stat, entry)?;
         self.keep_time(Vec::new(), entry.mtime)
     }
 
     /// The directory that `parts` name, made where it is missing.
-    fn parent(&mut self, parts: &[&[u8]]) -> Result<OwnedFd, Why> {
-        let path = parts.join(&b'/');
+    fn parent(&mut self, parts: &[&[u8]]) -> Result<Rc<OwnedFd>, Why> {
         if let Some((last, fd)) = &self.last
-            && *last == path
+            && is_joined(last, parts)
         {
-            return fd.try_clone().map_err(|e| e.to_string());
+            return Ok(fd.clone());
         }
-        let fd = self.directory(parts, &mut 0)?;
-        self.last = Some((path, fd.try_clone().map_err(|e| e.to_string())?));
+        let fd = Rc::new(self.directory(parts, &mut 0)?);
+        self.last = Some((parts.join(&b'/'), fd.clone()));
         Ok(fd)
     }
 
@@ -243,47 +277,27 @@ impl<'a> Unpacker<'a> {
             }
             Some(_) => return Err("its parent is not a directory".into()),
         }
-        self.budget.entries =
-            self.budget.entries.checked_sub(1).ok_or_else(|| {
-                format!("the image has more than {} entries", self.limits.entries)
-            })?;
+        self.spend(0, 1)?;
         rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o755)).map_err(text)?;
         let made = tree::open_dir(&dir, name).map_err(text)?;
         rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755)).map_err(text)?;
         if old.is_some() {
             // It was removed, and is made anew: nothing below shows through.
             set_opaque(&made)?;
-        } else {
-            self.inherit(&dir, name, &made)?;
+        } else if !self.is_lowest() {
+            let path = self.real_path(&made)?.join(&b'/');
+            self.keep_name(&path)?;
+            self.implied.insert(path);
         }
         Ok(made)
     }
 
-    /// Gives a directory that no entry describes the attributes that it has in the layers below.
-    fn inherit(&mut self, dir: &OwnedFd, name: &[u8], made: &OwnedFd) -> Result<(), Why> {
-        let mut path = self.real_path(dir)?;
-        path.push(name.to_vec());
-        let parts: Vec<&[u8]> = path.iter().map(Vec::as_slice).collect();
-        let Some(Found::Dir(merged)) = self.lower.find(&parts).map_err(text)? else {
-            return Ok(());
-        };
-        let Some(below) = merged.first() else {
-            return Ok(());
-        };
-        let stat = rustix::fs::fstat(below).map_err(text)?;
-        node::copy_attributes(below.as_fd(), made.as_fd(), &stat).map_err(text)?;
-        self.keep_time(
-            path.join(&b'/'),
-            (
-                stat.st_mtime,
-                u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
-            ),
-        )
-    }
-
     /// The path of an open directory in the tree, without links.
-    fn real_path(&self, dir: impl AsFd) -> Result<Vec<Vec<u8>>, Why> {
-        let root = node::proc_target(self.root.as_fd()).map_err(text)?;
+    fn real_path(&mut self, dir: impl AsFd) -> Result<Vec<Vec<u8>>, Why> {
+        let root = match &mut self.root_path {
+            Some(root) => root,
+            none => none.insert(node::proc_target(self.root.as_fd()).map_err(text)?),
+        };
         let path = node::proc_target(dir.as_fd()).map_err(text)?;
         let inside = path
             .strip_prefix(&root[..])
@@ -305,14 +319,13 @@ impl<'a> Unpacker<'a> {
                 set_opaque(&tree::open_dir(dir, name).map_err(text)?)
             }
             Some(_) => Ok(()),
+            None if self.is_lowest() => Ok(()),
             None => {
                 let mut path = self.real_path(dir)?;
                 path.push(name.to_vec());
-                let parts: Vec<&[u8]> = path.iter().map(Vec::as_slice).collect();
-                // One that hides nothing would show in listings of directories that are not merged.
-                if self.lower.find(&parts).map_err(text)?.is_none() {
-                    return Ok(());
-                }
+                let path = path.join(&b'/');
+                self.keep_name(&path)?;
+                self.whiteouts.insert(path);
                 rustix::fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0)
                     .map_err(text)
             }
@@ -320,27 +333,19 @@ impl<'a> Unpacker<'a> {
     }
 
     fn keep_time(&mut self, path: Vec<u8>, time: Time) -> Result<(), Why> {
-        self.times_bytes += path.len() + 64;
-        if self.times_bytes > self.limits.directory_name_bytes {
-            return Err(format!(
-                "the names of its directories have more than {} bytes",
-                self.limits.directory_name_bytes
-            ));
-        }
+        self.keep_name(&path)?;
         self.times.push((path, time));
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<(), Why> {
-        for (path, time) in std::mem::take(&mut self.times) {
-            // What was replaced by something else since has the other's time.
-            if let Ok(fd) = tree::open_in_root(
-                self.root.as_fd(),
-                &path,
-                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW,
-            ) {
-                rustix::fs::futimens(fd, &node::timestamps(time)).map_err(text)?;
-            }
+    /// Counts a path that is kept until the layer is unpacked.
+    fn keep_name(&mut self, path: &[u8]) -> Result<(), Why> {
+        self.names_bytes += path.len() + 64;
+        if self.names_bytes > self.limits.directory_name_bytes {
+            return Err(format!(
+                "the names of its directories have more than {} bytes",
+                self.limits.directory_name_bytes
+            ));
         }
         Ok(())
     }
@@ -350,6 +355,23 @@ impl<'a> Unpacker<'a> {
         if self.report.warnings.len() < MOST && !self.report.warnings.contains(&warning) {
             self.report.warnings.push(warning);
         }
+    }
+}
+
+/// Whether `path` is `parts` with a slash between each.
+fn is_joined(path: &[u8], parts: &[&[u8]]) -> bool {
+    let length = parts.iter().map(|part| part.len() + 1).sum::<usize>();
+    length == path.len() + usize::from(!parts.is_empty())
+        && path.split(|b| *b == b'/').zip(parts).all(|(a, b)| a == *b)
+}
+
+/// The error about one entry.
+fn fail(layer: &str, entry: &[u8], why: Why) -> Error {
+    let entry: String = String::from_utf8_lossy(entry).chars().take(300).collect();
+    Error::Unpack {
+        layer: layer.to_owned(),
+        entry,
+        why,
     }
 }
 

@@ -1,15 +1,17 @@
 //! Makes the single files, links and devices of a layer.
 
 use super::{Unpacker, Why, set_opaque, text};
-use crate::tarball::{Entry, Kind, Time};
+use crate::checksum::Checksum;
+use crate::tarball::{Entry, Kind, TarReader, Time};
 use crate::tree::stack::Found;
-use crate::tree::{self, is_whiteout, kind, lstat};
+use crate::tree::writeback;
+use crate::tree::{self, is_image_attribute, is_whiteout, kind, lstat};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
@@ -26,46 +28,48 @@ impl Unpacker<'_> {
         dir: &OwnedFd,
         base: &[u8],
         entry: &Entry,
-        data: &mut impl Read,
+        data: &mut TarReader<impl BufRead>,
     ) -> Result<(), Why> {
-        if entry.kind == Kind::HardLink {
-            return self.hard_link(dir, base, &entry.link);
-        }
-        if entry.kind == Kind::Char && entry.device == (0, 0) {
-            // It would be a whiteout to overlayfs, so it is treated as one.
-            return self.whiteout(dir, base);
-        }
-        let (exists, renewed) = self.make_room(dir, base, entry.kind == Kind::Dir)?;
         match entry.kind {
-            Kind::File => self.file(dir, base, entry, data)?,
-            Kind::Dir => self.plain_directory(dir, base, entry, exists, renewed)?,
-            Kind::Symlink => self.symlink(dir, base, entry)?,
-            Kind::Fifo | Kind::Char | Kind::Block => self.device(dir, base, entry)?,
-            Kind::HardLink => {}
+            Kind::HardLink => self.hard_link(dir, base, &entry.link),
+            // It would be a whiteout to overlayfs, so it is treated as one.
+            Kind::Char if entry.device == (0, 0) => self.whiteout(dir, base),
+            Kind::File => self.file(dir, base, entry, data),
+            Kind::Dir => self.plain_directory(dir, base, entry),
+            Kind::Symlink => self.symlink(dir, base, entry),
+            Kind::Fifo | Kind::Char | Kind::Block => self.device(dir, base, entry),
         }
-        Ok(())
     }
 
-    /// Removes what stands in the way. Returns whether a directory is there already that can stay,
-    /// and whether it was removed from the layers below before.
-    fn make_room(
+    /// Makes what is no directory; what stands in the way is removed, which is seldom needed.
+    fn fresh<T>(
         &mut self,
         dir: &OwnedFd,
         base: &[u8],
-        directory: bool,
-    ) -> Result<(bool, bool), Why> {
-        let Some(old) = lstat(dir, base).map_err(text)? else {
-            return Ok((false, false));
-        };
-        let is_directory = kind(&old) == FileType::Directory;
-        if is_directory && directory {
-            return Ok((true, false));
+        make: impl Fn() -> rustix::io::Result<T>,
+    ) -> Result<T, Why> {
+        match make() {
+            Err(Errno::EXIST) => {
+                self.make_room(dir, base)?;
+                make().map_err(text)
+            }
+            result => result.map_err(text),
         }
-        if is_directory || kind(&old) == FileType::Symlink {
+    }
+
+    /// Removes what stands in the way. Returns whether it was a whiteout.
+    fn make_room(&mut self, dir: &OwnedFd, base: &[u8]) -> Result<bool, Why> {
+        let Some(old) = lstat(dir, base).map_err(text)? else {
+            return Ok(false);
+        };
+        if kind(&old) == FileType::Directory || kind(&old) == FileType::Symlink {
             self.last = None;
         }
+        if kind(&old) == FileType::RegularFile && old.st_nlink == 1 {
+            self.contents.remove(&old.st_ino);
+        }
         tree::remove(dir, base, self.trash).map_err(text)?;
-        Ok((false, is_whiteout(&old)))
+        Ok(is_whiteout(&old))
     }
 
     fn file(
@@ -73,39 +77,56 @@ impl Unpacker<'_> {
         dir: &OwnedFd,
         base: &[u8],
         entry: &Entry,
-        data: &mut impl Read,
+        data: &mut TarReader<impl BufRead>,
     ) -> Result<(), Why> {
-        let fd = rustix::fs::openat(dir, base, NEW_FILE, Mode::RUSR | Mode::WUSR).map_err(text)?;
-        let mut file = File::from(fd);
+        let mode = Mode::from_raw_mode(entry.mode & 0o777);
+        let fd = self.fresh(dir, base, || rustix::fs::openat(dir, base, NEW_FILE, mode))?;
+        let stat = rustix::fs::fstat(&fd).map_err(text)?;
+        let file = File::from(fd);
+        let mut sum = Checksum::new();
         let written = match &entry.pieces {
-            None => io::copy(data, &mut file).map(|_| ()),
-            Some(pieces) => write_pieces(&file, pieces, entry.size, data),
+            None => data.copy_to(|bytes| {
+                sum.update(bytes);
+                (&file).write_all(bytes)
+            }),
+            Some(pieces) => {
+                self.buffer.resize(64 << 10, 0);
+                write_pieces(&file, pieces, entry.size, data, &mut self.buffer, &mut sum)
+            }
         };
         written.map_err(|e| e.to_string())?;
+        if entry.size >= writeback::WORTH {
+            writeback::begin(&file, 0, entry.size);
+        }
+        self.contents.insert(stat.st_ino, sum.finish());
         self.report.bytes += entry.size;
-        self.attributes(file.as_fd(), entry)?;
-        file.flush().map_err(|e| e.to_string())?;
+        self.attributes(file.as_fd(), &stat, entry)?;
         rustix::fs::futimens(&file, &timestamps(entry.mtime)).map_err(text)
     }
 
-    fn plain_directory(
-        &mut self,
-        dir: &OwnedFd,
-        base: &[u8],
-        entry: &Entry,
-        exists: bool,
-        renewed: bool,
-    ) -> Result<(), Why> {
-        if !exists {
-            rustix::fs::mkdirat(dir, base, Mode::RWXU).map_err(text)?;
+    fn plain_directory(&mut self, dir: &OwnedFd, base: &[u8], entry: &Entry) -> Result<(), Why> {
+        let mode = Mode::from_raw_mode(entry.mode & 0o777);
+        let mut renewed = false;
+        match rustix::fs::mkdirat(dir, base, mode) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                let old = lstat(dir, base).map_err(text)?;
+                if old.is_none_or(|old| kind(&old) != FileType::Directory) {
+                    renewed = self.make_room(dir, base)?;
+                    rustix::fs::mkdirat(dir, base, mode).map_err(text)?;
+                }
+            }
+            Err(e) => return Err(text(e)),
         }
         let fd = tree::open_dir(dir, base).map_err(text)?;
         if renewed {
             set_opaque(&fd)?;
         }
-        self.attributes(fd.as_fd(), entry)?;
+        let stat = rustix::fs::fstat(&fd).map_err(text)?;
+        self.attributes(fd.as_fd(), &stat, entry)?;
         let mut path = self.real_path(&fd)?.join(&b'/');
         path.shrink_to_fit();
+        self.implied.remove(&path);
         self.keep_time(path, entry.mtime)
     }
 
@@ -117,7 +138,7 @@ impl Unpacker<'_> {
             ));
         }
         // A target is only text: whoever follows it, does so inside the container.
-        rustix::fs::symlinkat(&entry.link, dir, base).map_err(text)?;
+        self.fresh(dir, base, || rustix::fs::symlinkat(&entry.link, dir, base))?;
         self.nameless(dir, base, entry)
     }
 
@@ -134,14 +155,10 @@ impl Unpacker<'_> {
         if major >= 1 << 12 || minor >= 1 << 20 {
             return Err(format!("there is no device {major}:{minor}"));
         }
-        rustix::fs::mknodat(
-            dir,
-            base,
-            kind,
-            Mode::RUSR,
-            rustix::fs::makedev(major, minor),
-        )
-        .map_err(text)?;
+        let device = rustix::fs::makedev(major, minor);
+        self.fresh(dir, base, || {
+            rustix::fs::mknodat(dir, base, kind, Mode::RUSR, device)
+        })?;
         self.nameless(dir, base, entry)
     }
 
@@ -149,7 +166,8 @@ impl Unpacker<'_> {
     fn nameless(&mut self, dir: &OwnedFd, base: &[u8], entry: &Entry) -> Result<(), Why> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(dir, base, flags, Mode::empty()).map_err(text)?;
-        self.attributes(fd.as_fd(), entry)?;
+        let stat = rustix::fs::fstat(&fd).map_err(text)?;
+        self.attributes(fd.as_fd(), &stat, entry)?;
         rustix::fs::utimensat(
             dir,
             base,
@@ -160,39 +178,57 @@ impl Unpacker<'_> {
     }
 
     /// Owner, then mode (a change of owner clears setuid), then extended attributes (it clears
-    /// capabilities too).
-    pub(super) fn attributes(&mut self, fd: BorrowedFd<'_>, entry: &Entry) -> Result<(), Why> {
-        let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-        rustix::fs::chownat(fd, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH).map_err(text)?;
-        if entry.kind != Kind::Symlink {
-            rustix::fs::chmod(proc_path(fd), Mode::from_raw_mode(entry.mode)).map_err(text)?;
+    /// capabilities too); of what `stat` says already, nothing is set again.
+    pub(super) fn attributes(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        stat: &Stat,
+        entry: &Entry,
+    ) -> Result<(), Why> {
+        let owned = (stat.st_uid, stat.st_gid) == (entry.uid, entry.gid);
+        if !owned {
+            let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+            rustix::fs::chownat(fd, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
+                .map_err(text)?;
+        }
+        let same = stat.st_mode & 0o7777 == entry.mode && (owned || entry.mode & 0o6000 == 0);
+        if !same && entry.kind != Kind::Symlink {
+            let mode = Mode::from_raw_mode(entry.mode);
+            match entry.kind {
+                Kind::File | Kind::Dir => rustix::fs::fchmod(fd, mode),
+                _ => rustix::fs::chmod(proc_path(fd), mode),
+            }
+            .map_err(text)?;
         }
         for (name, value) in &entry.xattrs {
-            let shown = String::from_utf8_lossy(name).into_owned();
-            if !is_image_attribute(name) {
-                self.warn(format!(
-                    "extended attribute {shown:?} belongs to the builder's machine and is left out"
-                ));
-                continue;
-            }
-            match rustix::fs::setxattr(proc_path(fd), name, value, XattrFlags::empty()) {
-                Ok(()) => {}
-                // As containerd does: file systems differ in what they keep. Never for capabilities,
-                // whose absence changes what a program may do.
-                Err(Errno::NOTSUP | Errno::PERM) if name != b"security.capability" => {
-                    self.warn(format!(
-                        "extended attribute {shown:?} is not kept by this file system"
-                    ));
-                }
-                Err(e) => {
-                    return Err(format!(
-                        "cannot set extended attribute {shown:?}: {}",
-                        text(e)
-                    ));
-                }
-            }
+            self.xattr(fd, name, value)?;
         }
         Ok(())
+    }
+
+    fn xattr(&mut self, fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Result<(), Why> {
+        let shown = String::from_utf8_lossy(name).into_owned();
+        if !is_image_attribute(name) {
+            self.warn(format!(
+                "extended attribute {shown:?} belongs to the builder's machine and is left out"
+            ));
+            return Ok(());
+        }
+        match rustix::fs::setxattr(proc_path(fd), name, value, XattrFlags::empty()) {
+            Ok(()) => Ok(()),
+            // As containerd does: file systems differ in what they keep. Never for capabilities,
+            // whose absence changes what a program may do.
+            Err(Errno::NOTSUP | Errno::PERM) if name != b"security.capability" => {
+                self.warn(format!(
+                    "extended attribute {shown:?} is not kept by this file system"
+                ));
+                Ok(())
+            }
+            Err(e) => Err(format!(
+                "cannot set extended attribute {shown:?}: {}",
+                text(e)
+            )),
+        }
     }
 
     fn hard_link(&mut self, dir: &OwnedFd, base: &[u8], target: &[u8]) -> Result<(), Why> {
@@ -225,9 +261,9 @@ impl Unpacker<'_> {
             }
             _ => self.copy_up(&parts)?,
         };
-        self.make_room(dir, base, false)?;
-        rustix::fs::linkat(from, *name, dir, base, AtFlags::empty())
-            .map_err(|e| format!("cannot link it: {}", text(e)))
+        let link = || rustix::fs::linkat(&from, *name, dir, base, AtFlags::empty());
+        self.fresh(dir, base, link)
+            .map_err(|why| format!("cannot link it: {why}"))
     }
 
     /// Brings a file of a layer below into this one, so that it can be linked to, as overlayfs
@@ -236,13 +272,16 @@ impl Unpacker<'_> {
         let Some((name, parents)) = parts.split_last() else {
             return Err("a hard link cannot lead to the root".into());
         };
-        let (from, stat) = match self.lower.find(parts).map_err(text)? {
+        let Some(lower) = self.lower else {
+            self.needs_lower = true;
+            return Err("the layers below are not there yet".into());
+        };
+        let (from, stat) = match lower.find(parts).map_err(text)? {
             Some(Found::Node(fd, stat)) if kind(&stat) == FileType::RegularFile => (fd, stat),
             _ => return Err("its link target does not exist".into()),
         };
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        let over = || format!("the image has more than {} bytes", self.limits.image_bytes);
-        self.budget.bytes = self.budget.bytes.checked_sub(size).ok_or_else(over)?;
+        self.spend(size, 0)?;
         let dir = self.directory(parents, &mut 0)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut source =
@@ -262,24 +301,17 @@ impl Unpacker<'_> {
     }
 }
 
-/// Whether an attribute is part of an image. Labels and signatures of the machine that built it are
-/// not, and those of overlayfs would let a layer steer the host's mount.
-fn is_image_attribute(name: &[u8]) -> bool {
-    let overlay = name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.");
-    let known = name.starts_with(b"user.")
-        || name.starts_with(b"trusted.")
-        || name.starts_with(b"system.posix_acl_");
-    (known && !overlay) || name == b"security.capability"
-}
-
 fn write_pieces(
     file: &File,
     pieces: &[(u64, u64)],
     size: u64,
     data: &mut impl Read,
+    buffer: &mut [u8],
+    sum: &mut Checksum,
 ) -> io::Result<()> {
-    let mut buffer = vec![0; 64 << 10];
+    let mut end = 0;
     for (offset, length) in pieces {
+        sum.zeros(offset.saturating_sub(end));
         let mut done = 0;
         while done < *length {
             let want = buffer
@@ -287,14 +319,17 @@ fn write_pieces(
                 .min(usize::try_from(length - done).unwrap_or(usize::MAX));
             data.read_exact(&mut buffer[..want])?;
             file.write_all_at(&buffer[..want], offset + done)?;
+            sum.update(&buffer[..want]);
             done += want as u64;
         }
+        end = offset + length;
     }
+    sum.zeros(size.saturating_sub(end));
     file.set_len(size)
 }
 
 /// Gives `to` owner, mode and extended attributes of `from`, which `stat` is about.
-pub(super) fn copy_attributes(
+pub(crate) fn copy_attributes(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
     stat: &Stat,
@@ -311,7 +346,7 @@ pub(super) fn copy_attributes(
     Ok(())
 }
 
-pub(super) fn timestamps((seconds, nanos): Time) -> Timestamps {
+pub(crate) fn timestamps((seconds, nanos): Time) -> Timestamps {
     let time = Timespec {
         tv_sec: seconds,
         tv_nsec: i64::from(nanos),

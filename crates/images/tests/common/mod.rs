@@ -1,6 +1,8 @@
 //! Layers and archives made in memory, hostile ones too.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub(crate) mod registry;
+
 use cofferdam_images::{Digest, Error, Image, Input, Limits, LoadOptions, Loaded, Platform, Store};
 use std::path::PathBuf;
 use std::process::Command;

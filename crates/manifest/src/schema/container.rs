@@ -1,7 +1,9 @@
 //! Containers.
 
-use super::pod::MAX_ID;
-use super::{Shape, TEXT, TEXTS, Type, later, later_unless, may, must};
+use super::action::{LIFECYCLE, PROBE};
+use super::security;
+use super::volume::VOLUME_MOUNT;
+use super::{Shape, TEXT, TEXTS, Type, may, must, never};
 use crate::format::Format;
 
 pub(crate) const CONTAINERS: Type = Type::List(&CONTAINER);
@@ -33,16 +35,29 @@ static CONTAINER: Type = Type::Object(&Shape {
             "terminationMessagePolicy",
             Type::OneOf(&["File", "FallbackToLogsOnError"]),
         ),
-        may("securityContext", SECURITY_CONTEXT),
+        may("securityContext", security::CONTAINER),
         may("stdin", Type::Bool),
         may("stdinOnce", Type::Bool),
         may("tty", Type::Bool),
-        later("livenessProbe"),
-        later("readinessProbe"),
-        later("resizePolicy"),
-        later("restartPolicyRules"),
-        later("startupProbe"),
-        later("volumeDevices"),
+        may("livenessProbe", PROBE),
+        may("readinessProbe", PROBE),
+        may("startupProbe", PROBE),
+        may("resizePolicy", Type::List(&RESIZE_POLICY)),
+        never(
+            "restartPolicyRules",
+            "Kubernetes 1.34 drops it unless a gate is set; write restartPolicy in the pod's spec",
+        ),
+        never(
+            "volumeDevices",
+            "it takes a persistent volume claim; give the device as a hostPath of type BlockDevice to a privileged container",
+        ),
+    ],
+});
+
+static RESIZE_POLICY: Type = Type::Object(&Shape {
+    fields: &[
+        must("resourceName", Type::OneOf(&["cpu", "memory"])),
+        must("restartPolicy", Type::OneOf(&["NotRequired", "RestartContainer"])),
     ],
 });
 
@@ -93,7 +108,10 @@ const ENV_SOURCE: Type = Type::Object(&Shape {
         may("secretKeyRef", KEY_REF),
         may("fieldRef", FIELD_REF),
         may("resourceFieldRef", RESOURCE_FIELD_REF),
-        later("fileKeyRef"),
+        never(
+            "fileKeyRef",
+            "Kubernetes 1.34 drops it unless a gate is set; put the values into a config map, or read the file in the container",
+        ),
     ],
 });
 const KEY_REF: Type = Type::Object(&Shape {
@@ -105,105 +123,39 @@ const KEY_REF: Type = Type::Object(&Shape {
 });
 const FIELD_REF: Type = Type::Object(&Shape {
     fields: &[
-        may("apiVersion", Type::OneOf(&["v1"])),
+        may("apiVersion", FIELD_VERSION),
         must("fieldPath", Type::Text(Format::FieldPath)),
     ],
 });
 const RESOURCE_FIELD_REF: Type = Type::Object(&Shape {
     fields: &[
         may("containerName", TEXT),
-        must(
-            "resource",
-            Type::OneOf(&[
-                "limits.cpu",
-                "limits.memory",
-                "limits.ephemeral-storage",
-                "requests.cpu",
-                "requests.memory",
-                "requests.ephemeral-storage",
-            ]),
-        ),
+        must("resource", RESOURCE_FIELD),
         may("divisor", Type::Quantity),
     ],
 });
+/// Version of the form in which fields of the pod are named.
+pub(crate) const FIELD_VERSION: Type = Type::OneOf(&["v1"]);
+/// What `resourceFieldRef.resource` can name.
+pub(crate) const RESOURCE_FIELD: Type = Type::OneOfOrLike(
+    &[
+        "limits.cpu",
+        "limits.memory",
+        "limits.ephemeral-storage",
+        "requests.cpu",
+        "requests.memory",
+        "requests.ephemeral-storage",
+    ],
+    &["limits.hugepages-", "requests.hugepages-"],
+);
 
 pub(crate) const RESOURCES: Type = Type::Object(&Shape {
     fields: &[
         may("requests", Type::Quantities),
         may("limits", Type::Quantities),
-        later("claims"),
-    ],
-});
-
-static VOLUME_MOUNT: Type = Type::Object(&Shape {
-    fields: &[
-        must("name", Type::Text(Format::Label)),
-        must("mountPath", Type::Text(Format::MountPath)),
-        may("subPath", Type::Text(Format::Relative)),
-        may("readOnly", Type::Bool),
-        later_unless("mountPropagation", "None"),
-        later_unless("recursiveReadOnly", "Disabled"),
-        later("subPathExpr"),
-    ],
-});
-
-const LIFECYCLE: Type = Type::Object(&Shape {
-    fields: &[
-        may("postStart", LIFECYCLE_HANDLER),
-        may("preStop", LIFECYCLE_HANDLER),
-        later("stopSignal"),
-    ],
-});
-
-/// What a hook does, of which one is set.
-pub(crate) const HOOKS: [&str; 2] = ["exec", "sleep"];
-const LIFECYCLE_HANDLER: Type = Type::Object(&Shape {
-    fields: &[
-        may(
-            "exec",
-            Type::Object(&Shape {
-                fields: &[must("command", TEXTS)],
-            }),
+        never(
+            "claims",
+            "there is no dynamic resource allocation on one machine; ask for the device in limits, by its CDI name",
         ),
-        may(
-            "sleep",
-            Type::Object(&Shape {
-                fields: &[must("seconds", Type::Int(0, i64::MAX))],
-            }),
-        ),
-        later("httpGet"),
-        later("tcpSocket"),
-    ],
-});
-
-const SECURITY_CONTEXT: Type = Type::Object(&Shape {
-    fields: &[
-        may("runAsUser", Type::Int(0, MAX_ID)),
-        may("runAsGroup", Type::Int(0, MAX_ID)),
-        may("runAsNonRoot", Type::Bool),
-        may("privileged", Type::Bool),
-        may("allowPrivilegeEscalation", Type::Bool),
-        may("readOnlyRootFilesystem", Type::Bool),
-        may(
-            "capabilities",
-            Type::Object(&Shape {
-                fields: &[may("add", TEXTS), may("drop", TEXTS)],
-            }),
-        ),
-        may("seccompProfile", SECCOMP),
-        later("appArmorProfile"),
-        later_unless("procMount", "Default"),
-        later("seLinuxOptions"),
-        later("windowsOptions"),
-    ],
-});
-
-pub(crate) const SECCOMP: Type = Type::Object(&Shape {
-    fields: &[
-        must(
-            "type",
-            Type::OneOf(&["Unconfined", "RuntimeDefault", "Localhost"]),
-        ),
-        may("localhostProfile", Type::Text(Format::Relative)),
     ],
 });

@@ -1,14 +1,12 @@
 //! Pods, but for their containers.
 
 use super::affinity::{AFFINITY, TOPOLOGY_SPREAD};
-use super::container::{CONTAINERS, RESOURCES, SECCOMP};
+use super::container::{CONTAINERS, RESOURCES};
 use super::meta::{METADATA, NODE_SELECTOR, TOLERATIONS};
-use super::{Shape, TEXT, Type, idle, later, later_unless, may, must, placing};
+use super::security;
+use super::volume::{HOST_ALIAS, OS, PULL_SECRET, VOLUME};
+use super::{Shape, TEXT, Type, checked, forbidden, idle, later_unless, may, must, never, placing};
 use crate::format::Format;
-
-/// Greatest user or group id (`IsValidUserID` of Kubernetes' validation).
-pub(crate) const MAX_ID: i64 = i32::MAX as i64;
-const MODE: Type = Type::Int(0, 0o777);
 
 pub(crate) static POD_SPEC: Shape = Shape {
     fields: &[
@@ -28,37 +26,46 @@ pub(crate) static POD_SPEC: Shape = Shape {
         may("hostname", Type::Text(Format::Label)),
         may(
             "dnsPolicy",
-            Type::OneOfYet(&["ClusterFirst", "Default", "None"], &["ClusterFirstWithHostNet"]),
+            Type::OneOf(&["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]),
         ),
         may("dnsConfig", DNS_CONFIG),
         may("hostNetwork", Type::Bool),
         may("hostPID", Type::Bool),
         may("hostIPC", Type::Bool),
         may("shareProcessNamespace", Type::Bool),
-        may("securityContext", SECURITY_CONTEXT),
+        may("securityContext", security::POD),
         may("resources", RESOURCES),
         may("serviceAccountName", TEXT),
         may("automountServiceAccountToken", Type::Bool),
         may("enableServiceLinks", Type::Bool),
         idle("serviceAccount", "there are no service accounts without an API server"),
-        idle(
-            "imagePullSecrets",
-            "images are not pulled with a pod's secrets; load or pull them beforehand",
+        may("imagePullSecrets", Type::List(&PULL_SECRET)),
+        may("hostUsers", Type::Bool),
+        may("hostAliases", Type::List(&HOST_ALIAS)),
+        may("subdomain", Type::Text(Format::Label)),
+        may("setHostnameAsFQDN", Type::Bool),
+        checked("os", OS),
+        forbidden(
+            "ephemeralContainers",
+            "cannot be set on create; add such a container to the running pod with `cofferdam debug`",
         ),
-        later("ephemeralContainers"),
-        later("hostAliases"),
-        later_unless("hostUsers", "true"),
-        later("hostnameOverride"),
-        later("os"),
+        never(
+            "hostnameOverride",
+            "Kubernetes 1.34 drops it unless a gate is set; write hostname, and subdomain with setHostnameAsFQDN for a longer one",
+        ),
         placing("preemptionPolicy", TEXT, Some("PreemptLowerPriority")),
         placing("priority", Type::Int(i32::MIN as i64, i32::MAX as i64), Some("0")),
         placing("priorityClassName", TEXT, None),
-        later("readinessGates"),
-        later("resourceClaims"),
+        never(
+            "readinessGates",
+            "there is nobody to set the condition on one machine; test it in a readiness probe",
+        ),
+        never(
+            "resourceClaims",
+            "there is no dynamic resource allocation on one machine; ask for the device in limits, by its CDI name",
+        ),
         later_unless("schedulerName", "default-scheduler"),
         placing("schedulingGates", Type::List(&GATE), None),
-        later_unless("setHostnameAsFQDN", "false"),
-        later("subdomain"),
     ],
 };
 
@@ -80,112 +87,4 @@ const DNS_CONFIG: Type = Type::Object(&Shape {
 });
 static DNS_OPTION: Type = Type::Object(&Shape {
     fields: &[must("name", Type::Text(Format::NotEmpty)), may("value", TEXT)],
-});
-
-const SECURITY_CONTEXT: Type = Type::Object(&Shape {
-    fields: &[
-        may("runAsUser", Type::Int(0, MAX_ID)),
-        may("runAsGroup", Type::Int(0, MAX_ID)),
-        may("runAsNonRoot", Type::Bool),
-        may("supplementalGroups", Type::List(&Type::Int(0, MAX_ID))),
-        may("fsGroup", Type::Int(0, MAX_ID)),
-        may("sysctls", Type::List(&SYSCTL)),
-        may("seccompProfile", SECCOMP),
-        later("appArmorProfile"),
-        later_unless("fsGroupChangePolicy", "Always"),
-        later("seLinuxChangePolicy"),
-        later("seLinuxOptions"),
-        later_unless("supplementalGroupsPolicy", "Merge"),
-        later("windowsOptions"),
-    ],
-});
-static SYSCTL: Type = Type::Object(&Shape {
-    fields: &[must("name", Type::Text(Format::Sysctl)), must("value", TEXT)],
-});
-
-static VOLUME: Type = Type::Object(&Shape {
-    fields: &[
-        must("name", Type::Text(Format::Label)),
-        may("emptyDir", EMPTY_DIR),
-        may("configMap", CONFIG_MAP),
-        may("secret", SECRET),
-        may("hostPath", HOST_PATH),
-        later("awsElasticBlockStore"),
-        later("azureDisk"),
-        later("azureFile"),
-        later("cephfs"),
-        later("cinder"),
-        later("csi"),
-        later("downwardAPI"),
-        later("ephemeral"),
-        later("fc"),
-        later("flexVolume"),
-        later("flocker"),
-        later("gcePersistentDisk"),
-        later("gitRepo"),
-        later("glusterfs"),
-        later("image"),
-        later("iscsi"),
-        later("nfs"),
-        later("persistentVolumeClaim"),
-        later("photonPersistentDisk"),
-        later("portworxVolume"),
-        later("projected"),
-        later("quobyte"),
-        later("rbd"),
-        later("scaleIO"),
-        later("storageos"),
-        later("vsphereVolume"),
-    ],
-});
-
-/// The sources of a volume, of which at most one is set.
-pub(crate) const VOLUME_SOURCES: [&str; 4] = ["emptyDir", "configMap", "secret", "hostPath"];
-
-const EMPTY_DIR: Type = Type::Object(&Shape {
-    fields: &[
-        may("medium", Type::OneOfYet(&["", "Memory"], &["HugePages"])),
-        may("sizeLimit", Type::Quantity),
-    ],
-});
-const CONFIG_MAP: Type = Type::Object(&Shape {
-    fields: &[
-        must("name", Type::Text(Format::Subdomain)),
-        may("items", Type::List(&KEY_TO_PATH)),
-        may("defaultMode", MODE),
-        may("optional", Type::Bool),
-    ],
-});
-const SECRET: Type = Type::Object(&Shape {
-    fields: &[
-        must("secretName", Type::Text(Format::Subdomain)),
-        may("items", Type::List(&KEY_TO_PATH)),
-        may("defaultMode", MODE),
-        may("optional", Type::Bool),
-    ],
-});
-static KEY_TO_PATH: Type = Type::Object(&Shape {
-    fields: &[
-        must("key", Type::Text(Format::DataKey)),
-        must("path", Type::Text(Format::Relative)),
-        may("mode", MODE),
-    ],
-});
-const HOST_PATH: Type = Type::Object(&Shape {
-    fields: &[
-        must("path", Type::Text(Format::Absolute)),
-        may(
-            "type",
-            Type::OneOf(&[
-                "",
-                "DirectoryOrCreate",
-                "Directory",
-                "FileOrCreate",
-                "File",
-                "Socket",
-                "CharDevice",
-                "BlockDevice",
-            ]),
-        ),
-    ],
 });

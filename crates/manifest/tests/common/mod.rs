@@ -25,3 +25,32 @@ pub(crate) fn outcome(text: &str) -> String {
         }
     }
 }
+
+/// A pod with lines of a spec before its containers, and lines of its container.
+pub(crate) fn pod(spec: &str, container: &str) -> String {
+    let indent = |text: &str, by: &str| text.lines().map(|l| format!("{by}{l}\n")).collect::<String>();
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\nspec:\n{}  containers:\n  - name: app\n    image: busybox\n{}",
+        indent(spec, "  "),
+        indent(container, "    ")
+    )
+}
+
+/// What is told of a pod, without the places: `error: ` and `warning: ` sentences; nothing where it is
+/// read without a word.
+pub(crate) fn told(spec: &str, container: &str) -> Vec<String> {
+    let without_place = |text: String| text.split_once(" Pod \"web\": ").unwrap().1.to_owned();
+    match decode("f.yaml", &pod(spec, container)) {
+        Err(errors) => errors.iter().map(|e| without_place(e.to_string())).collect(),
+        Ok(decoded) => decoded.warnings.iter().map(|w| format!("warning: {}", without_place(w.to_string()))).collect(),
+    }
+}
+
+/// Rows of a pod's spec, its container, and the only sentence about them; of a pod that is read without
+/// a word the sentence is empty.
+pub(crate) fn hold(rows: &[(&str, &str, &str)]) {
+    for (spec, container, sentence) in rows {
+        let expected: Vec<&str> = Some(*sentence).filter(|s| !s.is_empty()).into_iter().collect();
+        assert_eq!(told(spec, container), expected, "{spec} | {container}");
+    }
+}

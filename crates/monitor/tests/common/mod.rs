@@ -95,6 +95,7 @@ pub(crate) fn sh(key: &str, script: &str) -> Spawn {
         keep: Keep::Command,
         filter: vec![],
         wide_table: false,
+        slave: false,
         timeout_ms: 0,
     }
 }

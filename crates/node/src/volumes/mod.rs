@@ -1,24 +1,30 @@
 //! A pod's volumes: made before its sandbox, removed after it.
 //!
-//! - `emptyDir`: a directory of mode 0777 under the volumes root; medium `Memory` is a tmpfs that the
-//!   engine mounts ([`Mount::tmpfs`]), as a node makes no mounts of its own.
-//! - `configMap`: files under the volumes root. `secret`: files under the secrets root. Both are
-//!   plain files, without the `..data` links that the kubelet needs for updates: a run has none. They
-//!   are always mounted read-only, as the kubelet does.
+//! - `emptyDir`: a directory of mode 0777 under the volumes root; media `Memory` and `HugePages` are
+//!   mounted by the engine ([`Mount::tmpfs`](cofferdam_model::cri::Mount::tmpfs)), as a node makes no
+//!   mounts of its own. What a directory may hold is looked at from time to time ([`PodVolumes::over_limit`]).
+//! - `configMap`, `downwardAPI`, `projected`: files under the volumes root, or under the secrets root
+//!   where a secret is among them; `secret`: under the secrets root. They have the kubelet's layout,
+//!   with the `..data` link, and are always mounted read-only.
 //! - `hostPath`: checked, and resolved to the real path, which is what is mounted.
+//! - `image`: mounted by the engine, read-only.
 //!
 //! Every directory above a volume is for root only (mode 0700), so no other user of the machine
 //! reaches a file that is open to the pod.
 
+mod atomic;
+mod empty_dir;
 mod files;
+mod mounts;
 mod owner;
 mod paths;
+mod usage;
 
+pub(crate) use mounts::check as check_mounts;
 pub(crate) use paths::component;
 
-use crate::setup::{Dirs, Objects};
-use cofferdam_model::cri::Mount;
-use cofferdam_model::pod::{Container, EmptyDir, Pod, Volume, VolumeMount};
+use crate::setup::{Dirs, Machine, Objects};
+use cofferdam_model::pod::{Pod, Volume};
 use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::io;
@@ -30,15 +36,38 @@ use std::path::{Path, PathBuf};
 #[error("{0}")]
 pub(crate) struct VolumeError(pub String);
 
+/// What volumes are made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Given<'a> {
+    /// Config maps and secrets.
+    pub objects: &'a Objects,
+    /// Where the volumes are made.
+    pub dirs: &'a Dirs,
+    /// The machine.
+    pub machine: &'a Machine,
+    /// Bytes of memory that the containers may use together; 0 for no limit.
+    pub memory_limit: i64,
+    /// Features of the pod's handler.
+    pub features: &'a BTreeMap<String, bool>,
+}
+
 /// What a volume became.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Prepared {
     /// A directory of ours.
     Dir { path: PathBuf, readonly: bool },
-    /// A tmpfs that the engine makes; bytes, 0 for no limit.
-    Tmpfs { path: PathBuf, limit: u64 },
+    /// A tmpfs that the engine makes: its greatest size, bytes, 0 for no limit; the size of its huge
+    /// pages; the group that owns it.
+    Tmpfs {
+        path: PathBuf,
+        limit: u64,
+        huge_page_size: Option<u64>,
+        group: Option<u32>,
+    },
     /// A path of the machine.
     Host { path: PathBuf },
+    /// The files of an image.
+    Image { reference: String },
 }
 
 /// The volumes of one pod, and the folders that hold them.
@@ -47,50 +76,25 @@ pub(crate) struct PodVolumes {
     folder: PathBuf,
     secrets: Option<PathBuf>,
     volumes: BTreeMap<String, Prepared>,
+    recursive_read_only: bool,
+    limits: usage::Limits,
     /// Sentences about what is weaker than asked.
     pub warnings: Vec<String>,
 }
 
 impl PodVolumes {
-    /// Makes the volumes of `pod`. `memory_limit` (bytes, 0 for none) bounds its tmpfs volumes.
-    /// What was made is removed again on an error.
-    pub(crate) fn prepare(
-        pod: &Pod,
-        objects: &Objects,
-        dirs: &Dirs,
-        memory_limit: i64,
-    ) -> Result<Self, VolumeError> {
-        let uid = component(
-            "metadata.uid",
-            pod.metadata.uid.as_deref().unwrap_or_default(),
-        )?;
-        let has_secrets = pod.spec.volumes.iter().any(|v| v.secret.is_some());
-        let folder = make_own(&dirs.volumes, uid)?;
+    /// Makes the volumes of `pod`. What was made is removed again on an error.
+    pub(crate) fn prepare(pod: &Pod, given: Given<'_>) -> Result<Self, VolumeError> {
+        let uid = component("metadata.uid", pod.metadata.uid.as_deref().unwrap_or_default())?;
         let mut this = Self {
-            folder,
+            folder: make_own(&given.dirs.volumes, uid)?,
             secrets: None,
             volumes: BTreeMap::new(),
+            recursive_read_only: given.features.get(cofferdam_model::cri::FEATURE_RECURSIVE_READ_ONLY) == Some(&true),
+            limits: usage::Limits::default(),
             warnings: Vec::new(),
         };
-        let made = (|| {
-            if has_secrets {
-                this.secrets = Some(make_own(&dirs.secrets, uid)?);
-            }
-            for volume in &pod.spec.volumes {
-                let prepared = this
-                    .prepare_one(volume, pod, objects, memory_limit)
-                    .map_err(|err| {
-                        // The kubelet's sentence (`operation_generator.go`).
-                        VolumeError(format!(
-                            "MountVolume.SetUp failed for volume {:?} : {err}",
-                            volume.name
-                        ))
-                    })?;
-                this.volumes.insert(volume.name.clone(), prepared);
-            }
-            Ok(())
-        })();
-        match made {
+        match this.prepare_all(pod, uid, given) {
             Ok(()) => Ok(this),
             Err(err) => match this.remove() {
                 Ok(()) => Err(err),
@@ -101,146 +105,74 @@ impl PodVolumes {
         }
     }
 
-    fn prepare_one(
-        &mut self,
-        volume: &Volume,
-        pod: &Pod,
-        objects: &Objects,
-        memory_limit: i64,
-    ) -> Result<Prepared, VolumeError> {
+    fn prepare_all(&mut self, pod: &Pod, uid: &str, given: Given<'_>) -> Result<(), VolumeError> {
+        if pod.spec.volumes.iter().any(has_secret) {
+            self.secrets = Some(make_own(&given.dirs.secrets, uid)?);
+        }
+        for volume in &pod.spec.volumes {
+            let prepared = self.prepare_one(volume, pod, given).map_err(|err| {
+                // The kubelet's sentence (`operation_generator.go`).
+                VolumeError(format!("MountVolume.SetUp failed for volume {:?} : {err}", volume.name))
+            })?;
+            self.volumes.insert(volume.name.clone(), prepared);
+        }
+        self.limits = usage::Limits::of(pod, given.dirs, |name| match self.volumes.get(name) {
+            Some(Prepared::Dir { path, readonly: false }) => Some(path.clone()),
+            _ => None,
+        });
+        self.warnings.extend(self.limits.warning());
+        Ok(())
+    }
+
+    fn prepare_one(&self, volume: &Volume, pod: &Pod, given: Given<'_>) -> Result<Prepared, VolumeError> {
         let name = component("name", &volume.name)?;
-        let namespace = pod.metadata.namespace_or_default();
-        let fs_group = pod.spec.security_context.as_ref().and_then(|s| s.fs_group);
-        let path = self.folder.join("volumes").join(name);
+        if sources(volume) > 1 {
+            return Err(VolumeError("may not specify more than 1 volume type; keep one".into()));
+        }
         if let Some(host) = &volume.host_path {
             let path = paths::host_path(&host.path, host.kind.as_deref().unwrap_or_default())?;
             return Ok(Prepared::Host { path });
         }
-        if let Some(source) = &volume.config_map {
-            let payload = files::config_map(source, objects.config_map(namespace, &source.name))?;
-            files::write(&path, &payload)?;
-            owner::give(&path, fs_group, true)?;
-            return Ok(Prepared::Dir {
-                path,
-                readonly: true,
+        if let Some(image) = &volume.image {
+            if image.reference.is_empty() {
+                return Err(VolumeError("image volume has no reference; name an image".into()));
+            }
+            return Ok(Prepared::Image {
+                reference: image.reference.clone(),
             });
         }
-        if let Some(source) = &volume.secret {
-            let path = self.secrets.as_deref().unwrap_or(&self.folder).join(name);
-            let payload = files::secret(source, objects.secret(namespace, &source.secret_name))?;
-            files::write(&path, &payload)?;
-            owner::give(&path, fs_group, true)?;
-            return Ok(Prepared::Dir {
-                path,
-                readonly: true,
-            });
-        }
-        self.empty_dir(volume, path, fs_group, memory_limit)
-    }
-
-    fn empty_dir(
-        &mut self,
-        volume: &Volume,
-        path: PathBuf,
-        fs_group: Option<i64>,
-        memory_limit: i64,
-    ) -> Result<Prepared, VolumeError> {
-        let EmptyDir { medium, size_limit } = volume.empty_dir.clone().unwrap_or_default();
-        let size = size_limit.map_or(0, |q| u64::try_from(q.value()).unwrap_or(0));
-        match medium.as_deref().unwrap_or_default() {
-            "" => {
-                if size > 0 {
-                    self.warnings.push(format!(
-                        "volume {:?}: sizeLimit is enforced only where the medium is Memory",
-                        volume.name
-                    ));
-                }
-                make_dirs(&path, 0o700)?;
-                paths::chmod(&path, 0o777)?;
-                owner::give(&path, fs_group, false)?;
-                Ok(Prepared::Dir {
-                    path,
-                    readonly: false,
-                })
+        let group = owner::group(pod)?;
+        let root = if has_secret(volume) {
+            self.secrets.as_ref().map(|s| s.join(name))
+        } else {
+            None
+        };
+        let path = root.unwrap_or_else(|| self.folder.join("volumes").join(name));
+        match files::payload(volume, pod, given)? {
+            Some(payload) => {
+                atomic::write(&path, &payload)?;
+                owner::give(&path, group, true)?;
+                Ok(Prepared::Dir { path, readonly: true })
             }
-            // The lower of both (`calculateEmptyDirMemorySize`); its mode is 0777 for every group.
-            "Memory" => {
-                make_dirs(&path, 0o700)?;
-                let memory = u64::try_from(memory_limit).unwrap_or(0);
-                let limit = [size, memory]
-                    .into_iter()
-                    .filter(|n| *n > 0)
-                    .min()
-                    .unwrap_or(0);
-                Ok(Prepared::Tmpfs { path, limit })
-            }
-            other => Err(VolumeError(format!(
-                "unknown storage medium {other:?}; use \"\" or Memory"
-            ))),
+            None => empty_dir::prepare(&volume.empty_dir.clone().unwrap_or_default(), pod, path, group, given),
         }
     }
 
-    /// The mounts of `container`, in its order.
-    pub(crate) fn mounts(&self, container: &Container) -> Result<Vec<Mount>, VolumeError> {
-        container
-            .volume_mounts
-            .iter()
-            .map(|mount| self.mount(container, mount))
-            .collect()
+    /// Whether [`Self::over_limit`] can find anything.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.limits.are_any()
     }
 
-    fn mount(&self, container: &Container, mount: &VolumeMount) -> Result<Mount, VolumeError> {
-        let volume = self.volumes.get(&mount.name).ok_or_else(|| {
-            VolumeError(format!(
-                "cannot find volume {:?} to mount into container {:?}",
-                mount.name, container.name
-            ))
-        })?;
-        let sub_path = mount.sub_path.as_deref().filter(|sub| !sub.is_empty());
-        let within = |base: &Path| match sub_path {
-            None => Ok(base.to_owned()),
-            Some(sub) => paths::sub_path(base, sub).map_err(|err| {
-                // The kubelet's sentence (`kubelet_pods.go`, `makeMounts`), then why.
-                VolumeError(format!(
-                    "failed to prepare subPath for volumeMount {:?} of container {:?}: {err}",
-                    mount.name, container.name
-                ))
-            }),
-        };
-        // A relative path is taken from the root (`volumeutil.MakeAbsolutePath`).
-        let container_path = Path::new("/").join(&mount.mount_path);
-        let (host_path, readonly, tmpfs) = match volume {
-            Prepared::Dir { path, readonly } => (within(path)?, *readonly, None),
-            Prepared::Host { path } => (within(path)?, false, None),
-            Prepared::Tmpfs { path, limit } if sub_path.is_none() => {
-                (path.clone(), false, Some(*limit))
-            }
-            Prepared::Tmpfs { .. } => {
-                let text = format!(
-                    "container {:?} mounts subPath {:?} of volume {:?}, whose medium is Memory, which is not built yet; mount the whole volume",
-                    container.name,
-                    sub_path.unwrap_or_default(),
-                    mount.name
-                );
-                return Err(VolumeError(text));
-            }
-        };
-        Ok(Mount {
-            container_path,
-            host_path,
-            readonly: readonly || mount.read_only,
-            tmpfs,
-            ..Mount::default()
-        })
+    /// Why the pod must be evicted, in the kubelet's words, where it wrote more than it may. It reads
+    /// directories for a second or so at most, and where that takes long it looks less often; ask it
+    /// every ten seconds, as the kubelet looks (`evictionMonitoringPeriod`).
+    pub(crate) fn over_limit(&self) -> Option<String> {
+        self.limits.exceeded()
     }
 
     /// Makes the file in which `container` may leave a last word, empty and open to every user of the
     /// container. One file an attempt.
-    pub(crate) fn termination_file(
-        &self,
-        container: &str,
-        attempt: u32,
-    ) -> Result<PathBuf, VolumeError> {
+    pub(crate) fn termination_file(&self, container: &str, attempt: u32) -> Result<PathBuf, VolumeError> {
         let path = self.termination_path(component("container name", container)?, attempt);
         make_dirs(path.parent().unwrap_or(&path), 0o700)?;
         let made = std::fs::OpenOptions::new()
@@ -256,10 +188,7 @@ impl PodVolumes {
 
     /// Where that file is.
     pub(crate) fn termination_path(&self, container: &str, attempt: u32) -> PathBuf {
-        self.folder
-            .join("containers")
-            .join(container)
-            .join(attempt.to_string())
+        self.folder.join("containers").join(container).join(attempt.to_string())
     }
 
     /// Removes everything that [`Self::prepare`] made. Repeatable.
@@ -271,14 +200,50 @@ impl PodVolumes {
     }
 }
 
+/// How many sources a volume has.
+fn sources(volume: &Volume) -> usize {
+    let Volume {
+        name: _,
+        empty_dir,
+        config_map,
+        secret,
+        host_path,
+        downward_api,
+        projected,
+        image,
+    } = volume;
+    [
+        empty_dir.is_some(),
+        config_map.is_some(),
+        secret.is_some(),
+        host_path.is_some(),
+        downward_api.is_some(),
+        projected.is_some(),
+        image.is_some(),
+    ]
+    .into_iter()
+    .filter(|is_there| *is_there)
+    .count()
+}
+
+/// Whether a volume shows a secret.
+fn has_secret(volume: &Volume) -> bool {
+    let projected = volume
+        .projected
+        .as_ref()
+        .is_some_and(|p| p.sources.iter().any(|s| s.secret.is_some()));
+    volume.secret.is_some() || projected
+}
+
 /// Makes `root/name`, which must not be there: two pods never share a folder.
 fn make_own(root: &Path, name: &str) -> Result<PathBuf, VolumeError> {
     make_dirs(root, 0o700)?;
     let path = root.join(name);
     DirBuilder::new().mode(0o700).create(&path).map_err(|err| match err.kind() {
-        io::ErrorKind::AlreadyExists => {
-            VolumeError(format!("{} is there already: another pod has the same UID, or it was left by a crash; remove it or leave metadata.uid out", path.display()))
-        }
+        io::ErrorKind::AlreadyExists => VolumeError(format!(
+            "{} is there already: another pod has the same UID, or it was left by a crash; remove it or leave metadata.uid out",
+            path.display()
+        )),
         _ => failed("make", &path, &err),
     })?;
     Ok(path)
@@ -294,10 +259,7 @@ pub(crate) fn make_dirs(path: &Path, mode: u32) -> Result<(), VolumeError> {
 
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(path) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(io::Error::new(
-            err.kind(),
-            format!("{}: {err}", path.display()),
-        )),
+        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(io::Error::new(err.kind(), format!("{}: {err}", path.display()))),
         _ => Ok(()),
     }
 }

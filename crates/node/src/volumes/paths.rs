@@ -30,8 +30,17 @@ pub(crate) fn component<'a>(what: &str, text: &'a str) -> Result<&'a str, Volume
     }
 }
 
-/// Checks that `text` is a relative path that stays within (`validateLocalNonReservedPath`).
+/// Checks that `text` is the path of a file that a volume may have (`validateLocalNonReservedPath`).
 pub(super) fn relative(text: &str) -> Result<PathBuf, VolumeError> {
+    let path = descending(text)?;
+    if text.starts_with("..") || path.as_os_str().is_empty() {
+        return Err(VolumeError(format!("path {text:?} must not start with '..', and must name a file")));
+    }
+    Ok(path)
+}
+
+/// Checks that `text` is a relative path that stays within (`validateLocalDescendingPath`).
+pub(super) fn descending(text: &str) -> Result<PathBuf, VolumeError> {
     let wrong = |why: &str| Err(VolumeError(format!("path {text:?} {why}")));
     if text.is_empty() || text.len() > MAX_PATH || text.contains('\0') {
         return wrong("must have 1 to 4096 characters and no NUL");
@@ -45,9 +54,6 @@ pub(super) fn relative(text: &str) -> Result<PathBuf, VolumeError> {
         .any(|c| !matches!(c, Component::Normal(_) | Component::CurDir))
     {
         return wrong("must not contain '..'");
-    }
-    if text.starts_with("..") {
-        return wrong("must not start with '..'");
     }
     Ok(path
         .components()
@@ -88,7 +94,7 @@ pub(super) fn host_path(text: &str, kind: &str) -> Result<PathBuf, VolumeError> 
         "Socket" => Some((FileType::Socket, "a socket file")),
         "CharDevice" => Some((FileType::CharacterDevice, "a character device")),
         "BlockDevice" => Some((FileType::BlockDevice, "a block device")),
-        other => return Err(VolumeError(format!("unknown host path type {other:?}"))),
+        other => return Err(VolumeError(format!("{other} is an invalid volume type"))),
     };
     let open = || {
         openat2(
@@ -138,15 +144,11 @@ fn create_host_path(path: &Path, kind: &str) -> std::io::Result<()> {
         .map(drop)
 }
 
-/// Resolves `sub` within the volume at `base` and gives the real path; what is missing becomes a
-/// directory of the volume's mode (`pkg/volume/util/subpath/subpath_linux.go`). A link that leads
-/// out of the volume, or is absolute, is refused by the kernel.
-///
-/// The runtime mounts the path that this gives, by name and later: a container of the same pod that
-/// runs already and swaps a directory of the volume for a link in between is not caught here. The
-/// kubelet bind-mounts the open directory to a place of its own for that; a node makes no mounts.
-pub(super) fn sub_path(base: &Path, sub: &str) -> Result<PathBuf, VolumeError> {
-    let sub = relative(sub)?;
+/// Makes what is missing of `sub` in the volume at `base` as directories of the volume's mode
+/// (`pkg/volume/util/subpath/subpath_linux.go`, `SafeMakeDir`). A link that leads out of the volume,
+/// or is absolute, is refused by the kernel. What is there after this may be something else a moment
+/// later: nobody may follow the path by name.
+pub(super) fn make_sub_path(base: &Path, sub: &Path) -> Result<(), VolumeError> {
     let root = openat2(
         CWD,
         base,
@@ -155,12 +157,12 @@ pub(super) fn sub_path(base: &Path, sub: &str) -> Result<PathBuf, VolumeError> {
         ResolveFlags::NO_MAGICLINKS,
     )
     .map_err(|err| failed("open", base, &err.into()))?;
-    match beneath(&root, &sub) {
-        Err(Errno::NOENT) => make_beneath(&root, base, &sub)?,
-        Err(err) => return Err(refused(base, &sub, err)),
-        Ok(_) => {}
+    match beneath(&root, sub) {
+        Err(Errno::NOENT) => make_beneath(&root, base, sub)?,
+        Err(err) => return Err(refused(base, sub, err)),
+        Ok(_) => return Ok(()),
     }
-    real_path(&beneath(&root, &sub).map_err(|err| refused(base, &sub, err))?)
+    beneath(&root, sub).map(drop).map_err(|err| refused(base, sub, err))
 }
 
 fn beneath(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {

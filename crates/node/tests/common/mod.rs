@@ -32,6 +32,12 @@ struct State {
     stubborn: BTreeSet<String>,
     /// Verbs that block until they are let go.
     held: BTreeSet<&'static str>,
+    /// Address of the next sandboxes.
+    address: Option<std::net::IpAddr>,
+    /// Credentials of each pull.
+    credentials: Vec<Vec<Vec<u8>>>,
+    /// Working sets of containers.
+    memory: BTreeMap<String, u64>,
     inside: usize,
     most_inside: usize,
     events: Vec<Sender<Event>>,
@@ -59,6 +65,23 @@ impl Fake {
     }
     pub fn hook(&self, command: &str, code: i32) {
         self.with(|s| s.hooks.insert(command.into(), code));
+    }
+    pub fn credentials(&self) -> Vec<Vec<Vec<u8>>> {
+        self.with(|s| s.credentials.clone())
+    }
+    pub fn uses_memory(&self, container: &str, bytes: u64) {
+        self.with(|s| s.memory.insert(container.into(), bytes));
+    }
+    /// The id of the running container `name`.
+    pub fn id(&self, name: &str) -> ContainerId {
+        self.with(|s| {
+            let mut running = s.containers.iter().filter(|(_, c)| c.state == ContainerState::Running);
+            running.find(|(_, c)| c.config.name == name).unwrap().0.clone()
+        })
+    }
+    /// How often `call` was made.
+    pub fn count(&self, call: &str) -> usize {
+        self.with(|s| s.calls.iter().filter(|c| *c == call).count())
     }
     pub fn stubborn(&self, container: &str) {
         self.with(|s| s.stubborn.insert(container.into()));
@@ -195,6 +218,7 @@ impl Runtime for Fake {
                 reason: None,
                 created_at: 1,
                 ip: Some([10, 88, 0, s.ids].into()),
+                ips: vec![[10, 88, 0, s.ids].into(), [0xfd00, 0, 0, 0, 0, 0, 0, u16::from(s.ids)].into()],
                 stages: vec![Stage {
                     name: "sandbox".into(),
                     micros: 5,
@@ -318,10 +342,29 @@ impl Runtime for Fake {
         Ok(Vec::new())
     }
     fn handler_ready(&self, handler: &str) -> Result<BTreeMap<String, bool>> {
+        if handler == "broken" {
+            return Err(Error::Handler("handler \"broken\" is not proved".into()));
+        }
         Ok(BTreeMap::from([(FEATURE_CONTAINER_LIMITS.to_owned(), handler != "user-space")]))
     }
     fn image_status(&self, image: &str) -> Result<Option<String>> {
         Ok(self.with(|s| (!s.missing_images.contains(image)).then(|| "sha256:00".into())))
+    }
+    fn pull_image(&self, request: &PullRequest) -> Result<String> {
+        self.with(|s| s.credentials.push(request.docker_configs.clone()));
+        self.call("pull", request.image.clone())?;
+        self.with(|s| s.missing_images.remove(&request.image));
+        Ok("sha256:00".into())
+    }
+    fn update_container(&self, container: &ContainerId, limits: &LinuxResources) -> Result<()> {
+        self.call("update", format!("{} {}", self.container_name(container)?, limits.memory_limit))
+    }
+    fn update_pod_sandbox(&self, _: &PodId, overhead: &LinuxResources, limits: &LinuxResources) -> Result<()> {
+        self.call("update-sandbox", format!("{} of {}", overhead.memory_limit, limits.memory_limit))
+    }
+    fn container_stats(&self, _: &PodId) -> Result<Vec<ContainerStats>> {
+        let stats = |(name, bytes): (&String, &u64)| ContainerStats { name: name.clone(), memory_working_set: Some(*bytes), ..ContainerStats::default() };
+        Ok(self.with(|s| s.memory.iter().map(stats).collect()))
     }
     fn events(&self) -> Receiver<Event> {
         let (sender, receiver) = channel();
@@ -347,12 +390,16 @@ pub fn bed() -> Bed {
         logs: at("logs"),
     };
     let config_maps = serde_json::json!([{"metadata": {"name": "cm"}, "data": {"a": "1"}}]);
-    let objects = Objects::new(serde_json::from_value(config_maps).unwrap(), Vec::new());
+    let secrets = serde_json::json!([
+        {"metadata": {"name": "registry"}, "type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": "{\"auths\":{}}"}},
+    ]);
+    let objects = Objects::new(serde_json::from_value(config_maps).unwrap(), serde_json::from_value(secrets).unwrap());
     let (fake, clock) = (Arc::new(Fake::default()), Arc::new(ManualClock::default()));
     let machine = Machine {
         name: "node-1".into(),
         cpu_millis: 1000,
         memory: 1 << 30,
+        cdi: BTreeMap::from([("nvidia.com/gpu".to_owned(), vec!["0".to_owned()])]),
         ..Machine::default()
     };
     let node = Node::with(fake.clone(), dirs, objects, machine, clock.clone()).unwrap();
@@ -409,6 +456,18 @@ pub fn until(handle: &Handle, looks: impl Fn(&PodView) -> bool) -> Arc<PodView> 
 
 pub fn ended(handle: &Handle) -> Arc<PodView> {
     until(handle, |view| view.ended)
+}
+
+/// What was told with this reason: each sentence with how often.
+pub fn told(view: &PodView, reason: &str) -> Vec<String> {
+    let of = view.events.iter().filter(|e| e.reason == reason);
+    of.map(|e| if e.count > 1 { format!("{} x{}", e.message, e.count) } else { e.message.clone() }).collect()
+}
+
+/// A condition as `STATUS reason message`.
+pub fn condition(view: &PodView, kind: &str) -> String {
+    let found = view.conditions.iter().find(|c| c.kind == kind);
+    found.map_or_else(|| "-".into(), |c| format!("{} {} {}", c.status, c.reason, c.message).trim().to_owned())
 }
 
 /// The pod as text: `phase reason: name=state …`.

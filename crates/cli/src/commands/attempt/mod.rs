@@ -23,17 +23,17 @@ use crate::world::Manifests;
 use crate::{EXIT_DENIED, show};
 use anyhow::{Result, bail};
 use clap::Args;
-use cofferdam_engine::{Engine, Shared};
+use cofferdam_engine::Engine;
 use cofferdam_manifest::nearest;
+use cofferdam_handlers::HandlerTable;
 use cofferdam_model::cri::{FEATURE_CONTAINER_LIMITS, HandlerStatus};
-use cofferdam_node::{EXIT_ENDED, EXIT_LEFT_BEHIND, EXIT_NOT_STARTED, Machine, Node, PodSetup};
+use cofferdam_node::{EXIT_ENDED, EXIT_LEFT_BEHIND, EXIT_NOT_STARTED, Machine, PodSetup};
 use condition::Until;
 use progress::Progress;
 use report::Tried;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 use trial::Stage;
 use verdict::{Trial, judge, overheads};
@@ -96,14 +96,16 @@ pub(crate) fn attempt(global: &Global, args: &TryArgs) -> Result<u8> {
     let chosen = Chosen::of(&prove(&engine), args)?;
 
     let dirs = run::dirs(&settings.layout);
-    let (setups, refused, warnings) = manifests.admit(settings.untrusted().as_deref(), Machine::detect(&dirs).memory);
+    // Each pod is tried under every handler, and what one of them refuses is part of the answer.
+    let table = HandlerTable { untrusted: settings.loaded.table.untrusted.clone(), ..HandlerTable::default() };
+    let (setups, refused, warnings) = manifests.admit(&table, Machine::detect(&dirs).memory);
     warnings
         .iter()
         .for_each(|warning| progress.tell(format_args!("cofferdam: warning: {warning}")));
     refused
         .iter()
         .for_each(|refused| progress.tell(format_args!("cofferdam: not admitted: {}", refused.reason)));
-    let node = Node::new(Arc::new(Shared(engine.clone())), dirs, manifests.objects())?;
+    let node = run::node(&settings, &engine, dirs, &manifests)?;
     let limit = Duration::from_secs(args.until_timeout);
     let stage = Stage {
         engine,
@@ -130,10 +132,7 @@ pub(crate) fn attempt(global: &Global, args: &TryArgs) -> Result<u8> {
 }
 
 fn read(args: &TryArgs) -> Result<Manifests> {
-    let manifests = Manifests::decode(&Manifests::texts(&args.files)?).map_err(|error| match error.to_string() {
-        text if text.contains(".readinessProbe ") => error.context("a readinessProbe is not read yet: give its condition with --until"),
-        _ => error,
-    })?;
+    let manifests = Manifests::decode(&Manifests::texts(&args.files)?)?;
     for warning in &manifests.warnings {
         show::tell(format_args!("cofferdam: warning: {warning}"));
     }

@@ -10,6 +10,9 @@ use cofferdam_decide::chain::World;
 use cofferdam_decide::check::{Namespaces, PodReport, report};
 use cofferdam_decide::quota::Used;
 use cofferdam_manifest::{Object, ObjectKind, Places, nearest, pods_of};
+use crate::enclosure;
+use cofferdam_decide::enclosure::admit;
+use cofferdam_handlers::HandlerTable;
 use cofferdam_model::HandlerName;
 use cofferdam_model::pod::Pod;
 use std::iter;
@@ -20,6 +23,8 @@ pub(super) struct Judge<'a> {
     pub(super) namespaces: Namespaces,
     pub(super) used: Used,
     pub(super) untrusted: Option<&'a str>,
+    /// The handlers of this machine, where the pods are to run on it.
+    pub(super) handlers: Option<&'a HandlerTable>,
     /// The nodes, where there are any.
     pub(super) placer: Option<Placer>,
     /// The pod to explain.
@@ -52,9 +57,14 @@ impl Judge<'_> {
         let all = input.files.iter().flat_map(|f| &f.objects).flat_map(pods);
         let reports = report(all, world, self.namespaces, std::mem::take(&mut self.used));
         let mut judged = Judged::default();
-        for (number, (origin, report)) in origins.zip(reports).enumerate() {
+        for (number, (origin, mut report)) in origins.zip(reports).enumerate() {
             if number % 64 == 0 {
                 self.progress.about(|| format!("{number} pods checked"));
+            }
+            if report.denial.is_none()
+                && let Some(kind) = self.handlers.and_then(|table| enclosure::of(table, report.handler.as_ref().map_or("", HandlerName::as_str)))
+            {
+                report.denial = admit(&report.pod, kind).err();
             }
             let object = &input.files[origin.0].objects[origin.1];
             let mut at = |field: &str| Spot::from(places[origin.0].of_pod(object, field));

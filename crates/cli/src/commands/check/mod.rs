@@ -143,6 +143,8 @@ pub(crate) fn check(global: &Global, args: &CheckArgs) -> Result<u8> {
         namespaces,
         used,
         untrusted: untrusted.as_deref(),
+        // What the handlers of other machines are is not known by their names.
+        handlers: (!has_nodes).then_some(&settings.loaded.table),
         placer,
         explain: args.explain.as_deref(),
         progress: &progress,

@@ -101,7 +101,7 @@ impl Here {
     /// Why admission refuses pods of manifests.
     pub(super) fn refused(&self, manifests: &Manifests, is_meant: impl Fn(&str, &str) -> bool) -> impl Iterator<Item = Finding> {
         let memory = Machine::detect(&run::dirs(&self.settings.layout)).memory;
-        let (_, refused, _) = manifests.admit(self.settings.untrusted().as_deref(), memory);
+        let (_, refused, _) = manifests.admit(&self.settings.loaded.table, memory);
         refused
             .into_iter()
             .filter_map(move |refused| {
