@@ -75,7 +75,9 @@ fn http2(mut data: &[u8]) {
         let mut written = Vec::new();
         let mut texts = Vec::new();
         for (name, value) in &headers {
-            let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else { continue };
+            let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
+                continue;
+            };
             put(&mut written, name, value);
             texts.push((name.as_bytes().to_vec(), value.as_bytes().to_vec()));
         }

@@ -10,7 +10,11 @@ fuzz_target!(|data: &[u8]| {
     let mut data = data.to_vec();
     mend_tar(&mut data);
     let room = Room::new("archives");
-    let host = Platform { os: "linux".into(), architecture: "amd64".into(), variant: String::new() };
+    let host = Platform {
+        os: "linux".into(),
+        architecture: "amd64".into(),
+        variant: String::new(),
+    };
     let store = Store::open_with(&room.inside(), small_limits(), host).unwrap();
     let loaded = store.load(Input::Stream(&mut data.as_slice()), &LoadOptions::default(), &());
     room.check();

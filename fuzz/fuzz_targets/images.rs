@@ -36,7 +36,10 @@ fuzz_target!(|data: &[u8]| {
             let familiar = reference.familiar();
             assert_eq!(Reference::parse(&familiar).unwrap(), reference, "{text:?} is called {familiar:?}");
             // It becomes a part of a registry's URL.
-            assert!(!reference.repository().split('/').any(|part| matches!(part, "" | "." | "..")), "{printed}");
+            assert!(
+                !reference.repository().split('/').any(|part| matches!(part, "" | "." | "..")),
+                "{printed}"
+            );
         }
         Err(error) => one_line(error),
     }

@@ -51,9 +51,12 @@ fn archive(layers: &[Vec<u8>]) -> Vec<u8> {
     let listed: Vec<_> = (0..layers.len()).map(|i| format!("\"{i}\"")).collect();
     let manifest = format!(r#"[{{"Config":"c","RepoTags":["f:1"],"Layers":[{}]}}]"#, listed.join(","));
     let mut archive = Vec::new();
-    for (name, data) in [("c".to_owned(), config.as_bytes()), ("manifest.json".to_owned(), manifest.as_bytes())]
-        .into_iter()
-        .chain(layers.iter().enumerate().map(|(i, layer)| (i.to_string(), layer.as_slice())))
+    for (name, data) in [
+        ("c".to_owned(), config.as_bytes()),
+        ("manifest.json".to_owned(), manifest.as_bytes()),
+    ]
+    .into_iter()
+    .chain(layers.iter().enumerate().map(|(i, layer)| (i.to_string(), layer.as_slice())))
     {
         let mut header = [0; 512];
         header[..name.len()].copy_from_slice(name.as_bytes());
@@ -72,7 +75,11 @@ fn archive(layers: &[Vec<u8>]) -> Vec<u8> {
 
 fn unpack(layers: &[Vec<u8>]) {
     let room = Room::new("layers");
-    let host = Platform { os: "linux".into(), architecture: "amd64".into(), variant: String::new() };
+    let host = Platform {
+        os: "linux".into(),
+        architecture: "amd64".into(),
+        variant: String::new(),
+    };
     let store = Store::open_with(&room.inside(), small_limits(), host).unwrap();
     let machine = names("/".as_ref());
     let loaded = store.load(Input::Stream(&mut archive(layers).as_slice()), &LoadOptions::default(), &());

@@ -20,7 +20,11 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(LogEntry::parse(&written), Some(entry));
         if let Some(seconds) = entry.seconds() {
             // From the year 0 to the last that five digits of it can be.
-            assert!((-62_167_219_200..=65_537 * 366 * 86_400).contains(&seconds), "{}: {seconds}", entry.time);
+            assert!(
+                (-62_167_219_200..=65_537 * 366 * 86_400).contains(&seconds),
+                "{}: {seconds}",
+                entry.time
+            );
             let day = entry.time.split_once('T').unwrap().0;
             let midnight = format!("{day}T00:00:00Z");
             let of_day = LogEntry { time: &midnight, ..entry }.seconds().unwrap();

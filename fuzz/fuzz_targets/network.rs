@@ -16,11 +16,19 @@ use std::collections::BTreeMap;
 
 fn list(list: &NetworkList) {
     // It becomes a part of file names.
-    assert!(!list.name.is_empty() && !list.name.starts_with('.') && !list.name.contains('/'), "{:?}", list.name);
+    assert!(
+        !list.name.is_empty() && !list.name.starts_with('.') && !list.name.contains('/'),
+        "{:?}",
+        list.name
+    );
     assert!(!list.versions.is_empty() && list.versions.is_sorted(), "{:?}", list.versions);
     assert!(list.plugins.len() <= MAX_PLUGINS);
     for plugin in &list.plugins {
-        assert!(!matches!(plugin.kind.as_str(), "" | "." | "..") && !plugin.kind.contains(['/', '\0']), "{:?}", plugin.kind);
+        assert!(
+            !matches!(plugin.kind.as_str(), "" | "." | "..") && !plugin.kind.contains(['/', '\0']),
+            "{:?}",
+            plugin.kind
+        );
     }
 }
 
@@ -32,8 +40,12 @@ fn configurations(data: &[u8]) {
     match NetworkList::parse_single(data) {
         Ok(parsed) => {
             list(&parsed);
-            let Ok(Value::Object(single)) = serde_json::from_slice(data) else { panic!("no JSON") };
-            let fields = ["name", "cniVersion", "cniVersions"].iter().filter_map(|key| Some(((*key).to_owned(), single.get(*key)?.clone())));
+            let Ok(Value::Object(single)) = serde_json::from_slice(data) else {
+                panic!("no JSON")
+            };
+            let fields = ["name", "cniVersion", "cniVersions"]
+                .iter()
+                .filter_map(|key| Some(((*key).to_owned(), single.get(*key)?.clone())));
             let mut fields: Map<_, _> = fields.collect();
             fields.insert("plugins".into(), json!([single]));
             let again = NetworkList::parse_list(&serde_json::to_vec(&fields).unwrap()).unwrap();
@@ -88,7 +100,10 @@ fn entry(data: &[u8]) {
     assert!(!entry.container_id.is_empty() && !entry.container_id.starts_with(['.', '-']) && !entry.container_id.contains('/'));
     let written = serde_json::to_vec(&entry).unwrap();
     let again = Entry::parse(&written).unwrap();
-    assert_eq!(whole(serde_json::to_value(&again).unwrap()), whole(serde_json::to_value(&entry).unwrap()));
+    assert_eq!(
+        whole(serde_json::to_value(&again).unwrap()),
+        whole(serde_json::to_value(&entry).unwrap())
+    );
     if let Some(config) = entry.config() {
         configurations(&config);
     }
@@ -111,7 +126,9 @@ fn limits(data: &[u8]) {
 
 fuzz_target!(|data: &[u8]| {
     configurations(data);
-    [Version::V0_1_0, Version::V0_4_0, Version::NEWEST].into_iter().for_each(|version| result(data, version));
+    [Version::V0_1_0, Version::V0_4_0, Version::NEWEST]
+        .into_iter()
+        .for_each(|version| result(data, version));
     entry(data);
     limits(data);
 });

@@ -14,7 +14,11 @@ use std::path::Path;
 fn seccomp(data: &[u8]) {
     let (none, some) = (BTreeSet::new(), BTreeSet::from(["CAP_SYS_ADMIN".to_owned(), "CAP_BPF".to_owned()]));
     for (architecture, capabilities) in [("x86_64", &none), ("aarch64", &some), ("vax", &none)] {
-        let target = Target { architecture, kernel: (6, 1), capabilities };
+        let target = Target {
+            architecture,
+            kernel: (6, 1),
+            capabilities,
+        };
         match localhost(data, &target) {
             Ok(profile) => {
                 let written = serde_json::to_vec(&profile).unwrap();
@@ -44,7 +48,15 @@ fn devices(data: &[u8]) {
     let twice = Registry::new([(0, path.clone(), Ok(data.to_vec())), (0, path, Ok(data.to_vec()))]);
     one_line(twice.resolve(&names).unwrap_err());
     let machine = |path: &Path| match path.to_str() {
-        Some("/dev/null") => Ok(SpecDevice { path: path.to_owned(), kind: 'c', major: 1, minor: 3, mode: 0o666, uid: 0, gid: 0 }),
+        Some("/dev/null") => Ok(SpecDevice {
+            path: path.to_owned(),
+            kind: 'c',
+            major: 1,
+            minor: 3,
+            mode: 0o666,
+            uid: 0,
+            gid: 0,
+        }),
         _ => Err(format!("{path:?} is not on this machine")),
     };
     let mut spec = ContainerSpec::default();
@@ -55,7 +67,10 @@ fn devices(data: &[u8]) {
                 assert_eq!(spec.devices.iter().filter(|d| d.path == device.path).count(), 1);
             }
             for rule in &spec.device_rules {
-                assert!("rwm".contains(&rule.access) || rule.access.chars().all(|c| "rwm".contains(c)), "{rule:?}");
+                assert!(
+                    "rwm".contains(&rule.access) || rule.access.chars().all(|c| "rwm".contains(c)),
+                    "{rule:?}"
+                );
             }
             for mount in &spec.mounts {
                 assert!(mount.destination.is_absolute(), "{mount:?}");

@@ -30,9 +30,18 @@ fn quoted(text: &str) -> String {
 
 fn url(entry: &HostEntry) -> Option<String> {
     let url = entry.url.as_ref()?;
-    assert!(!url.host.is_empty() && url.host.bytes().all(|b| b.is_ascii_graphic() && b != b'@' && b != b'/'), "{:?}", url.host);
+    assert!(
+        !url.host.is_empty() && url.host.bytes().all(|b| b.is_ascii_graphic() && b != b'@' && b != b'/'),
+        "{:?}",
+        url.host
+    );
     assert!(!url.path.split('/').any(|part| part == ".."), "{:?}", url.path);
-    Some(format!("{}://{}{}", if url.plain_http { "http" } else { "https" }, url.host, url.path))
+    Some(format!(
+        "{}://{}{}",
+        if url.plain_http { "http" } else { "https" },
+        url.host,
+        url.path
+    ))
 }
 
 /// An entry's keys, and its headers as a table within the line.
@@ -43,7 +52,11 @@ fn write_entry(out: &mut String, entry: &HostEntry) {
     names.push("\"push\"");
     let _ = writeln!(out, "override_path = true\ncapabilities = [{}]", names.join(", "));
     let _ = writeln!(out, "skip_verify = {}", entry.tls.skip_verify);
-    let _ = writeln!(out, "ca = [{}]", entry.tls.ca.iter().map(|ca| path(ca)).collect::<Vec<_>>().join(", "));
+    let _ = writeln!(
+        out,
+        "ca = [{}]",
+        entry.tls.ca.iter().map(|ca| path(ca)).collect::<Vec<_>>().join(", ")
+    );
     if let Some((certificate, key)) = &entry.tls.client {
         let _ = writeln!(out, "client = [[{}, {}]]", path(certificate), path(key));
     }
@@ -58,7 +71,10 @@ fn write_entry(out: &mut String, entry: &HostEntry) {
             None => headers.push((name, vec![quoted(value)])),
         }
     }
-    let headers: Vec<_> = headers.iter().map(|(name, values)| format!("{} = [{}]", quoted(name), values.join(", "))).collect();
+    let headers: Vec<_> = headers
+        .iter()
+        .map(|(name, values)| format!("{} = [{}]", quoted(name), values.join(", ")))
+        .collect();
     let _ = writeln!(out, "header = {{ {} }}", headers.join(", "));
 }
 

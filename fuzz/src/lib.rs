@@ -40,7 +40,10 @@ impl Room {
         }
         let canary = self.0.join(CANARY);
         let meta = fs::symlink_metadata(&canary).unwrap();
-        assert!(meta.is_file() && meta.nlink() == 1 && meta.uid() == fs::metadata(&self.0).unwrap().uid(), "{meta:?}");
+        assert!(
+            meta.is_file() && meta.nlink() == 1 && meta.uid() == fs::metadata(&self.0).unwrap().uid(),
+            "{meta:?}"
+        );
         assert_eq!(fs::read_to_string(&canary).unwrap(), CANARY);
     }
 }
@@ -54,7 +57,9 @@ impl Drop for Room {
 /// Names in a folder.
 pub fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    entries
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect()
 }
 
 /// What an input that failed has left in a store of images: nothing.

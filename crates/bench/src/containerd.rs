@@ -159,11 +159,6 @@ impl Containerd {
         Ok(command)
     }
 
-    /// Removes an image with all that only it had.
-    pub(crate) fn forget(&self, name: &str) -> Result<()> {
-        run(self.ctr()?.args(["images", "rm", "--sync", name]))
-    }
-
     fn ctr(&self) -> Result<Command> {
         let mut command = Command::new(find("ctr")?);
         command.arg("--address").arg(&self.socket).args(["-n", "k8s.io"]);

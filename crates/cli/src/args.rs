@@ -113,6 +113,12 @@ pub(crate) enum Command {
     /// Take part in what a running container reads and writes
     #[command(after_help = crate::commands::attach::HELP)]
     Attach(crate::commands::attach::AttachArgs),
+    /// Add a container of another image to a running pod, to look at it from inside
+    #[command(after_help = crate::commands::debug::HELP)]
+    Debug(crate::commands::debug::DebugArgs),
+    /// Change the resources of a running pod's containers in place
+    #[command(after_help = crate::commands::resize::HELP)]
+    Resize(crate::commands::resize::ResizeArgs),
     /// Copy files into a container and out of it
     #[command(name = "cp", after_help = crate::commands::copy::HELP)]
     Copy(crate::commands::copy::CopyArgs),

@@ -83,6 +83,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             commands::exec::exec(global, &pod, container.as_deref(), stdin, tty, command)
         }
         Command::Attach(args) => commands::attach::attach(global, &args),
+        Command::Debug(args) => commands::debug::debug(global, &args),
+        Command::Resize(args) => commands::resize::resize(global, &args),
         Command::Copy(args) => commands::copy::copy(global, &args),
         Command::PortForward(args) => commands::forward::forward(global, &args),
         Command::Top(args) => commands::top::top(global, &args),

@@ -307,8 +307,8 @@ fn a_handler_runs_the_very_binary_that_it_names() {
     world.drop_in("x.toml", &format!("[handlers.x]\nbinary = {own:?}\n"));
     ran_under(&world, &[class("x", "x"), marking(&world, "p", Some("x"))], "x");
     let calls = std::fs::read_to_string(&log).unwrap();
-    // Version, the canary's container, the pod's container.
-    assert_eq!(calls.lines().count(), 3, "{calls}");
+    // Version, features, the canary's container, the pod's container.
+    assert_eq!(calls.lines().count(), 4, "{calls}");
 }
 
 #[test]

@@ -157,12 +157,18 @@ broken! {
         machine()
     };
     // Images.
-    an_image_that_is_not_there, "image-not-found", "no/such:1", |w| {
+    an_image_that_is_not_there_and_may_not_be_pulled, "image-never-pulled", "no/such:1", |w| {
+        let mut pod = of_command("crun", json!(["true"]));
+        pod["spec"]["containers"][0]["image"] = json!("no/such:1");
+        pod["spec"]["containers"][0]["imagePullPolicy"] = json!("Never");
+        fails(w, [pod])
+    };
+    a_registry_that_cannot_be_reached, "registry-unreachable", "no/such:1", |w| {
         let mut pod = of_command("crun", json!(["true"]));
         pod["spec"]["containers"][0]["image"] = json!("no/such:1");
         fails(w, [pod])
     };
-    an_image_whose_archive_is_damaged, "image-not-found", "test/damaged:1", |w| {
+    an_image_whose_archive_is_damaged, "registry-unreachable", "test/damaged:1", |w| {
         let mut archive = image::docker_archive("test/damaged:1", "a marker that nothing else has");
         let at = archive.windows(8).position(|part| part == b"a marker").unwrap();
         archive[at] = b'A';

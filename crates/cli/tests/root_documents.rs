@@ -424,8 +424,8 @@ fn the_page_counts_its_rows() {
 }
 
 #[test]
-fn an_image_that_was_not_loaded_is_named() {
-    let sentence = "image \"nginx:alpine\" is not on this machine; load it with: cofferdam image load -i FILE";
+fn an_image_that_cannot_be_had_is_named() {
+    let sentence = "image docker.io/library/nginx:alpine cannot be pulled";
     assert!(page::text().contains(sentence));
     let (said, _) = trial::run(&Trial::default().bare(), &[5, 9], &[], 125);
     assert!(said.contains(sentence), "{said}");

@@ -148,8 +148,9 @@ fn a_port_that_a_pod_has_is_refused_naming_that_pod() {
 fn a_port_that_a_process_has_is_refused_and_left_to_it() {
     let world = World::new();
     let (streams, datagrams) = (TcpListener::bind("0.0.0.0:0").unwrap(), UdpSocket::bind("0.0.0.0:0").unwrap());
-    for (protocol, port) in [("TCP", streams.local_addr().unwrap().port()), ("UDP", datagrams.local_addr().unwrap().port())] {
-        for handler in ALL {
+    let ports = [("TCP", streams.local_addr().unwrap().port(), &ALL[..]), ("UDP", datagrams.local_addr().unwrap().port(), &SHARED[..1])];
+    for (protocol, port, handlers) in ports {
+        for handler in handlers {
             let mut asked = pod("p", handler, &[app(WAITS)]);
             asked["spec"]["containers"][0]["ports"] = json!([{"containerPort": 80, "hostPort": port, "protocol": protocol}]);
             let (code, report) = world.report(&[asked]);

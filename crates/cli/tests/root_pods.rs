@@ -99,6 +99,17 @@ fn an_empty_dir_in_memory_is_writable_under_gvisor_too() {
 }
 
 #[test]
+fn the_volumes_group_owns_what_is_made_in_memory_and_on_disk() {
+    let world = World::new();
+    for volume in [json!({"emptyDir": {"medium": "Memory"}}), json!({"emptyDir": {}})] {
+        world.asserts(&ALL, &format!("touch /v/x; stat -c %u:%g /v/x > {TELL}"), "1000:3000", |pod| {
+            with_volume(pod, &volume);
+            pod["spec"]["securityContext"] = json!({"runAsUser": 1000, "fsGroup": 3000});
+        });
+    }
+}
+
+#[test]
 fn a_host_path_is_read_and_written() {
     let world = World::new();
     std::fs::write(world.out().join("given"), "from the machine").unwrap();

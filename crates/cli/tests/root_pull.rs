@@ -146,7 +146,6 @@ fn a_public_name_comes_from_the_mirror_of_hosts_toml() {
         registry.port
     );
     fs::write(hosts.join("hosts.toml"), text).unwrap();
-    world.drop_in("images.toml", &format!("[images]\nhosts = [{:?}]\n", world.dir.join("certs.d")));
     world.call(&["image", "pull", "nginx:1.29"]).good();
     let listed = world.call(&["image", "ls"]).good().out;
     assert!(listed.contains("nginx:1.29"), "{listed}");

@@ -3,7 +3,7 @@
 use crate::error::Failure;
 use crate::result::MAX_RESULT;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
@@ -100,6 +100,23 @@ fn start(call: &Call<'_>) -> io::Result<Child> {
 fn end(child: &mut Child) {
     let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
     let _ = child.wait();
+}
+
+/// Ends what still runs of calls for a pod whose caller was killed: plugins, and what they started,
+/// have the pod's id in their environment.
+pub(crate) fn end_strays(id: &str) {
+    let mark = format!("CNI_CONTAINERID={id}");
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| Pid::from_raw(name.parse().ok()?));
+        // Opened before it is looked at, so that what is ended is what was seen.
+        let Some(Ok(process)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else { continue };
+        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()) {
+            // One that cannot be ended does not keep DEL from taking back what it can.
+            let _ = pidfd_send_signal(&process, Signal::KILL);
+            let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&Timespec { tv_sec: 1, tv_nsec: 0 }));
+        }
+    }
 }
 
 /// A child's three streams and its end, all watched at once.

@@ -7,6 +7,8 @@ use crate::names::placeholder;
 const MAX_TAKEN: usize = 300;
 /// Longest text that one `<_>` skips, bytes.
 const MAX_SKIPPED: usize = 2000;
+/// Names that are one word. One at the beginning of a pattern takes the last word before what follows.
+const WORDS: [&str; 4] = ["host", "link", "plugin", "helper"];
 /// How many places of a literal are tried.
 const MAX_TRIES: usize = 16;
 
@@ -71,6 +73,7 @@ impl Text {
             None if at == 0 => usize::MAX,
             None => 0,
             Some("_") => MAX_SKIPPED,
+            Some(name) if at == 0 && WORDS.contains(&name) => MAX_SKIPPED,
             Some(_) => MAX_TAKEN,
         };
         let mut from = at;
@@ -94,7 +97,14 @@ impl Text {
     /// Keeps what is between two literals; a name takes at least one character.
     fn keep<'t>(&'t self, gap: Option<&'static str>, from: usize, to: usize, taken: &mut Taken<'t>) -> bool {
         let Some(name) = gap.filter(|name| *name != "_") else { return true };
-        let value = self.text.get(from..to).unwrap_or_default().trim();
+        let mut value = self.text.get(from..to).unwrap_or_default().trim();
+        if WORDS.contains(&name) {
+            let last = value.rsplit(char::is_whitespace).next().unwrap_or_default();
+            if from > 0 && last != value {
+                return false;
+            }
+            value = last;
+        }
         if !value.is_empty() {
             taken.push((name, value));
         }

@@ -130,10 +130,11 @@ impl Engine {
         if !credentials.is_empty() {
             client = client.with_credentials(credentials);
         }
-        let repository = Repository { client, image: place(name) };
+        let repository = Repository::new(client, place(name));
         let how = cofferdam_images::PullOptions { platform: options.platform, parallel: None, progress: options.progress };
         self.store.pull(name, &repository, how).map_err(|e| match e {
             cofferdam_images::Error::Platform { .. } => Error::Invalid(e.to_string()),
+            e @ cofferdam_images::Error::Pull { .. } => repository.judged(e.to_string()),
             e => failed(e),
         })
     }
@@ -167,7 +168,7 @@ impl Engine {
             return self.store.fsck(None, seen).map_err(failed);
         }
         let client = self.pulls.client()?;
-        let reach = |name: &Reference| -> Option<Box<dyn Remote>> { Some(Box::new(Repository { client: client.clone(), image: place(name) })) };
+        let reach = |name: &Reference| -> Option<Box<dyn Remote>> { Some(Box::new(Repository::new(client.clone(), place(name)))) };
         let mut report = self.store.fsck(Some(&reach), seen).map_err(failed)?;
         if report.findings.iter().any(|f| f.repaired) {
             let running = self.list_containers(None)?.len();
@@ -198,16 +199,54 @@ fn place(name: &Reference) -> Image {
 struct Repository {
     client: Client,
     image: Image,
+    /// What its last error was: asking again may help, or not.
+    last: Mutex<Option<Answer>>,
+}
+
+/// What a registry's error means for who asks again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// It may pass.
+    Passing,
+    /// There is no such image.
+    Absent,
+    /// It will be the same.
+    Final,
+}
+
+impl Repository {
+    fn new(client: Client, image: Image) -> Self {
+        Self { client, image, last: Mutex::default() }
+    }
+
+    fn told(&self, error: &cofferdam_registry::Error) -> String {
+        let answer = match error {
+            e if e.is_not_found() => Answer::Absent,
+            e if e.is_transient() => Answer::Passing,
+            _ => Answer::Final,
+        };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        error.to_string()
+    }
+
+    /// The error of a pull, so that nobody waits for what does not come.
+    fn judged(&self, text: String) -> Error {
+        match *self.last.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(Answer::Absent) => Error::NotFound(text),
+            Some(Answer::Final) => Error::Precondition(text),
+            Some(Answer::Passing) | None => Error::Failed(text),
+        }
+    }
 }
 
 impl Remote for Repository {
     fn manifest(&self, reference: &str) -> std::result::Result<RemoteManifest, String> {
-        let manifest = self.client.manifest(&self.image, reference).map_err(|e| e.to_string())?;
+        let manifest = self.client.manifest(&self.image, reference).map_err(|e| self.told(&e))?;
         Ok(RemoteManifest { media_type: manifest.media_type, bytes: manifest.bytes })
     }
 
     fn blob(&self, digest: &Digest, size: u64, offset: u64) -> std::result::Result<Box<dyn Read + Send + '_>, String> {
-        let blob = self.client.blob(&self.image, &digest.to_string(), size, offset).map_err(|e| e.to_string())?;
+        let blob = self.client.blob(&self.image, &digest.to_string(), size, offset).map_err(|e| self.told(&e))?;
         Ok(Box::new(blob))
     }
 }

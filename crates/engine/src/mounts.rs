@@ -143,7 +143,7 @@ impl Engine {
             let at = tmpfs_at(known, &mount.host_path);
             if !at.exists() && !ops.iter().any(|op| matches!(op, MountOp::Mkdir(p) if *p == at)) {
                 ops.push(MountOp::Mkdir(at.clone()));
-                ops.push(memory(at, limit, mount.huge_page_size, known));
+                ops.push(memory(at, limit, mount, known));
             }
         }
         if ops.is_empty() {
@@ -185,14 +185,14 @@ pub(crate) fn kept_flags(known: &Known, source: &Path) -> Vec<String> {
 }
 
 /// A memory volume; the root of the pod's user namespace owns it.
-fn memory(at: PathBuf, limit: u64, huge_page_size: Option<u64>, known: &Known) -> MountOp {
-    if let Some(size) = huge_page_size {
-        let data = spec::hugetlbfs_options(size, limit, known.record.ids);
-        return MountOp::Mount { source: "nodev".into(), target: at, fstype: "hugetlbfs".into(), flags: MS_NOSUID_NODEV, data };
+fn memory(at: PathBuf, limit: u64, mount: &Mount, known: &Known) -> MountOp {
+    match mount.huge_page_size {
+        None => tmpfs(at, &spec::memory_options(limit, mount.group, known.record.ids), MS_NOSUID_NODEV),
+        Some(size) => {
+            let data = spec::hugetlbfs_options(size, limit, mount.group, known.record.ids);
+            MountOp::Mount { source: "nodev".into(), target: at, fstype: "hugetlbfs".into(), flags: MS_NOSUID_NODEV, data }
+        }
     }
-    let size = if limit > 0 { format!(",size={limit}") } else { String::new() };
-    let owner = known.record.ids.map(|ids| format!(",uid={0},gid={0}", ids.first)).unwrap_or_default();
-    tmpfs(at, &format!("mode=0777{size}{owner}"), MS_NOSUID_NODEV)
 }
 
 fn check(config: &ContainerConfig, mount: &Mount) -> Result<()> {

@@ -298,7 +298,7 @@ impl Engine {
         // Plugins want the namespace, which is kept until they are asked.
         let mut namespace = None;
         if let Ok(monitor) = Client::connect(&dirs.socket()) {
-            if self.wire.uses_plugins() {
+            if self.wire.uses_plugins(id.as_str()) {
                 namespace = cofferdam_host::netns::open(format!("/proc/{}/ns/net", monitor.monitor_pid())).ok();
             }
             // An error here is a monitor that died just now: its cgroup is killed next anyway.

@@ -58,9 +58,9 @@ impl Wire {
         Ok(wired.ips)
     }
 
-    /// Whether plugins take pods off, which they can do wholly only while a namespace lives.
-    pub(crate) fn uses_plugins(&self) -> bool {
-        self.network.uses_cni().unwrap_or(false)
+    /// Whether plugins take the pod off, which they can do wholly only while its namespace lives.
+    pub(crate) fn uses_plugins(&self, id: &str) -> bool {
+        self.network.is_attached_by_plugins(id)
     }
 
     /// Takes the pod off; its link goes with its namespace. Repeatable.

@@ -22,14 +22,15 @@ impl std::fmt::Display for Platform {
             if text.is_empty() {
                 "unknown".to_owned()
             } else {
-                text.to_owned()
+                // It is a stranger's, and it is shown.
+                text.replace(char::is_control, "?")
             }
         };
         write!(f, "{}/{}", or(&self.os), or(&self.architecture))?;
         if self.variant.is_empty() {
             Ok(())
         } else {
-            write!(f, "/{}", self.variant)
+            write!(f, "/{}", or(&self.variant))
         }
     }
 }

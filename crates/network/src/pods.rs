@@ -129,6 +129,12 @@ impl Network {
         Ok(self.cni()?.network().is_some())
     }
 
+    /// Whether plugins attached the pod, or began to, whatever the configuration is now. Where that
+    /// cannot be known, they are thought to have.
+    pub fn is_attached_by_plugins(&self, pod_id: &str) -> bool {
+        self.known_cni().attached().map_or(true, |ids| ids.iter().any(|id| id == pod_id))
+    }
+
     /// Gives the pod's namespace, `/proc/<pid>/ns/net` of a process that lives as long as the pod,
     /// its `lo`, its `eth0`, addresses, ports of the machine and limits: all of it, or an error
     /// and nothing.

@@ -120,7 +120,10 @@ fn what_cannot_be_added_is_refused_and_harms_nobody() {
     assert!(base(json!({"name": "../x"})).contains("cannot be used as a file name"));
     let other = common::bed();
     other.fake.hold("run");
-    let waiting = other.node.start(vec![common::named("q", json!({"containers": [{"name": "a"}]}))], 1).unwrap();
+    let waiting = other
+        .node
+        .start(vec![common::named("q", json!({"containers": [{"name": "a"}]}))], 1)
+        .unwrap();
     let early = waiting.add_ephemeral("default", "q", debug());
     assert_eq!(early, Err("pod \"q\" does not run yet; ask again when it does".to_owned()));
     other.fake.let_go("run");
@@ -133,6 +136,21 @@ fn what_cannot_be_added_is_refused_and_harms_nobody() {
     assert_eq!(view.phase, Phase::Running);
     bed.seconds(300);
     until(&handle, |v| of(v) == "ephemeral debug=up");
+}
+
+#[test]
+fn a_pod_that_is_being_ended_takes_no_changes() {
+    let bed = bed();
+    bed.fake.stubborn("a");
+    let handle = bed.start(held("Always"));
+    until(&handle, |v| up(v, "a"));
+    handle.stop_all(None);
+    bed.fake.wait_call("stop a 30");
+    let over = Err("the pod is being ended, or is over".to_owned());
+    assert_eq!(handle.add_ephemeral("default", "p", debug()), over);
+    assert_eq!(handle.resize("default", "p", request(200, 210, false)), over);
+    handle.stop_all(Some(std::time::Duration::ZERO));
+    ended(&handle);
 }
 
 fn memory(bytes: i64) -> LinuxResources {

@@ -41,6 +41,8 @@ fn readiness_makes_a_pod_ready_and_unready() {
     );
     let ready = view.conditions.iter().find(|c| c.kind == "Ready").unwrap();
     assert_eq!(ready.last_transition_time, "1970-01-01T00:00:05Z");
+    let initialized = view.conditions.iter().find(|c| c.kind == "Initialized").unwrap();
+    assert_eq!(initialized.last_transition_time, "1970-01-01T00:00:00Z", "it has not changed since");
     bed.fake.hook("ready", 1);
     bed.seconds(5);
     let view = until(&handle, |v| told(v, "Unhealthy") == ["Readiness probe failed: oh no x2"]);
@@ -51,6 +53,10 @@ fn readiness_makes_a_pod_ready_and_unready() {
     handle.stop_all(None);
     let view = ended(&handle);
     assert_eq!(condition(&view, "Ready"), "False PodFailed");
+    // It failed three times; the file of events has the first and the second.
+    let log = handle.log_path("default", "p", "a").unwrap();
+    let lines = std::fs::read_to_string(log.parent().unwrap().with_file_name(EVENTS_FILE)).unwrap();
+    assert_eq!(lines.lines().filter(|line| line.contains("Unhealthy")).count(), 2);
     assert!(bed.is_clean());
 }
 
@@ -95,7 +101,9 @@ fn a_sidecar_is_started_again_whatever_the_policy() {
     let bed = bed();
     let mut sidecar = probed("livenessProbe", "alive", json!({}));
     sidecar["restartPolicy"] = json!("Always");
-    let handle = bed.start(pod(json!({"restartPolicy": "Never", "initContainers": [sidecar], "containers": [{"name": "b"}]})));
+    let handle = bed.start(pod(
+        json!({"restartPolicy": "Never", "initContainers": [sidecar], "containers": [{"name": "b"}]}),
+    ));
     until(&handle, |v| up(v, "b"));
     bed.fake.wait_call("exec a alive");
     bed.fake.fail("exec", [cofferdam_model::cri::Error::Timeout("late".into())]);
@@ -114,6 +122,8 @@ fn one_that_does_not_end_holds_up_no_stop() {
     container["lifecycle"] = json!({"preStop": {"exec": {"command": ["bye"]}}});
     let handle = bed.start(pod(json!({"containers": [container]})));
     bed.fake.wait_call("stop a 30");
+    handle.stop_all(Some(Duration::from_secs(9)));
+    bed.fake.wait_call("stop a 9");
     handle.stop_all(Some(Duration::ZERO));
     assert_eq!(text(&ended(&handle)), "Failed Stopped: a=137");
     assert_eq!(bed.fake.count("exec a bye"), 1, "the hook of one end is not run by another");
@@ -304,7 +314,8 @@ fn a_command_that_takes_too_long_fails_and_one_that_cannot_be_run_says_nothing()
         told(&view, "Unhealthy")[1],
         "Readiness probe errored and resulted in unknown state: no exec"
     );
-    assert!(view.ready, "it was tried three times, and then it counts for nothing");
+    assert!(view.ready, "it counts for nothing");
+    assert_eq!(bed.fake.count("exec a slow"), 5, "of three tries, the last was tried three times");
 }
 
 #[test]
@@ -331,9 +342,14 @@ fn hooks_ask_web_servers_and_take_any_answer() {
 
     let bed = common::bed();
     let lifecycle = json!({"postStart": get(gone, "HTTP")});
-    let handle = bed.start(pod(json!({"restartPolicy": "Never", "hostNetwork": true, "containers": [{"name": "a", "lifecycle": lifecycle}]})));
+    let handle = bed.start(pod(
+        json!({"restartPolicy": "Never", "hostNetwork": true, "containers": [{"name": "a", "lifecycle": lifecycle}]}),
+    ));
     let view = ended(&handle);
-    assert_eq!(told(&view, "FailedPostStartHook"), [format!("postStart hook of container \"a\" failed: {why}")]);
+    assert_eq!(
+        told(&view, "FailedPostStartHook"),
+        [format!("postStart hook of container \"a\" failed: {why}")]
+    );
     assert_eq!(text(&view), "Failed : a=143");
 }
 

@@ -166,6 +166,7 @@ fn an_image_is_pulled_once_for_all_and_holds_up_no_other_pod() {
     while handle.snapshot()[..2].iter().any(|v| told(v, "Pulling").is_empty()) {
         changes.recv_timeout(Duration::from_secs(20)).expect("both ask");
     }
+    bed.fake.wait_call("pull big");
     assert_eq!(bed.fake.count("pull big"), 1);
     bed.fake.let_go("pull");
     while !handle.snapshot().iter().all(|v| v.phase == Phase::Running) {
@@ -217,6 +218,9 @@ fn a_handler_that_is_not_there_is_asked_for_nothing_else() {
     setup.handler = "broken".into();
     let view = ended(&bed.start(setup));
     assert_eq!(view.reason, REASON_HANDLER);
+    let mut refused = spec("gone", None, "Never");
+    refused["automountServiceAccountToken"] = json!(true);
+    assert_eq!(ended(&bed.start(pod(refused))).reason, REASON_UNSUPPORTED);
     assert_eq!(bed.fake.calls(), [""; 0], "nothing is fetched for it");
 }
 

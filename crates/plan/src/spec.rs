@@ -465,12 +465,24 @@ fn mounts(spec: &ContainerSpec) -> Value {
     Value::Array(all.iter().map(json).collect())
 }
 
-/// Options of a `hugetlbfs` mount: pages of `page` bytes, all together at most `limit` bytes where not 0,
-/// owned by the root of the pod (`fs/hugetlbfs`, `Documentation/admin-guide/mm/hugetlbpage.rst`).
-pub fn hugetlbfs_options(page: u64, limit: u64, ids: Option<crate::userns::IdRange>) -> String {
+/// Options of a memory volume: who owns it, and the mode. With a group its files get that group, as
+/// `fsGroup` asks; the root of the pod's user namespace owns it where there is one. A group that the
+/// namespace does not have is left to the caller's own check and owns nothing here.
+pub fn memory_options(limit: u64, group: Option<u32>, ids: Option<crate::userns::IdRange>) -> String {
     let size = if limit > 0 { format!(",size={limit}") } else { String::new() };
-    let owner = ids.map(|ids| format!(",uid={0},gid={0}", ids.first)).unwrap_or_default();
-    format!("pagesize={page},mode=0777{size}{owner}")
+    let inside = |id: u32| ids.map_or(Some(id), |ids| ids.on_machine(id));
+    let user = ids.map(|ids| format!(",uid={}", ids.first)).unwrap_or_default();
+    let owner = match (group, group.or(ids.map(|_| 0)).and_then(inside)) {
+        (Some(_), Some(gid)) => return format!("mode=2777{size}{user},gid={gid}"),
+        (None, Some(gid)) => format!("{user},gid={gid}"),
+        _ => user,
+    };
+    format!("mode=0777{size}{owner}")
+}
+
+/// As [`memory_options`], of huge pages of `page` bytes (hugetlbfs).
+pub fn hugetlbfs_options(page: u64, limit: u64, group: Option<u32>, ids: Option<crate::userns::IdRange>) -> String {
+    format!("pagesize={page},{}", memory_options(limit, group, ids))
 }
 
 /// Whether `path` may be the target of a mount: absolute and without `..`.

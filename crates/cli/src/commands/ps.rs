@@ -82,6 +82,12 @@ fn with_sandbox(engine: &Engine, pod: &SandboxStatus, view: Option<&Value>) -> R
         (_, 0) => "Starting",
         _ => "Running",
     };
+    // Who keeps it knows of probes, and of what is not to run beside the others.
+    let kept = view.and_then(|v| v["containers"].as_array()).map(|all| {
+        let counted = || all.iter().filter(|c| text(c, "kind") != "init");
+        (counted().filter(|c| c["ready"] == true).count(), counted().count())
+    });
+    let (ready, count) = kept.unwrap_or((ready, containers.len()));
     let config = &pod.config;
     Ok(Row {
         namespace: config.namespace.clone(),
@@ -93,7 +99,7 @@ fn with_sandbox(engine: &Engine, pod: &SandboxStatus, view: Option<&Value>) -> R
         status: status.into(),
         reason: pod.reason.clone(),
         ready,
-        containers: containers.len(),
+        containers: count,
         ip: pod.ip,
         created_at: pod.created_at,
         kept: view.is_some(),

@@ -77,7 +77,9 @@ impl FromStr for Wanted {
             return Ok(Self::Condition(name.to_lowercase(), status.to_lowercase()));
         }
         if let Some(rest) = text.strip_prefix("jsonpath=") {
-            let rest = rest.trim_matches('\'');
+            // Quotes that a shell did not take, as in manifests of other tools.
+            let plain = rest.replace('\'', "");
+            let rest = plain.as_str();
             let (inside, after) = rest
                 .strip_prefix('{')
                 .and_then(|r| r.split_once('}'))

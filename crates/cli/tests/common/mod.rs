@@ -96,6 +96,10 @@ impl World {
         for sub in ["etc/conf.d", "out"] {
             fs::create_dir_all(world.dir.join(sub)).unwrap();
         }
+        // No test asks a registry of the world outside: nobody listens on this port.
+        let hub = world.dir.join("certs.d/docker.io");
+        fs::create_dir_all(&hub).unwrap();
+        fs::write(hub.join("hosts.toml"), "server = \"http://127.0.0.1:1\"\n").unwrap();
         world.configure("");
         world
     }
@@ -104,7 +108,8 @@ impl World {
     pub(crate) fn configure(&self, more: &str) {
         let Self { bridge, net, .. } = self;
         // Nothing of the machine's own containerd or CRI-O is wanted here.
-        let text = format!("import = []\n{more}\n[network]\nbridge = \"{bridge}\"\nsubnet = \"{net}.0/24\"\n");
+        let hosts = self.dir.join("certs.d");
+        let text = format!("import = []\n{more}\n[images]\nhosts = [{hosts:?}]\n[network]\nbridge = \"{bridge}\"\nsubnet = \"{net}.0/24\"\n");
         fs::write(self.dir.join("etc/config.toml"), text).unwrap();
     }
 

@@ -135,9 +135,10 @@ pub(crate) fn cgroups(id: &str) -> impl Iterator<Item = PathBuf> {
     all.map(move |root| root.join("cofferdam").join(id)).filter(|p| p.is_dir())
 }
 
-/// The machine's end of a pod's link, named after the pod.
+/// The machine's end of a pod's link and the device of its limit, named after the pod.
 fn links(id: &str) -> impl Iterator<Item = String> {
-    let of_pod = move |name: &String| name.strip_prefix("cd").is_some_and(|part| part.len() == 12 && id.starts_with(part));
+    let part = |name: &str| name.strip_prefix("cd").or_else(|| name.strip_prefix("cb")).map(str::to_owned);
+    let of_pod = move |name: &String| part(name).is_some_and(|part| part.len() == 12 && id.starts_with(&part));
     names(Path::new("/sys/class/net")).into_iter().filter(of_pod)
 }
 

@@ -36,9 +36,14 @@ pub(crate) fn until_get(ip: impl Into<IpAddr>, port: u16) -> String {
 
 /// Asks from a pod; `None` where nobody answers.
 pub(crate) fn get_from(world: &World, pod: &str, ip: impl Into<IpAddr>, port: u16) -> Option<String> {
-    let url = format!("http://{}/cgi-bin/who", SocketAddr::new(ip.into(), port));
-    let answer = world.call(&["exec", pod, "--", "wget", "-q", "-T", "3", "-O", "-", &url]);
-    (answer.code == Some(0)).then(|| plain(&answer.out))
+    let ip = ip.into();
+    let script = format!("printf 'GET /cgi-bin/who HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {ip} {port}");
+    let answer = world.call(&["exec", pod, "--", "sh", "-c", &script]);
+    if answer.code != Some(0) {
+        eprintln!("{pod} got no answer from {ip} at {port}: {answer:?}");
+        return None;
+    }
+    Some(plain(answer.out.lines().last()?))
 }
 
 /// The pod's IP, as `ps` has it.

@@ -230,7 +230,7 @@ fn listen(all: &ClusterPod, view: &View<'_>) -> Vec<Finding> {
         .into_iter()
         .flatten()
         .take(32)
-        .filter(|c| c["status"] == "False" && c["type"] == "PodScheduled")
+        .filter(|c| is_trouble(c))
     {
         listener.hear(&text(&condition["reason"]), clip(&condition["message"], MAX_TEXT));
     }
@@ -243,6 +243,17 @@ fn listen(all: &ClusterPod, view: &View<'_>) -> Vec<Finding> {
         listener.hear_history(&text(&event["reason"]), event_message(event));
     }
     listener.finish()
+}
+
+/// Conditions that say why something does not go on: no node, or a change of resources that waits or failed.
+fn is_trouble(condition: &Value) -> bool {
+    let (kind, status) = (text(&condition["type"]), text(&condition["status"]));
+    match kind.as_str() {
+        "PodScheduled" => status == "False",
+        "PodResizePending" => status == "True",
+        "PodResizeInProgress" => status == "True" && condition["reason"] == "Error",
+        _ => false,
+    }
 }
 
 fn container_story(status: &Value, logs: &BTreeMap<String, String>) -> ContainerStory {

@@ -264,7 +264,7 @@ fn states_of_containers_are_heard() {
     let spec = || json!({"nodeName": "a", "containers": []});
     let rows: Vec<(&str, Value)> = vec![
         (
-            "image-not-found",
+            "image-never-pulled",
             waiting(
                 "ErrImageNeverPull",
                 "Container image \"web:1\" is not present with pull policy of Never",
@@ -300,6 +300,18 @@ fn states_of_containers_are_heard() {
         (
             "container-failed",
             json!({"phase": "Failed", "containerStatuses": [{"name": "app", "state": {"terminated": {"reason": "Error", "exitCode": 3}}}]}),
+        ),
+        (
+            "resize-deferred",
+            json!({"phase": "Running", "conditions": [{"type": "PodResizePending", "status": "True", "reason": "Deferred", "message": "Node didn't have enough resource: cpu, requested: 3000, used: 2000, capacity: 4000"}]}),
+        ),
+        (
+            "resize-infeasible",
+            json!({"phase": "Running", "conditions": [{"type": "PodResizePending", "status": "True", "reason": "Infeasible", "message": "Node didn't have enough capacity: memory, requested: 4718592000, capacity: 4294967296"}]}),
+        ),
+        (
+            "resize-below-usage",
+            json!({"phase": "Running", "conditions": [{"type": "PodResizeInProgress", "status": "True", "reason": "Error", "message": "attempting to set pod memory limit (1048576) below current usage (4194304)"}]}),
         ),
         (
             "evicted",

@@ -187,6 +187,7 @@ fn kernel_rows() -> Vec<(&'static str, Severity, Facts)> {
     let privileges = |root, capabilities: &[&'static str]| Facts { privileges: Privileges { root: Some(root), capabilities: capabilities.iter().copied().collect() }, ..Facts::default() };
     vec![
         ("kernel-too-old", StopsPods, kernel(Kernel { release: "4.19.0-26-amd64".into(), ..Kernel::default() })),
+        ("ids-not-mappable", Note, kernel(Kernel { release: "5.10.0-28-amd64".into(), ..Kernel::default() })),
         ("not-root", Note, privileges(false, &[])),
         ("capability-missing", StopsPods, privileges(true, &["CAP_NET_ADMIN"])),
         ("namespaces-missing", StopsPods, kernel(Kernel { namespaces: spaces("net"), ..Kernel::default() })),

@@ -4,6 +4,7 @@
 
 mod facts;
 mod texts;
+mod texts_of_pods;
 
 use super::*;
 use crate::facts::{Kernel, Kvm, Network, Runtime};
@@ -11,6 +12,7 @@ use crate::names::placeholder;
 use facts::{controllers, gvisor, kernel, network, rows, runtime, storage, strings, vm};
 use std::collections::BTreeSet;
 use texts::{NOTHING, OUTPUT, SYSTEM};
+use texts_of_pods::OF_PODS;
 
 fn ids(findings: &[Finding]) -> Vec<&'static str> {
     findings.iter().map(|f| f.id).collect()
@@ -18,16 +20,21 @@ fn ids(findings: &[Finding]) -> Vec<&'static str> {
 
 #[test]
 fn each_text_of_the_system_is_claimed_by_its_diagnosis_alone() {
-    for (id, text) in SYSTEM {
+    let mut wrong = Vec::new();
+    for (id, text) in SYSTEM.iter().chain(OF_PODS) {
         for world in [World::Machine, World::Cluster] {
             let heard = Heard {
                 text,
                 world,
                 ..Heard::default()
             };
-            assert_eq!(ids(&diagnose_text(&heard)), [*id], "{text}");
+            let found = diagnose_text(&heard);
+            if ids(&found) != [*id] {
+                wrong.push(format!("{text}\n    is {id}, and is taken for {:?}", ids(&found)));
+            }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
@@ -88,6 +95,18 @@ fn a_text_of_several_causes_gives_each() {
 }
 
 #[test]
+fn each_mirror_is_told_of_by_its_own_cause() {
+    let text = "image r.example/a:1 cannot be pulled: no host gave r.example/a:1: no trusted connection to m.example: its certificate is by an authority that is not trusted here, name it; n.example has no address (none is known): look at the name; r.example answers no more requests for now (429): try again later";
+    let found = diagnose_text(&Heard { text, ..Heard::default() });
+    assert_eq!(
+        ids(&found),
+        ["registry-rate-limit", "registry-untrusted", "registry-name-unresolved"]
+    );
+    assert!(found[2].explanation.contains("an address of n.example:"), "{}", found[2].explanation);
+    assert!(found[1].remedy.iter().any(|c| c.contains("-connect m.example:443")), "{:?}", found[1].remedy);
+}
+
+#[test]
 fn real_names_stand_in_explanations_and_commands() {
     let rows: &[(&str, World, &str)] = &[
         (SYSTEM[0].1, World::Cluster, "  name: gvisor\nhandler: HANDLER"),
@@ -119,7 +138,7 @@ fn real_names_stand_in_explanations_and_commands() {
     assert!(
         found[0]
             .remedy
-            .contains(&r"docker save 'a'\''; reboot #' | cofferdam image load".to_owned()),
+            .contains(&r"cofferdam image pull 'a'\''; reboot #'".to_owned()),
         "{:?}",
         found[0].remedy
     );
@@ -204,7 +223,7 @@ fn every_diagnosis_is_well_formed_and_has_a_row() {
         "bridged-packets-filtered",
     ];
     let facts: BTreeSet<_> = rows().iter().flat_map(|r| r.0.split(' ')).collect();
-    let texts = || SYSTEM.iter().map(|r| r.0).chain(OUTPUT.iter().map(|r| r.0));
+    let texts = || SYSTEM.iter().chain(OF_PODS).map(|r| r.0).chain(OUTPUT.iter().map(|r| r.0));
     let mut seen = BTreeSet::new();
     for d in diagnoses() {
         let id = d.id;
@@ -248,4 +267,15 @@ fn quoted_placeholder(command: &str) -> Option<&str> {
         }
     }
     None
+}
+
+#[test]
+fn what_is_taken_for_a_name_is_one() {
+    for (id, text) in SYSTEM.iter().chain(OF_PODS) {
+        for finding in diagnose_text(&Heard { text, ..Heard::default() }) {
+            // What reached too far has quotes in it, and more than one part of a sentence.
+            let told = &finding.explanation;
+            assert!(!told.contains('"') && !told.contains("failed: "), "{id}: {text}\n{told}");
+        }
+    }
 }

@@ -43,7 +43,7 @@ pub(super) const ROWS: &[Diagnosis] = &[
         "cni-plugin-missing",
         "a CNI plugin is not installed",
         StopsPods,
-        "The network's configuration names the plugin <plugin>, and no executable of that name is in the plugins' folders. Install it there (Debian has the usual ones in containernetworking-plugins), or correct the configuration.",
+        "The network's configuration names the plugin <plugin>, and the plugins' folders have no file of that name or one that cannot be run. Install it there (Debian has the usual ones in containernetworking-plugins), or correct the configuration.",
         &["ls -l /opt/cni/bin /usr/lib/cni", "apt-get install containernetworking-plugins"],
     )
     .heard(&[
@@ -126,7 +126,10 @@ pub(super) const ROWS: &[Diagnosis] = &[
         "The bridge <link> is left from an earlier network of other addresses, and the plugin does not change it. Remove the bridge; the plugin makes it anew with the next pod.",
         &["ip addr show <link>", "ip link delete <link>"],
     )
-    .heard(&[says("\"<link>\" already has an IP address different from")]),
+    .heard(&[
+        says("failed to set bridge addr: \"<link>\" already has an IP address different from"),
+        says("already has an IP address different from"),
+    ]),
     row(
         "cni-no-address",
         "the CNI network gave no address",

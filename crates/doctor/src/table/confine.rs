@@ -1,7 +1,8 @@
 //! What confines a container: seccomp, AppArmor, user namespaces, kernel settings.
 
-use crate::diagnose::{Diagnosis, row, says};
-use crate::finding::Severity::StopsPods;
+use crate::diagnose::{Case, Diagnosis, row, says};
+use crate::finding::Severity::{Note, StopsPods};
+use crate::version::Version;
 
 /// Reasons why a profile cannot be loaded because it is not there.
 const NOT_THERE: &[&str] = &["no such file", "does not exist"];
@@ -28,9 +29,9 @@ pub(super) const ROWS: &[Diagnosis] = &[
     )
     .heard(&[
         says("cannot load seccomp profile \"<path>\":").unless(NOT_THERE),
-        says("seccomp profile <path>: is not a seccomp profile"),
-        says("seccomp profile <path>: "),
         says("decoding seccomp profile failed"),
+        says("seccomp profile cannot read <path>: ").unless(NOT_THERE),
+        says("seccomp profile <path>: ").unless(&["cannot load seccomp profile", "seccomp profile cannot read"]),
         says("error adding seccomp filter rule for syscall"),
     ]),
     row(
@@ -75,7 +76,13 @@ pub(super) const ROWS: &[Diagnosis] = &[
         says("idmap mounts are not supported"),
         says("has its ids mapped already, or is not the machine's to map"),
         says("mount_setattr `<path>`: Invalid argument"),
-    ]),
+    ])
+    .seen(|facts| {
+        // One older than 5.4 runs no pods at all.
+        let version = Version::find(&facts.kernel.release).filter(|v| (Version::new(5, 4, 0)..Version::new(5, 19, 0)).contains(v));
+        let case = |_| Case::new(format!("Linux {}: overlayfs takes no mapped ids before 5.19", facts.kernel.release)).severe(Note);
+        version.map(case).into_iter().collect()
+    }),
     row(
         "user-ids-exhausted",
         "no range of user ids is left",

@@ -7,7 +7,7 @@ use crate::finding::Severity::StopsPods;
 pub(super) const SANDBOX: &[&str] = &["sandbox image", "pause"];
 
 /// `not found` of something other than a name.
-const OTHER_NOT_FOUND: &[&str] = &["sandbox image", "insufficient_scope", "no match for platform"];
+const OTHER_NOT_FOUND: &[&str] = &["sandbox image", "insufficient_scope", "no match for platform", "no matching manifest"];
 
 pub(super) const ROWS: &[Diagnosis] = &[
     row(
@@ -21,13 +21,14 @@ pub(super) const ROWS: &[Diagnosis] = &[
     .heard(&[
         says("image \"<image>\" is not on this machine"),
         says("image <image> is not in the store"),
+        says(": image <image> cannot be pulled: <_> has no <_> (404"),
         says("image <image> cannot be pulled: <_> has no <_> (404"),
-        says("<_> has no <image> (404"),
+        says(" has no <image> (404"),
         says("Failed to pull image \"<image>\": <_>: not found").unless(OTHER_NOT_FOUND),
         says("failed to resolve reference \"<image>\": <_>: not found").unless(OTHER_NOT_FOUND),
         says("Failed to pull image \"<image>\": <_>manifest unknown"),
         says("manifest unknown").unless(&["has no"]),
-        says("manifest for <image> not found"),
+        says("manifest for <image> not found").unless(OTHER_NOT_FOUND),
     ]),
     row(
         "image-never-pulled",
@@ -68,7 +69,7 @@ pub(super) const ROWS: &[Diagnosis] = &[
         "the image is damaged",
         StopsPods,
         "What is stored or was sent of the image is not what its digests say, or a layer cannot be unpacked. Remove it and load it anew; where it stays, build or push it anew.",
-        &["cofferdam image rm <image>", "docker save <image> | cofferdam image load"],
+        &["cofferdam image fsck --repair", "cofferdam image rm <image>", "cofferdam image pull <image>"],
     )
     .in_cluster(&["crictl rmi <image>", "crictl pull <image>"])
     .heard(&[
@@ -96,6 +97,7 @@ pub(super) const ROWS: &[Diagnosis] = &[
     )
     .in_cluster(&["kubectl get node <node> -o jsonpath='{.status.nodeInfo.architecture}'", "docker manifest inspect <image>"])
     .heard(&[
+        says(": image <image> is for <found>; this machine is <machine>"),
         says("image <image> is for <found>; this machine is <machine>"),
         says("no match for platform in manifest"),
         says("no matching manifest for "),

@@ -3,7 +3,10 @@
 use crate::diagnose::{Diagnosis, row, says};
 use crate::finding::Severity::Degrades;
 
-const LOOK: &[&str] = &["cofferdam logs <namespace>/<pod>", "cofferdam exec <namespace>/<pod> -- cat /proc/net/tcp /proc/net/tcp6"];
+const LOOK: &[&str] = &[
+    "cofferdam logs <namespace>/<pod>",
+    "cofferdam exec <namespace>/<pod> -- cat /proc/net/tcp /proc/net/tcp6",
+];
 const LOOK_IN_CLUSTER: &[&str] = &[
     "kubectl logs <pod> --namespace=<namespace> --all-containers --previous",
     "kubectl exec <pod> --namespace=<namespace> -- cat /proc/net/tcp /proc/net/tcp6",
@@ -14,30 +17,28 @@ pub(super) const ROWS: &[Diagnosis] = &[
         "probe-refused",
         "a probe finds nobody listening",
         Degrades,
-        "The connection of the <kind> probe was refused: nothing listens on that port of the pod's address yet, or only on 127.0.0.1. Compare the port with what the program opens, let it listen on all addresses, and give a slow start a startupProbe.",
+        "The probe's connection was refused: nothing listens on that port of the pod's address yet, or only on 127.0.0.1. Compare the port with what the program opens, let it listen on all addresses, and give a slow start a startupProbe.",
         LOOK,
     )
     .in_cluster(LOOK_IN_CLUSTER)
     .heard(&[
-        says("Unhealthy: <kind> probe failed: <_>connection refused"),
-        says("<kind> probe failed: <_>connection refused"),
+        says("probe failed: <_>connection refused"),
     ]),
     row(
         "probe-timed-out",
         "a probe gets no answer in time",
         Degrades,
-        "The <kind> probe was not answered within its timeoutSeconds, which is 1 where nothing is said. The program is busy or throttled by its CPU limit, or a network policy or firewall drops the packet; raise timeoutSeconds, more so in gVisor and VMs.",
+        "The probe was not answered within its timeoutSeconds, which is 1 where nothing is said. The program is busy or throttled by its CPU limit, or a network policy or firewall drops the packet; raise timeoutSeconds, more so in gVisor and VMs.",
         &["cofferdam top <namespace>/<pod>", "cofferdam logs <namespace>/<pod>"],
     )
     .in_cluster(&["kubectl top pod <pod> --namespace=<namespace> --containers", "kubectl get networkpolicies --namespace=<namespace>"])
     .heard(&[
-        says("Unhealthy: <kind> probe failed: <_>context deadline exceeded"),
-        says("<kind> probe failed: <_>context deadline exceeded"),
-        says("<kind> probe failed: <_>i/o timeout"),
-        says("<kind> probe failed: command timed out"),
-        says("<kind> probe failed: command <_> timed out"),
-        says("<kind> probe failed: timeout: "),
-        says("<kind> probe errored<_>context deadline exceeded"),
+        says("probe failed: <_>context deadline exceeded"),
+        says("probe failed: <_>i/o timeout"),
+        says("probe failed: command timed out"),
+        says("probe failed: command <_> timed out"),
+        says("probe failed: timeout: "),
+        says("probe errored<_>context deadline exceeded"),
     ]),
     row(
         "probe-bad-status",

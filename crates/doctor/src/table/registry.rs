@@ -30,10 +30,12 @@ pub(super) const ROWS: &[Diagnosis] = &[
     )
     .in_cluster(&["kubectl create secret docker-registry NAME --namespace=<namespace> --docker-server=SERVER --docker-username=USER --docker-password=PASSWORD"])
     .heard(&[
+        says(": image <image> cannot be pulled: <_> does not give <_> without other credentials"),
         says("image <image> cannot be pulled: <_> does not give <_> without other credentials"),
-        says("image <image> cannot be pulled: <_> forbids <_> ("),
         says("does not give <image> without other credentials"),
-        says("<_> forbids <image> (4"),
+        says(": image <image> cannot be pulled: <_> forbids <_> (4"),
+        says("image <image> cannot be pulled: <_> forbids <_> (4"),
+        says(" forbids <image> (403"),
         says("Failed to pull image \"<image>\": <_>authorization failed"),
         says("Failed to pull image \"<image>\": <_>401 Unauthorized"),
         says("Failed to pull image \"<image>\": <_>403 Forbidden"),
@@ -115,8 +117,6 @@ pub(super) const ROWS: &[Diagnosis] = &[
         &["getent hosts <host>", "cat /etc/resolv.conf"],
     )
     .heard(&[
-        says("; <host> has no address ("),
-        says(": <host> has no address ("),
         says("<host> has no address ("),
         says("Failed to pull image <_>lookup <host> on <_>: no such host").unless(SANDBOX),
         says("failed to do request: <_>lookup <host> on <_>: no such host").unless(SANDBOX),
@@ -132,7 +132,7 @@ pub(super) const ROWS: &[Diagnosis] = &[
         &["env | grep -i proxy"],
     )
     .in_cluster(&["systemctl show containerd --property=Environment"])
-    .heard(&[says("through the proxy of <proxy>:"), says("proxyconnect tcp: <_>lookup <proxy>"), says("proxyconnect tcp: dial tcp <proxy>:"), says("proxyconnect tcp")]),
+    .heard(&[says("through the proxy of <proxy>:"), says("proxyconnect tcp: <_>lookup <proxy>"), says("proxyconnect tcp: dial tcp <proxy>: "), says("proxyconnect tcp")]),
     row(
         "registry-unreachable",
         "the registry cannot be reached",
@@ -205,7 +205,10 @@ pub(super) const ROWS: &[Diagnosis] = &[
         "<host> answered with a redirect or a token service that leads to this machine's own addresses, or that would get credentials in the clear. Nothing was sent there; look at the registry's configuration, or reach it by its true name.",
         &["curl -sSI https://REGISTRY/v2/"],
     )
-    .heard(&[says("; <host> sends on to <_>: "), says("cannot be pulled: <host> sends on to <_>: "), says("<host> wants a token from <_>: ")]),
+    .heard(&[
+        says("<host> sends on to <_>: "),
+        says("<host> wants a token from <_>: "),
+    ]),
     row(
         "mirrors-fail",
         "neither the mirrors nor the registry gave the image",
@@ -213,7 +216,7 @@ pub(super) const ROWS: &[Diagnosis] = &[
         "Every host of the registry's hosts.toml was asked for <image> in its order, and none gave it; the message has each one's answer. Look at the first that should have it.",
         &["ls -R /etc/containerd/certs.d", "cofferdam image pull <image>"],
     )
-    .heard(&[says("no host gave <image>:")])
+    .heard(&[says("no host gave <image>: ")])
     .generic(),
     row(
         "image-format-unsupported",

@@ -11,7 +11,7 @@ pub(super) const ROWS: &[Diagnosis] = &[
         "The pod is to have the device <device>, and no CDI file in /etc/cdi or /run/cdi of this machine has it, two have it, or the file that should is broken. Let the vendor's tool write the file (nvidia-ctk cdi generate for NVIDIA's), or correct the name.",
         &["ls -l /etc/cdi /run/cdi", "nvidia-ctk cdi list"],
     )
-    .heard(&[says("unresolvable CDI devices <device>"), says("asks for <_>, and no CDI specification on this machine describes any"), says("CDI device injection failed")]),
+    .heard(&[says("unresolvable CDI devices <device>"), says("Insufficient <device>: pod <_> asks for <_>, and no CDI specification on this machine describes any"), says("CDI device injection failed")]),
     row(
         "cdi-name-invalid",
         "a device's name is not one of CDI",
@@ -68,7 +68,7 @@ pub(super) const ROWS: &[Diagnosis] = &[
         &["cofferdam ps", "cofferdam describe <namespace>/<pod>"],
     )
     .in_cluster(&["kubectl get pod <pod> --namespace=<namespace> -o jsonpath='{.status.conditions}'", "kubectl describe node <node>"])
-    .heard(&[says("ResizeDeferred"), says("Pod resize Deferred")]),
+    .heard(&[says("ResizeDeferred"), says("Pod resize Deferred"), says("Deferred: Node didn't have enough resource: <resource>, requested:")]),
     row(
         "resize-below-usage",
         "a memory limit cannot fall below what is in use",

@@ -44,7 +44,7 @@ pub(super) const ROWS: &[Diagnosis] = &[
     .in_cluster(&["kubectl describe nodes | grep -A 8 'Allocated resources'", "kubectl get runtimeclass <class> -o jsonpath='{.overhead}'"])
     .heard(&[
         says("Insufficient <resource>").unless(&["Insufficient hugepages-", "no CDI specification"]),
-        says("Node didn't have enough resource: <resource>, requested:").unless(&["resource: hugepages-", "Pod resize", "ResizeDeferred"]),
+        says("Node didn't have enough resource: <resource>, requested:").unless(&["resource: hugepages-", "Pod resize", "Deferred: Node didn't have"]),
         says("Too many pods"),
     ]),
     row(

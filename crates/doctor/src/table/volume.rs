@@ -4,7 +4,8 @@ use crate::diagnose::{Diagnosis, row, says};
 use crate::finding::Severity::StopsPods;
 
 const PLACE: &[&str] = &["cofferdam check -f MANIFEST", "cofferdam describe <namespace>/<pod>"];
-const PLACE_IN_CLUSTER: &[&str] = &["kubectl get pod <pod> --namespace=<namespace> -o jsonpath='{.spec.containers[*].volumeMounts}{.spec.volumes}'"];
+const PLACE_IN_CLUSTER: &[&str] =
+    &["kubectl get pod <pod> --namespace=<namespace> -o jsonpath='{.spec.containers[*].volumeMounts}{.spec.volumes}'"];
 
 pub(super) const ROWS: &[Diagnosis] = &[
     row(

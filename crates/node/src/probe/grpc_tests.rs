@@ -125,6 +125,11 @@ fn answers_good_bad_and_hostile() {
             all(&[begun(), framed(DATA, 0, 1, &[0, 0, 0, 0, 9, 8, 1]), ended("0", "")]),
             rpc("Internal", "the answer is no HealthCheckResponse"),
         ),
+        (
+            "too long a frame",
+            [framed(8, 0, 3, &[0; 17_000]), begun(), message(1), ended("0", "")].concat(),
+            read("it sends too much"),
+        ),
         ("no HTTP/2", b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), read("it sends too much")),
         ("goodbye", framed(GOAWAY, 0, 0, &[0; 8]), read("it sent GOAWAY")),
         (

@@ -189,11 +189,11 @@ pub fn parse(bytes: &[u8]) -> Result<SpecFile, String> {
 fn read(bytes: &[u8]) -> Result<RawFile, String> {
     let text = std::str::from_utf8(bytes).map_err(|e| format!("is not a CDI file: {e}"))?;
     if text.trim_start().starts_with('{') {
-        return serde_json::from_str(text).map_err(|e| format!("is not a CDI file: {e}"));
+        return serde_json::from_str(text).map_err(|e| format!("is not a CDI file: {}", e.to_string().replace(char::is_control, "?")));
     }
     serde_saphyr::from_str(text).map_err(|e| {
         let told = e.to_string();
-        format!("is not a CDI file: {}", clip(told.lines().next().unwrap_or_default()))
+        format!("is not a CDI file: {}", clip(told.lines().next().unwrap_or_default()).replace(char::is_control, "?"))
     })
 }
 

@@ -109,7 +109,7 @@ pub fn localhost(text: &[u8], target: &Target<'_>) -> Result<Value, String> {
     if text.len() as u64 > MAX_PROFILE {
         return Err(format!("is larger than {MAX_PROFILE} bytes"));
     }
-    let profile: Profile = serde_json::from_slice(text).map_err(|e| format!("is not a seccomp profile: {e}"))?;
+    let profile: Profile = serde_json::from_slice(text).map_err(|e| format!("is not a seccomp profile: {}", e.to_string().replace(char::is_control, "?")))?;
     let mut out = Map::new();
     out.insert(
         "defaultAction".into(),
