@@ -167,26 +167,42 @@ fn plugins_attach_the_pods_of_all_handlers_and_take_them_off() {
     machine.assert_nothing_attached();
 }
 
+/// The machine's tables of IPv4, which `iptables` makes where there are none.
+fn tables() -> Vec<String> {
+    let listed = tool("nft", &["list", "tables", "ip"]);
+    listed.lines().filter_map(|line| line.strip_prefix("table ip ")).map(str::to_owned).collect()
+}
+
+/// Takes away the chains that portmap made for all pods, unless pods still have ports by them.
+fn forget_portmap() {
+    let saved = tool("iptables-save", &["-t", "nat"]);
+    if saved.contains("-j CNI-DN-") {
+        return;
+    }
+    for line in saved.lines().filter(|line| line.starts_with("-A") && line.contains("CNI-")) {
+        tool("sh", &["-c", &format!("iptables -t nat -D {}", &line[3..])]);
+    }
+    for chain in saved.lines().filter_map(|line| line.strip_prefix(":CNI-")?.split(' ').next()) {
+        tool("iptables", &["-t", "nat", "-X", &format!("CNI-{chain}")]);
+    }
+}
+
 /// Debian's portmap writes rules of the machine; what it leaves for other pods is taken away here.
 #[test]
 fn ports_of_the_machine_lead_to_pods_by_debians_plugin() {
-    struct Rules(bool);
+    struct Rules(Vec<String>);
     impl Drop for Rules {
         fn drop(&mut self) {
-            if self.0 {
-                return; // somebody else's were there before
+            for table in tables().into_iter().filter(|table| !self.0.contains(table)) {
+                tool("nft", &["delete", "table", "ip", &table]);
             }
-            let saved = tool("iptables-save", &["-t", "nat"]);
-            for line in saved.lines().filter(|line| line.starts_with("-A") && line.contains("CNI-")) {
-                tool("sh", &["-c", &format!("iptables -t nat -D {}", &line[3..])]);
-            }
-            for chain in saved.lines().filter_map(|line| line.strip_prefix(":CNI-")?.split(' ').next()) {
-                tool("iptables", &["-t", "nat", "-X", &format!("CNI-{chain}")]);
+            if self.0.iter().any(|table| table == "nat") {
+                forget_portmap();
             }
         }
     }
     let saved = || tool("iptables-save", &["-t", "nat"]);
-    let rules = Rules(saved().contains(":CNI-"));
+    let rules = Rules(tables());
     let machine = Machine::new(&[json!({"type": "portmap", "capabilities": {"portMappings": true}, "snat": true})]);
     let world = &machine.world;
     let number: u16 = world.net.split('.').nth(2).unwrap().parse().unwrap();
@@ -216,36 +232,42 @@ fn a_plugin_that_fails_is_told_in_a_sentence_and_leaves_nothing() {
     world.detach(&[pod("stays", "crun", &[app(SERVES)])]);
     let stays = address(world, "stays");
     until_get(stays, PORT);
+    machine.calls();
     let rows = [
-        ("echo '{\"code\": 111, \"msg\": \"no more wires\"}'; exit 1", "of the network test refused ADD with code 111: no more wires"),
-        ("echo no more wires >&2; exit 3", "of the network test failed at ADD (exit status: 3): no more wires"),
-        ("echo garbage; exit 0", "of the network test answered ADD with what is no result"),
-        ("kill -9 $$", "of the network test failed at ADD without a word: signal: 9"),
+        ("refuses", "runc", "echo '{\"code\": 111, \"msg\": \"no more wires\"}'; exit 1", "refused ADD with code 111: no more wires"),
+        ("fails", "crun", "echo no more wires >&2; exit 3", "failed at ADD (exit status: 3): no more wires"),
+        ("babbles", "runsc", "echo garbage; exit 0", "answered ADD with what is no result"),
+        ("dies", "crun", "kill -9 $$", "failed at ADD without a word: signal: 9"),
+        ("forgets", "runc", "echo '{\"cniVersion\": \"1.0.0\"}'; exit 0", ""),
     ];
-    for (number, (does, told)) in rows.into_iter().enumerate() {
-        machine.calls();
-        machine.odd_does(&format!("[ $CNI_COMMAND = DEL ] && exit 0\n{does}"));
-        // gVisor's turn comes with one of them: the network is made before any handler is asked.
-        let handler = ALL[number % 3];
-        let (code, report) = world.report(&[pod("p", handler, &[app("exit 0")])]);
-        let p = pod_in(&report, "p");
-        assert_ne!(code, 0);
-        assert_eq!(p["phase"], "Failed", "{}", brief(&report));
-        assert!(brief(&report).contains(&format!("the CNI plugin odd {told}")), "{does}: {}", brief(&report));
-        let calls = machine.calls();
-        assert!(count(&calls, "DEL") >= 1 && count(&calls, "ADD") >= 1, "{calls:?}");
-        assert_eq!((machine.leases().len(), machine.kept().len()), (1, 1), "the plugins before it are undone: {does}");
-        until("links are gone", || (machine.ports() == 1).then_some(()));
+    let cases: String = rows.iter().map(|(name, _, does, _)| format!("*K8S_POD_NAME={name}\\;*) {does};;\n")).collect();
+    machine.odd_does(&format!("[ $CNI_COMMAND = ADD ] && case \"$CNI_ARGS\" in\n{cases}esac"));
+    let (code, report) = world.report(&rows.map(|(name, handler, _, _)| pod(name, handler, &[app("exit 0")])));
+    assert_ne!(code, 0);
+    for (name, _, _, told) in rows {
+        let pod = pod_in(&report, name);
+        assert_eq!(pod["phase"], "Failed", "{}", brief(&report));
+        let want = match told {
+            "" => format!("the CNI network test gave the pod default/{name} no address"),
+            told => format!("the CNI plugin odd of the network test {told}"),
+        };
+        assert!(pod["message"].as_str().unwrap().contains(&want), "looked for {want:?} in: {}", pod["message"]);
     }
+    let calls = machine.calls();
+    assert!(count(&calls, "ADD") >= rows.len() && count(&calls, "DEL") >= count(&calls, "ADD"), "{calls:?}");
+    assert_eq!((machine.leases().len(), machine.kept().len()), (1, 1), "the plugins before it are undone");
+    until("links are gone", || (machine.ports() == 1).then_some(()));
     assert!(get(stays, PORT).is_some(), "the other pod is unharmed");
-    fs::remove_file(world.dir.join("plugins/odd")).unwrap();
-    let (code, report) = world.report(&[pod("p", "runc", &[app("exit 0")])]);
-    assert!(code != 0 && brief(&report).contains("the CNI plugin odd of the network test is not installed: no such file in "), "{}", brief(&report));
-    assert_eq!(machine.leases().len(), 1);
-    world.script("plugins/odd", &ODD.replace("DIR", &world.dir.display().to_string()));
-    machine.odd_does("");
-    world.call(&["stop", "stays", "--grace", "0"]).good();
+}
+
+#[test]
+fn a_plugin_that_is_not_there_is_named_before_any_other_is_called() {
+    let machine = Machine::new(&[json!({"type": "nobody"})]);
+    let (code, report) = machine.world.report(&[pod("p", "runc", &[app("exit 0")])]);
+    let want = "the CNI plugin nobody of the network test is not installed: no such file in ";
+    assert!(code != 0 && brief(&report).contains(want), "{}", brief(&report));
     machine.assert_nothing_attached();
+    assert!(!machine.world.dir.join("leases").exists());
 }
 
 /// DEL that fails is tried again; until then the pod is kept, and its address with it.
@@ -253,7 +275,11 @@ fn a_plugin_that_fails_is_told_in_a_sentence_and_leaves_nothing() {
 fn a_pod_that_cannot_be_taken_off_is_kept_and_tried_again() {
     let machine = Machine::new(&[odd()]);
     let world = &machine.world;
-    world.detach(&[pod("p", "crun", &[app(WAITS)])]);
+    let mut run = Running(world.spawn(&["run", "-f", "-"], manifest(&[pod("p", "crun", &[app(WAITS)])]).as_bytes()));
+    common::until_runs(world, &mut run, "p");
+    // Its owner would go on trying for half a minute.
+    common::signal(run.0.id(), Signal::KILL);
+    until("the owner is dead", || run.0.try_wait().unwrap());
     machine.odd_does("[ $CNI_COMMAND = DEL ] && { echo '{\"code\": 11, \"msg\": \"later\"}'; exit 1; }");
     let answer = world.call(&["stop", "p", "--grace", "0"]);
     assert!(answer.code != Some(0) && answer.err.contains("the CNI plugin odd of the network test refused DEL"), "{answer:?}");

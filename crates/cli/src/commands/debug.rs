@@ -194,7 +194,12 @@ pub(crate) fn debug(global: &Global, args: &DebugArgs) -> Result<u8> {
 /// The container that was asked for.
 fn container(args: &DebugArgs, now: &PodNow) -> Result<EphemeralContainer> {
     let spec = &now.pod.spec;
-    let own: Vec<String> = spec.containers.iter().chain(&spec.init_containers).map(|c| c.name.clone()).collect();
+    let own: Vec<String> = spec
+        .containers
+        .iter()
+        .chain(&spec.init_containers)
+        .map(|c| c.name.clone())
+        .collect();
     if let Some(target) = args.target.as_ref().filter(|t| !own.contains(t)) {
         return Err(pods::no_container(&args.pod, target, &own));
     }
@@ -234,7 +239,11 @@ fn permitted(now: &PodNow, new: &EphemeralContainer, kind: Option<Enclosure>) ->
     let at = pod.spec.containers.len();
     pod.spec.containers.push(new.container.clone());
     match admit(&pod, kind) {
-        Err(Denied::Forbidden { resource, name, mut reasons }) => {
+        Err(Denied::Forbidden {
+            resource,
+            name,
+            mut reasons,
+        }) => {
             // What the pod itself asks for was let in.
             let here = format!("spec.containers[{at}]");
             reasons.0.retain(|reason| reason.field.starts_with(&here));
@@ -254,7 +263,10 @@ fn suffix() -> Result<String> {
     File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut bytes))
         .context("the kernel gives no random bytes for a name")?;
-    Ok(bytes.iter().map(|b| char::from(ALPHABET[usize::from(*b) % ALPHABET.len()])).collect())
+    Ok(bytes
+        .iter()
+        .map(|b| char::from(ALPHABET[usize::from(*b) % ALPHABET.len()]))
+        .collect())
 }
 
 /// Passes the streams on from the container's start to its end; its exit code.
@@ -293,7 +305,10 @@ fn converse(engine: &Engine, peer: &Peer, pod: &PodName, name: &str, args: &Debu
         (Some(status), _) => status.exit_code,
         (None, Some(code)) if code >= 0 => code,
         (None, _) if has_ended(engine, &id).is_none() => KILLED,
-        (None, _) => bail!("the pod's monitor broke off before container \"{name}\" ended; it goes on: cofferdam attach {} -c {name}", pod.name),
+        (None, _) => bail!(
+            "the pod's monitor broke off before container \"{name}\" ended; it goes on: cofferdam attach {} -c {name}",
+            pod.name
+        ),
     };
     Ok(u8::try_from(code).unwrap_or(u8::MAX))
 }
@@ -337,7 +352,9 @@ fn begun(view: &Value, name: &str) -> Result<Option<ContainerId>> {
         }
         bail!("container \"{name}\" does not start: {}", why(waiting));
     }
-    Ok(Some(serde_json::from_value(id.clone()).context("the process that keeps the pod tells no id of the container")?))
+    Ok(Some(
+        serde_json::from_value(id.clone()).context("the process that keeps the pod tells no id of the container")?,
+    ))
 }
 
 /// Passes standard input on, until either side has enough.
@@ -346,7 +363,11 @@ fn pass_on(mut writer: AttachWriter) {
     let mut input = std::io::stdin().lock();
     loop {
         let read = input.read(&mut buffer).unwrap_or(0);
-        let sent = if read == 0 { writer.close_stdin() } else { writer.stdin(&buffer[..read]) };
+        let sent = if read == 0 {
+            writer.close_stdin()
+        } else {
+            writer.stdin(&buffer[..read])
+        };
         if read == 0 || sent.is_err() {
             return;
         }
@@ -416,8 +437,16 @@ impl Log {
 
 fn put(entry: &LogEntry<'_>) -> Result<()> {
     let end: &[u8] = if entry.partial { b"" } else { b"\n" };
-    let write = |out: &mut dyn Write| out.write_all(entry.text).and_then(|()| out.write_all(end)).and_then(|()| out.flush());
-    Ok(if entry.stderr { write(&mut std::io::stderr().lock()) } else { write(&mut std::io::stdout().lock()) }?)
+    let write = |out: &mut dyn Write| {
+        out.write_all(entry.text)
+            .and_then(|()| out.write_all(end))
+            .and_then(|()| out.flush())
+    };
+    Ok(if entry.stderr {
+        write(&mut std::io::stderr().lock())
+    } else {
+        write(&mut std::io::stdout().lock())
+    }?)
 }
 
 #[cfg(test)]
@@ -429,21 +458,38 @@ mod tests {
     fn a_container_that_cannot_start_is_told_with_its_reason() {
         let id = "0123456789abcdef0123456789abcdef";
         let of = |state: Value| begun(&json!({"name": "d", "id": id, "state": state}), "d");
-        assert_eq!(of(json!({"waiting": {"reason": "ContainerCreating", "message": ""}})).unwrap(), None);
+        assert_eq!(
+            of(json!({"waiting": {"reason": "ContainerCreating", "message": ""}})).unwrap(),
+            None
+        );
         for reason in ["ErrImagePull", "ImagePullBackOff", "CreateContainerError"] {
-            let told = of(json!({"waiting": {"reason": reason, "message": "why"}})).unwrap_err().to_string();
+            let told = of(json!({"waiting": {"reason": reason, "message": "why"}}))
+                .unwrap_err()
+                .to_string();
             assert_eq!(told, format!("container \"d\" does not start: {reason}: why"));
         }
         let failed = of(json!({"terminated": {"reason": "StartError", "message": "no such file", "exitCode": 128, "startedAt": 0}}));
-        assert_eq!(failed.unwrap_err().to_string(), "container \"d\" did not start: StartError: no such file");
+        assert_eq!(
+            failed.unwrap_err().to_string(),
+            "container \"d\" did not start: StartError: no such file"
+        );
         assert_eq!(of(json!({"running": {"startedAt": 1}})).unwrap().unwrap().as_str(), id);
-        assert_eq!(of(json!({"terminated": {"exitCode": 3, "startedAt": 1}})).unwrap().unwrap().as_str(), id);
+        assert_eq!(
+            of(json!({"terminated": {"exitCode": 3, "startedAt": 1}}))
+                .unwrap()
+                .unwrap()
+                .as_str(),
+            id
+        );
     }
 
     #[test]
     fn names_are_of_kubernetes_letters() {
         let name = suffix().unwrap();
-        assert!(name.len() == 5 && name.chars().all(|c| "bcdfghjklmnpqrstvwxz2456789".contains(c)), "{name}");
+        assert!(
+            name.len() == 5 && name.chars().all(|c| "bcdfghjklmnpqrstvwxz2456789".contains(c)),
+            "{name}"
+        );
         assert_ne!((suffix().unwrap(), suffix().unwrap()), (name.clone(), name));
     }
 
@@ -471,6 +517,9 @@ mod tests {
         assert!(permitted(&now, &new(json!({})), Some(Enclosure::Gvisor)).is_ok());
         let mut has = now.clone();
         has.pod.spec.containers[0].security_context = labelled.container.security_context.clone();
-        assert!(permitted(&has, &new(json!({})), Some(Enclosure::Gvisor)).is_ok(), "the pod was let in");
+        assert!(
+            permitted(&has, &new(json!({})), Some(Enclosure::Gvisor)).is_ok(),
+            "the pod was let in"
+        );
     }
 }

@@ -2,19 +2,21 @@
 
 use crate::args::Global;
 use crate::commands::pods;
+use crate::enclosure;
 use crate::settings::Settings;
 use crate::show;
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use cofferdam_decide::enclosure::Enclosure;
 use cofferdam_engine::Engine;
 use cofferdam_model::PodId;
 use cofferdam_model::cri::SandboxState;
-use std::io::{ErrorKind, copy};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::str::FromStr;
-use std::sync::Arc;
-use std::sync::mpsc;
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
 
 /// Examples of the command.
 pub(crate) const HELP: &str = "\
@@ -28,6 +30,8 @@ Examples:
 const MAX_CONNECTIONS: usize = 256;
 /// How often it is looked whether the pod is still there.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long a gVisor pod must be silent, after the other side has said all, before it is told so.
+const SILENCE: Duration = Duration::from_secs(1);
 /// Stack of a thread that copies.
 const STACK: usize = 128 * 1024;
 
@@ -70,8 +74,10 @@ impl FromStr for Ports {
 
 /// Forwards until it is interrupted or the pod is gone.
 pub(crate) fn forward(global: &Global, args: &ForwardArgs) -> Result<u8> {
-    let engine = Settings::read(global).insist()?.open()?;
+    let settings = Settings::read(global).insist()?;
+    let engine = settings.open()?;
     let pod = pods::find(&engine, &args.pod)?;
+    let ends_both = enclosure::of(&settings.loaded.table, &pod.handler) == Some(Enclosure::Gvisor);
     if pod.state != SandboxState::Ready {
         bail!("pod \"{}\" does not run; see: cofferdam describe {}", args.pod, args.pod);
     }
@@ -83,9 +89,15 @@ pub(crate) fn forward(global: &Global, args: &ForwardArgs) -> Result<u8> {
     let slots = Arc::new(Slots::new(MAX_CONNECTIONS));
     for (listener, ports) in listeners {
         show::say(format_args!("Forwarding from {} -> {}", listener.local_addr()?, ports.remote));
-        let (engine, pod, slots, ended) = (engine.clone(), pod.id.clone(), slots.clone(), ended.clone());
+        let (slots, ended) = (slots.clone(), ended.clone());
+        let target = Target {
+            engine: engine.clone(),
+            pod: pod.id.clone(),
+            port: ports.remote,
+            ends_both,
+        };
         std::thread::Builder::new().name("listener".into()).spawn(move || {
-            let error = accept(&listener, &engine, &pod, ports, &slots);
+            let error = accept(&listener, &target, ports, &slots);
             let _ = ended.send(error);
         })?;
     }
@@ -138,8 +150,18 @@ fn bind(ip: IpAddr, ports: Ports) -> Result<TcpListener> {
     })
 }
 
+/// Where connections lead.
+#[derive(Clone)]
+struct Target {
+    engine: Arc<Engine>,
+    pod: PodId,
+    port: u16,
+    /// Its end of the way in is the end of the way out too, whatever is still to come: gVisor's.
+    ends_both: bool,
+}
+
 /// Takes connections for ever; the error that ended it.
-fn accept(listener: &TcpListener, engine: &Arc<Engine>, pod: &PodId, ports: Ports, slots: &Arc<Slots>) -> anyhow::Error {
+fn accept(listener: &TcpListener, target: &Target, ports: Ports, slots: &Arc<Slots>) -> anyhow::Error {
     let local = listener.local_addr().map_or(ports.local, |a| a.port());
     loop {
         let slot = slots.take();
@@ -149,13 +171,13 @@ fn accept(listener: &TcpListener, engine: &Arc<Engine>, pod: &PodId, ports: Port
             Err(e) => return anyhow::Error::new(e).context(format!("port {local} takes no connections any more")),
         };
         show::say(format_args!("Handling connection for {local}"));
-        let (engine, pod) = (engine.clone(), pod.clone());
+        let target = target.clone();
         let handled = std::thread::Builder::new()
             .name("connection".into())
             .stack_size(STACK)
             .spawn(move || {
                 let _slot = slot;
-                if let Err(e) = join(&engine, &pod, stream, ports.remote) {
+                if let Err(e) = join(&target, stream) {
                     show::tell(format_args!("cofferdam: connection for {local}: {e:#}"));
                 }
             });
@@ -166,35 +188,57 @@ fn accept(listener: &TcpListener, engine: &Arc<Engine>, pod: &PodId, ports: Port
 }
 
 /// Copies both ways until both sides have said all.
-fn join(engine: &Engine, pod: &PodId, outside: TcpStream, port: u16) -> Result<()> {
+fn join(target: &Target, outside: TcpStream) -> Result<()> {
     // A stream socket of whichever kind the driver has: what is done to it here is the same for all.
-    let inside: std::os::unix::net::UnixStream = engine.dial(pod, port)?.into();
+    let inside: UnixStream = target.engine.dial(&target.pod, target.port)?.into();
     let (from_outside, to_inside) = (outside.try_clone()?, inside.try_clone()?);
+    let heard = Arc::new(Mutex::new(Instant::now()));
+    let (last, ends_both) = (heard.clone(), target.ends_both);
     let up = std::thread::Builder::new().name("up".into()).stack_size(STACK).spawn(move || {
-        pour(&from_outside, &to_inside);
+        pour(&from_outside, &to_inside, None);
+        while ends_both && since(&last) < SILENCE {
+            std::thread::sleep(SILENCE - since(&last));
+        }
         // Half closed: the answer may still be on its way.
         let _ = to_inside.shutdown(Shutdown::Write);
     })?;
-    pour(&inside, &outside);
+    pour(&inside, &outside, Some(&heard));
     let _ = outside.shutdown(Shutdown::Write);
     let _ = up.join();
     Ok(())
 }
 
-/// Whoever breaks off ends the copying: that is no error of ours.
-fn pour<R, W>(from: &R, to: &W)
+fn since(moment: &Mutex<Instant>) -> Duration {
+    moment.lock().unwrap_or_else(PoisonError::into_inner).elapsed().min(SILENCE)
+}
+
+/// Whoever breaks off ends the copying: that is no error of ours. `heard` is when something came last.
+fn pour<R, W>(mut from: &R, mut to: &W, heard: Option<&Mutex<Instant>>)
 where
-    for<'a> &'a R: std::io::Read,
-    for<'a> &'a W: std::io::Write,
+    for<'a> &'a R: Read,
+    for<'a> &'a W: Write,
 {
-    let (mut from, mut to) = (from, to);
-    let _ = copy(&mut from, &mut to);
+    let mut buffer = vec![0; 32 * 1024];
+    loop {
+        let count = match from.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(count) => count,
+            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+            Err(_) => return,
+        };
+        if let Some(heard) = heard {
+            *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+        if to.write_all(&buffer[..count]).is_err() {
+            return;
+        }
+    }
 }
 
 /// How many connections there may be still.
 struct Slots {
-    free: std::sync::Mutex<usize>,
-    freed: std::sync::Condvar,
+    free: Mutex<usize>,
+    freed: Condvar,
 }
 
 struct Slot(Arc<Slots>);
@@ -202,15 +246,15 @@ struct Slot(Arc<Slots>);
 impl Slots {
     fn new(free: usize) -> Self {
         Self {
-            free: std::sync::Mutex::new(free),
-            freed: std::sync::Condvar::new(),
+            free: Mutex::new(free),
+            freed: Condvar::new(),
         }
     }
 
     fn take(self: &Arc<Self>) -> Slot {
-        let mut free = self.free.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         while *free == 0 {
-            free = self.freed.wait(free).unwrap_or_else(std::sync::PoisonError::into_inner);
+            free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
         }
         *free -= 1;
         Slot(self.clone())
@@ -219,7 +263,7 @@ impl Slots {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        *self.0.free.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += 1;
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.0.freed.notify_one();
     }
 }

@@ -20,7 +20,13 @@ pub(super) struct Found {
 pub(super) fn find(engine: &Engine, wanted: &str) -> Result<Found> {
     let census = Census::take(engine)?;
     let meant = |v: &Value| v["ended"] == false && is_meant(wanted, text(v, "namespace"), text(v, "name"), text(v, "sandbox"));
-    let of = |peer: &Peer| peer.views.iter().filter(|v| meant(v)).map(|v| (peer.clone(), v.clone())).collect::<Vec<_>>();
+    let of = |peer: &Peer| {
+        peer.views
+            .iter()
+            .filter(|v| meant(v))
+            .map(|v| (peer.clone(), v.clone()))
+            .collect::<Vec<_>>()
+    };
     let mut all: Vec<(Peer, Value)> = census.peers.answering.iter().flat_map(of).collect();
     match (all.pop(), all.len()) {
         (Some((peer, view)), 0) => {
@@ -28,7 +34,9 @@ pub(super) fn find(engine: &Engine, wanted: &str) -> Result<Found> {
                 namespace: text(&view, "namespace").to_owned(),
                 name: text(&view, "name").to_owned(),
             };
-            let now = peer.pod(&name)?.ok_or_else(|| anyhow!("pod \"{wanted}\" is over; see: cofferdam ps --all"))?;
+            let now = peer
+                .pod(&name)?
+                .ok_or_else(|| anyhow!("pod \"{wanted}\" is over; see: cofferdam ps --all"))?;
             let handler = text(&view, "handler").to_owned();
             Ok(Found { peer, name, handler, now })
         }
@@ -39,7 +47,10 @@ pub(super) fn find(engine: &Engine, wanted: &str) -> Result<Found> {
 
 /// The error for a pod that no process keeps.
 fn not_kept(census: &Census, wanted: &str) -> anyhow::Error {
-    let here = census.sandboxes.iter().any(|p| is_meant(wanted, &p.config.namespace, &p.config.name, p.id.as_str()));
+    let here = census
+        .sandboxes
+        .iter()
+        .any(|p| is_meant(wanted, &p.config.namespace, &p.config.name, p.id.as_str()));
     match (here, census.peers.silent.first()) {
         (true, Some(pid)) => anyhow!("pod \"{wanted}\" cannot be changed: process {pid}, which keeps pods, does not answer"),
         (true, None) => anyhow!("pod \"{wanted}\" cannot be changed: no process keeps it any more; stop it, and run it again"),

@@ -85,7 +85,10 @@ pub(crate) fn resize(global: &Global, args: &ResizeArgs) -> Result<u8> {
     }
     show::say(format_args!("pod/{} resized", full.name));
     for container in done.containers.iter().filter(|c| c.restarted) {
-        show::say(format_args!("container {} is started again, as its resizePolicy has it", container.name));
+        show::say(format_args!(
+            "container {} is started again, as its resizePolicy has it",
+            container.name
+        ));
     }
     Ok(0)
 }
@@ -94,7 +97,12 @@ pub(crate) fn resize(global: &Global, args: &ResizeArgs) -> Result<u8> {
 fn can_change(now: &PodNow, pod: &str, wanted: &str) -> Result<()> {
     let spec = &now.pod.spec;
     let init = spec.init_containers.iter();
-    let able: Vec<String> = spec.containers.iter().chain(init.clone().filter(|c| is_sidecar(c))).map(|c| c.name.clone()).collect();
+    let able: Vec<String> = spec
+        .containers
+        .iter()
+        .chain(init.clone().filter(|c| is_sidecar(c)))
+        .map(|c| c.name.clone())
+        .collect();
     if able.iter().any(|name| name == wanted) {
         return Ok(());
     }

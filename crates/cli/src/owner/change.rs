@@ -4,8 +4,9 @@
 
 use super::{Desk, PodName};
 use cofferdam_decide::resize::{self, ContainerResize};
-use cofferdam_decide::resources::{pod_cgroup, pod_requests};
+use cofferdam_decide::resources::{container_resources, pod_cgroup, pod_requests};
 use cofferdam_decide::{defaults, ephemeral};
+use cofferdam_model::cri::LinuxResources;
 use cofferdam_model::pod::{Container, EphemeralContainer, Pod, Resources};
 use cofferdam_model::{Quantity, ResourceList, quantity::Format};
 use cofferdam_node::{Dirs, Handle, Machine, ResizeRequest};
@@ -71,7 +72,7 @@ struct Found {
 }
 
 impl Desk {
-    /// A pod as it is now; `None` where there is none that goes on.
+    /// A pod as it is now, or was at its end; `None` where there is none of this name.
     pub(crate) fn kept(&self, name: &PodName) -> Option<PodNow> {
         self.with(name, |planned| planned.now())
     }
@@ -113,6 +114,9 @@ impl Desk {
     fn step(&self, handle: &Handle, name: &PodName, pod: &mut Pod, new: &Pod, step: ContainerResize) -> Result<ResizedContainer, String> {
         settled(handle, name, pod)?;
         let resources = container(new, &step.name).and_then(|c| c.resources.clone()).unwrap_or_default();
+        let before = container(pod, &step.name)
+            .map(|c| container_resources(pod, c, 0))
+            .unwrap_or_default();
         let mut next = pod.clone();
         if let Some(container) = container_mut(&mut next, &step.name) {
             container.resources = Some(resources.clone());
@@ -120,27 +124,45 @@ impl Desk {
         let request = ResizeRequest {
             container: step.name.clone(),
             resources: resources.clone(),
-            limits: step.resources,
-            pod_limits: pod_cgroup(&next),
+            limits: lifted(&before, step.resources),
+            pod_limits: lifted(&pod_cgroup(pod), pod_cgroup(&next)),
             restart: step.restart,
         };
         handle.resize(&name.namespace, &name.name, request)?;
         *pod = next;
         self.with(name, |planned| planned.pod = pod.clone());
-        Ok(ResizedContainer { name: step.name, resources, restarted: step.restart })
+        Ok(ResizedContainer {
+            name: step.name,
+            resources,
+            restarted: step.restart,
+        })
     }
 
+    /// The pod, where it has a sandbox: what waits for its turn cannot be asked, and would answer late.
     fn found(&self, name: &PodName) -> Result<Found, String> {
         let PodName { namespace, name: of } = name;
         let handles = self.handles();
-        let is_it = |handle: &&Arc<Handle>| handle.snapshot().iter().any(|v| !v.ended && v.namespace == *namespace && v.name == *of);
-        let (Some((now, turn)), handle) = (self.with(name, |p| (p.now(), p.turn.clone())), handles.iter().find(is_it)) else {
-            return Err(format!("pod {namespace}/{of} is over"));
+        let of_it = |handle: &Arc<Handle>| {
+            let views = handle.snapshot();
+            let view = views.iter().find(|v| v.namespace == *namespace && v.name == *of)?;
+            Some((view.ended, view.sandbox.is_some(), handle.clone()))
         };
-        match handle {
-            Some(handle) => Ok(Found { now, handle: handle.clone(), turn }),
-            None => Err(format!("pod {namespace}/{of} has not begun yet, or is over")),
+        match (self.with(name, |p| (p.now(), p.turn.clone())), handles.iter().find_map(of_it)) {
+            (Some((now, turn)), Some((false, true, handle))) => Ok(Found { now, handle, turn }),
+            (None, _) | (_, Some((true, ..))) => Err(format!("pod {namespace}/{of} is over")),
+            (Some(_), _) => Err(format!("pod {namespace}/{of} has not begun yet")),
         }
+    }
+}
+
+/// The new limits, with what was limited and is not to be any more lifted: for the runtime, 0 leaves a
+/// limit as it is.
+fn lifted(old: &LinuxResources, new: LinuxResources) -> LinuxResources {
+    let of = |old: i64, new: i64| if old > 0 && new == 0 { -1 } else { new };
+    LinuxResources {
+        cpu_quota: of(old.cpu_quota, new.cpu_quota),
+        memory_limit: of(old.memory_limit, new.memory_limit),
+        ..new
     }
 }
 
@@ -156,7 +178,10 @@ fn settled(handle: &Handle, name: &PodName, pod: &Pod) -> Result<(), String> {
     };
     while goes_on() {
         if Instant::now() > until {
-            return Err(format!("the change of pod {}/{} before this one is still under way", name.namespace, name.name));
+            return Err(format!(
+                "the change of pod {}/{} before this one is still under way",
+                name.namespace, name.name
+            ));
         }
         std::thread::sleep(POLL);
     }
@@ -187,7 +212,10 @@ fn room(new: &Pod, old: &Pod, machine: &Machine) -> Result<(), String> {
     let mut new = new.clone();
     defaults::apply(&mut new);
     let (mut has, had) = (pod_requests(&new), pod_requests(old));
-    let least = [("cpu", Quantity::from_milli(machine.cpu_millis)), ("memory", Quantity::new(machine.memory, Format::BinarySi))];
+    let least = [
+        ("cpu", Quantity::from_milli(machine.cpu_millis)),
+        ("memory", Quantity::new(machine.memory, Format::BinarySi)),
+    ];
     for (resource, of_machine) in least {
         let most = had.get(resource).filter(|old| **old > of_machine).cloned().unwrap_or(of_machine);
         has.insert(resource.to_owned(), most);
@@ -255,7 +283,11 @@ mod tests {
 
     #[test]
     fn more_than_the_machine_has_is_infeasible() {
-        let machine = Machine { cpu_millis: 2000, memory: 1 << 30, ..Machine::default() };
+        let machine = Machine {
+            cpu_millis: 2000,
+            memory: 1 << 30,
+            ..Machine::default()
+        };
         let with = |cpu: &str| {
             let mut pod = pod();
             pod.spec.containers[0].resources = of(json!({"requests": {"cpu": cpu, "ephemeral-storage": "1Gi", "hugepages-2Mi": "2Mi"}}));
@@ -263,7 +295,10 @@ mod tests {
         };
         assert_eq!(room(&with("2"), &with("1"), &machine), Ok(()));
         let refused = room(&with("3"), &with("1"), &machine).unwrap_err();
-        assert_eq!(refused, "pod \"p\" cannot be resized: Node didn't have enough capacity: cpu, requested: 3000, capacity: 2000");
+        assert_eq!(
+            refused,
+            "pod \"p\" cannot be resized: Node didn't have enough capacity: cpu, requested: 3000, capacity: 2000"
+        );
         assert_eq!(room(&with("3"), &with("3"), &machine), Ok(()), "it runs already");
         assert!(room(&with("4"), &with("3"), &machine).is_err());
     }

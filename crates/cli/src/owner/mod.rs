@@ -40,7 +40,7 @@ pub(crate) enum Request {
     Views,
     /// That pods are stopped: the seconds that they may take, or null where there is no such pod.
     Stop(Order),
-    /// A pod as it is now ([`PodNow`]), or null where there is none that goes on.
+    /// A pod as it is now ([`PodNow`]), or null where there is none of this name.
     Pod(PodName),
     /// That a container is added to a pod: `Ok`, or why not.
     Add(Box<Addition>),

@@ -1,6 +1,6 @@
 //! How a command finds the processes that keep pods, and asks them.
 
-use super::{Addition, Amounts, CHANGE_PATIENCE, PodNow, MAX_ANSWER, MAX_REQUEST, Order, PATIENCE, PodName, Request, Resized, dir};
+use super::{Addition, Amounts, CHANGE_PATIENCE, MAX_ANSWER, MAX_REQUEST, Order, PATIENCE, PodName, PodNow, Request, Resized, dir};
 use anyhow::{Result, bail};
 use cofferdam_plan::Layout;
 use serde::de::DeserializeOwned;
