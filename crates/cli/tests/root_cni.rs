@@ -167,10 +167,10 @@ fn plugins_attach_the_pods_of_all_handlers_and_take_them_off() {
     machine.assert_nothing_attached();
 }
 
-/// The machine's tables of IPv4, which `iptables` makes where there are none.
+/// The tables that `iptables` and `ip6tables` make where there are none.
 fn tables() -> Vec<String> {
-    let listed = tool("nft", &["list", "tables", "ip"]);
-    listed.lines().filter_map(|line| line.strip_prefix("table ip ")).map(str::to_owned).collect()
+    let listed = tool("nft", &["list", "tables"]);
+    listed.lines().filter(|line| line.starts_with("table ip ") || line.starts_with("table ip6 ")).map(str::to_owned).collect()
 }
 
 /// Takes away the chains that portmap made for all pods, unless pods still have ports by them.
@@ -194,9 +194,9 @@ fn ports_of_the_machine_lead_to_pods_by_debians_plugin() {
     impl Drop for Rules {
         fn drop(&mut self) {
             for table in tables().into_iter().filter(|table| !self.0.contains(table)) {
-                tool("nft", &["delete", "table", "ip", &table]);
+                tool("sh", &["-c", &format!("nft delete {table}")]);
             }
-            if self.0.iter().any(|table| table == "nat") {
+            if self.0.iter().any(|table| table == "table ip nat") {
                 forget_portmap();
             }
         }

@@ -85,7 +85,7 @@ fn its_streams_and_its_exit_code_are_the_commands() {
         );
         let cut = look(&world, handler, &[], "printf 'no end'; printf two >&2").good();
         assert_eq!((cut.out.as_str(), cut.err.as_str()), ("no end", "two"), "{handler}");
-        let input: Vec<u8> = (0..100_000u32).flat_map(|n| format!("{n}\n").into_bytes()).collect();
+        let input: Vec<u8> = (0..20_000u32).flat_map(|n| format!("{n}\n").into_bytes()).collect();
         let args = ["debug", "-iq", handler, "--image", IMAGE, "--", "cat"];
         let echoed = world.input(&args, &input).good().out;
         assert!(
@@ -96,6 +96,35 @@ fn its_streams_and_its_exit_code_are_the_commands() {
         );
         let attached = ["debug", "--attach", "-q", handler, "--image", IMAGE, "--", "wc", "-c"];
         assert_eq!(world.input(&attached, b"unseen").good().out.trim(), "0", "{handler}");
+    }
+}
+
+#[test]
+fn what_it_writes_is_whole_however_much_and_input_that_is_cut_off_is_told() {
+    let world = running();
+    let input: Vec<u8> = (0..500_000u32).flat_map(|n| format!("{n}\n").into_bytes()).collect();
+    for handler in ALL {
+        let out = world
+            .call(&["debug", "--attach", "-q", handler, "--image", IMAGE, "--", "seq", "1", "500000"])
+            .good()
+            .out;
+        assert!(out.lines().map(|l| l.parse::<u32>().unwrap()).eq(1..=500_000), "{handler}");
+        let counted = world
+            .input(&["debug", "-iq", handler, "--image", IMAGE, "--", "wc", "-c"], &input)
+            .good()
+            .out;
+        assert_eq!(counted.trim(), input.len().to_string(), "{handler}");
+        // The monitor lets go of an attached client that it writes to faster than that reads.
+        let echoed = world.input(&["debug", "-iq", handler, "--image", IMAGE, "--", "cat"], &input);
+        match echoed.code {
+            Some(0) => assert!(
+                echoed.out.as_bytes() == input,
+                "{handler}: {} bytes of {}",
+                echoed.out.len(),
+                input.len()
+            ),
+            _ => drop(echoed.fails(120, "its input was cut off")),
+        }
     }
 }
 

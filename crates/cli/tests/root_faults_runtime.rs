@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::disk::Disk;
 use common::traces::{self, Traces};
 use common::{Running, WAITS, World, app, brief, finish, manifest, names, pod, pod_in, until, until_runs};
 use rustix::process::Signal;
@@ -36,7 +37,7 @@ case "$how" in
   binary) head -c 30000 /dev/urandom >&2; exit 1;;
   silent) exit 7;;
   dies) kill -9 $$;;
-  hangs) exec sleep 100000;;
+  hangs|"hangs-at-$verb") exec sleep 100000;;
   nothing) exit 0;;
   no-pid) "$real" "$@"; code=$?; rm -f "$pid"; exit $code;;
   garbage-pid) "$real" "$@"; code=$?; head -c 5000 /dev/urandom > "$pid"; exit $code;;
@@ -91,6 +92,11 @@ impl<'a> Broken<'a> {
         [self.class(), pod]
     }
 
+    /// Forgets which verbs were called.
+    fn called_anew(&self) {
+        fs::write(self.world.dir.join(format!("{}.verbs", self.name)), "").unwrap();
+    }
+
     /// The verbs that were called so far.
     fn verbs(&self) -> Vec<String> {
         let text = fs::read_to_string(self.world.dir.join(format!("{}.verbs", self.name))).unwrap_or_default();
@@ -125,6 +131,14 @@ impl Drop for Stranger {
 fn sentence(text: &str) {
     assert!(!text.is_empty() && !text.contains('\n') && text.chars().count() < 800, "{text:?}");
     assert!(text.chars().all(|c| !c.is_control()), "{text:?}");
+}
+
+/// What a pod that failed says: itself, or its container.
+#[track_caller]
+fn why(pod: &Value) -> &str {
+    let end = &pod["containers"][0]["state"]["terminated"];
+    let said = [&pod["message"], &end["message"]].into_iter().filter_map(Value::as_str).find(|m| !m.is_empty());
+    said.unwrap_or_else(|| panic!("it says nothing: {pod}"))
 }
 
 /// What goes wrong when a container or an enclosure is made, and a part of the sentence.
@@ -167,12 +181,15 @@ fn goes_wrong(real: &'static str, verb: &str) {
         let pod = pod_in(&report, how);
         let whole = pod.to_string();
         let end = &pod["containers"][0]["state"]["terminated"];
-        let said = [&pod["message"], &end["message"]].into_iter().filter_map(Value::as_str).find(|m| !m.is_empty());
+        if verb == "run" && *how == "nothing" {
+            // The sentry does not know it: it ended before anybody looked.
+            assert_eq!(end["exitCode"], 137, "{whole}");
+            continue;
+        }
         assert_eq!(pod["phase"], "Failed", "{real} {verb} {how}: {whole}");
-        let said = said.unwrap_or_else(|| panic!("{real} {verb} {how} says nothing: {whole}"));
+        let said = why(pod);
         sentence(said);
-        // What a command of gVisor's did not do is seen where the sentry is asked.
-        assert!(said.contains(words) || (real == "runsc" && *how == "nothing"), "{real} {verb} {how}: {said}");
+        assert!(said.contains(words), "{real} {verb} {how}: {said}");
     }
     assert_eq!(pod_in(&report, "leaves-process")["phase"], "Succeeded", "{real} {verb}: {}", brief(&report));
     if verb != "run" {
@@ -274,29 +291,28 @@ fn a_command_of_a_runtime_that_hangs_is_killed_and_tried_again() {
     let rows = [(&crun, "create"), (&crun, "create-enclosure"), (&runsc, "run-enclosure"), (&runsc, "run")];
     let mut pods = vec![crun.class(), runsc.class()];
     for (broken, verb) in rows {
-        fs::remove_file(world.dir.join(format!("{}.verbs", broken.name))).unwrap_or_default();
-        pods.extend(broken.pod(&format!("at-{verb}"), "exit 0", verb).into_iter().skip(1));
+        broken.called_anew();
+        broken.fail(verb, "by-name");
+        pods.extend(broken.pod(&format!("hangs-at-{verb}"), "exit 0", verb).into_iter().skip(1));
     }
-    // One that waits for its container is not to wait for its enclosure.
-    crun.fail("create", "hangs");
-    crun.fail("create-enclosure", "hangs");
-    runsc.fail("run-enclosure", "hangs");
     let run = Running(world.spawn(&["run", "-f", "-", "-o", "json"], manifest(&pods).as_bytes()));
-    for (broken, verb) in rows.iter().take(3) {
+    for (broken, verb) in rows {
         until_called(broken, verb);
     }
-    crun.mend("create");
-    crun.mend("create-enclosure");
-    runsc.mend("run-enclosure");
+    let hang = |pid: &std::path::PathBuf| fs::read_to_string(pid.join("cmdline")).is_ok_and(|line| line == "sleep\0100000\0");
+    until("all hang", || (traces::processes(&world, &world.pod_ids()).iter().filter(|p| hang(p)).count() == rows.len()).then_some(()));
+    rows.iter().for_each(|(broken, verb)| broken.mend(verb));
     // Others do not notice.
     let (code, report) = world.report(&[pod("other", "crun", &[app("exit 0")])]);
     assert_eq!(code, 0, "{}", brief(&report));
-    assert_eq!(world.statuses().len(), 4);
+    assert_eq!(world.statuses().len(), rows.len());
     let answer = finish(take(run));
-    assert_eq!(answer.code, Some(0), "{}", brief(&answer.json()));
-    for (_, verb) in rows.iter().take(3) {
-        let events = pod_in(&answer.json(), &format!("at-{verb}"))["events"].to_string();
-        assert!(events.contains("did not end within 60 s and was killed"), "{verb}: {events}");
+    let report = answer.json();
+    for (_, verb) in rows {
+        let pod = pod_in(&report, &format!("hangs-at-{verb}"));
+        assert!(pod.to_string().contains("did not end within 60 s and was killed"), "{verb}: {pod}");
+        // What began to run has failed; all else is tried again.
+        assert_eq!(pod["phase"], if verb == "run" { "Failed" } else { "Succeeded" }, "{verb}: {pod}");
     }
 }
 
@@ -312,7 +328,7 @@ fn what_a_killed_command_left_hanging_is_ended_by_stop_all() {
         let world = World::new();
         let broken = Broken::new(&world, real);
         world.detach(&[pod("other", real, &[app(WAITS)])]);
-        fs::remove_file(world.dir.join(format!("{}.verbs", broken.name))).unwrap();
+        broken.called_anew();
         broken.fail(verb, "hangs");
         let mut run = Running(world.spawn(&["run", "-f", "-"], manifest(&broken.pod("victim", "exit 0", verb)).as_bytes()));
         until_called(&broken, verb);
@@ -340,7 +356,7 @@ fn a_monitor_that_dies_while_its_pod_starts_is_one_sentence_and_nothing_stays() 
     for (real, verb) in [("crun", "create"), ("crun", "create-enclosure"), ("runsc", "run-enclosure"), ("runsc", "run")] {
         let world = World::new();
         let broken = Broken::new(&world, real);
-        fs::remove_file(world.dir.join(format!("{}.verbs", broken.name))).unwrap();
+        broken.called_anew();
         broken.fail(verb, "hangs");
         let run = Running(world.spawn(&["run", "-f", "-", "-o", "json"], manifest(&broken.pod("victim", "exit 0", verb)).as_bytes()));
         until_called(&broken, verb);
@@ -354,7 +370,7 @@ fn a_monitor_that_dies_while_its_pod_starts_is_one_sentence_and_nothing_stays() 
         assert!(brief(&report).contains("monitor"), "{real} {verb}: {}", brief(&report));
         if answer.code != Some(0) {
             assert_eq!(pod["phase"], "Failed", "{real} {verb}: {}", brief(&report));
-            sentence(pod["message"].as_str().unwrap());
+            sentence(why(pod));
         }
         traces.assert_gone(&world);
         assert_eq!(world.pod_ids(), [""; 0]);
@@ -404,8 +420,9 @@ fn a_monitor_that_is_stopped_for_a_while_loses_nothing() {
 fn a_containers_process_that_is_killed_from_outside_is_told_or_started_again() {
     for real in ["crun", "runc"] {
         let world = World::new();
-        let mut again = pod("again", real, &[app(WAITS)]);
+        let mut again = pod("again", real, &[app(&format!("echo begun >> /v/begun; {WAITS}"))]);
         again["spec"]["restartPolicy"] = json!("Always");
+        common::with_volume(&mut again, &json!({"hostPath": {"path": world.out()}}));
         world.detach(&[again]);
         let mut run = Running(world.spawn(&["run", "-f", "-", "-o", "json"], manifest(&[pod("once", real, &[app(WAITS)])]).as_bytes()));
         until_runs(&world, &mut run, "once");
@@ -418,11 +435,59 @@ fn a_containers_process_that_is_killed_from_outside_is_told_or_started_again() {
         assert_eq!((answer.code, end["exitCode"].as_i64(), end["reason"].as_str()), (Some(137), Some(137), Some("Error")), "{}", brief(&report));
         let before = world.id_of("again");
         until("it is started again", || {
-            let row = world.ps().into_iter().find(|p| p["name"] == "again")?;
-            (row["status"] == "Running" && row["restarts"].as_i64() == Some(1)).then_some(())
+            let begun = fs::read_to_string(world.out().join("begun")).unwrap();
+            (begun.lines().count() == 2 && world.statuses()["again"] == "Running").then_some(())
         });
         assert_eq!(world.id_of("again"), before, "{real}: the sandbox is the same");
     }
+}
+
+#[test]
+fn pods_on_a_disk_that_is_full_or_can_only_be_read_are_refused_in_one_sentence_and_stopped_all_the_same() {
+    let world = World::bare();
+    let disk = Disk::new(&world, 64);
+    disk.input(&["image", "load"], common::image::archive()).good();
+    let run = |pod: &Value, flags: &[&str]| disk.input(&[&["run", "-f", "-"], flags].concat(), manifest(std::slice::from_ref(pod)).as_bytes());
+    for real in common::ALL {
+        run(&pod(real, real, &[app(WAITS)]), &["--detach"]).good();
+    }
+    let pods = names(&disk.root().join("pods"));
+    let before = traces::settled(&world, &pods);
+    let all = || disk.call(&["ps", "-o", "json"]).good().json();
+    for how in ["full", "ro"] {
+        if how == "full" { disk.leave(0) } else { disk.remount("ro") }
+        let words = if how == "full" { "No space left on device" } else { "Read-only file system" };
+        for real in common::ALL {
+            let answer = run(&pod("victim", real, &[app("exit 0")]), &["-o", "json"]);
+            assert!(answer.code.is_some_and(|code| code != 0), "{how} {real}: {answer:?}");
+            let said = if answer.out.is_empty() { answer.err.trim_end().to_owned() } else { why(&answer.json()["pods"][0]).to_owned() };
+            sentence(&said);
+            assert!(said.contains(words), "{how} {real}: {said}");
+        }
+        let rows = all();
+        assert!(rows.as_array().unwrap().len() == 3 && rows.as_array().unwrap().iter().all(|p| p["status"] == "Running"), "{how}: {rows}");
+        assert_eq!(traces::settled(&world, &pods), before, "{how}");
+        for real in common::ALL {
+            assert_eq!(disk.call(&["logs", real]).good().code, Some(0), "{how} {real}");
+        }
+        if how == "full" {
+            disk.empty();
+        } else {
+            disk.remount("rw");
+        }
+    }
+    let ended = Traces::of(&world, &pods);
+    disk.leave(0);
+    disk.call(&["stop", "crun", "--grace", "0"]).good();
+    disk.empty();
+    disk.remount("ro");
+    let refused = disk.call(&["stop", "--all", "--grace", "0"]);
+    assert!(refused.code.is_some_and(|code| code != 0) && refused.err.contains("Read-only file system"), "{refused:?}");
+    disk.remount("rw");
+    disk.call(&["stop", "--all", "--grace", "0"]).good();
+    ended.assert_gone(&world);
+    assert_eq!(names(&disk.root().join("pods")), [""; 0]);
+    assert_eq!(all(), json!([]));
 }
 
 /// Kills who keeps eight pods at moments of their start, of their life and of their end.

@@ -219,6 +219,7 @@ fn a_pod_that_never_started_is_shown_with_the_reason() {
     let world = World::new();
     let mut bad = pod("p", "crun", &[app("exit 0")]);
     bad["spec"]["containers"][0]["image"] = json!("no/such:1");
+    bad["spec"]["containers"][0]["imagePullPolicy"] = json!("Never");
     world.run(&[bad], &["--detach"]);
     let rows = until("it is over", || {
         let rows = world.call(&["ps", "--all", "-o", "json"]).good().json();

@@ -49,6 +49,9 @@ const PLACES: [(&str, Left); 21] = [
     ("undo.record", Left::Nothing),
 ];
 
+/// As [`PLACES`], where limits are changed in place.
+const CHANGES: [&str; 3] = ["update.intent", "update.done", "update.recorded"];
+
 #[test]
 fn the_places_are_all_that_the_engine_has() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/src");
@@ -69,7 +72,8 @@ fn the_places_are_all_that_the_engine_has() {
             None => {}
         }
     }
-    assert_eq!(found, PLACES.iter().map(|(place, _)| (*place).to_owned()).collect());
+    let all = PLACES.iter().map(|(place, _)| *place).chain(CHANGES);
+    assert_eq!(found, all.map(str::to_owned).collect());
 }
 
 /// Runs the command that is killed at `place`.
@@ -89,13 +93,7 @@ fn kill_everywhere(handler: &str) {
     let pids = || common::traces::settled(&world, std::slice::from_ref(&stays));
     let before = pids();
     for (place, left) in PLACES {
-        let mut victim = pod("victim", handler, &[app("exit 0")]);
-        if place == "container.undo.cgroup" {
-            // gVisor finds out when it starts it: there a container that is made again will do.
-            victim["spec"]["containers"][0]["command"] = if handler == "runsc" { json!(["false"]) } else { json!(["/not/there"]) };
-            victim["spec"]["restartPolicy"] = json!("OnFailure");
-        }
-        kill_at(&world, place, &victim);
+        kill_at(&world, place, &victim(handler, place));
         let ids: Vec<String> = world.pod_ids().into_iter().filter(|id| *id != stays).collect();
         assert_eq!(ids.len(), 1, "{place}: the half-made pod has a trace by which it is found");
         let traces = Traces::of(&world, &ids);
@@ -147,6 +145,108 @@ fn a_kill_at_any_step_of_a_canary_leaves_nothing() {
             assert_eq!(traces.ids.len(), 1, "{place}");
             world.ps();
             traces.assert_gone(&world);
+        }
+    }
+}
+
+/// The victim of a kill at `place`.
+fn victim(handler: &str, place: &str) -> Value {
+    let mut victim = pod("victim", handler, &[app("exit 0")]);
+    if place == "container.undo.cgroup" {
+        // gVisor finds out when it starts it: there a container that is made again will do.
+        victim["spec"]["containers"][0]["command"] = if handler == "runsc" { json!(["false"]) } else { json!(["/not/there"]) };
+        victim["spec"]["restartPolicy"] = json!("OnFailure");
+    }
+    victim
+}
+
+/// The power goes: every process of the pods ends, what is in memory is gone, the machine has a new start.
+fn lose_power(world: &World, ids: &[String]) {
+    until("all processes are dead", || {
+        let alive = common::traces::processes(world, ids);
+        for pid in &alive {
+            let pid = pid.file_name().unwrap().to_str().unwrap().parse().ok().and_then(rustix::process::Pid::from_raw);
+            // It may have ended just before.
+            let _ = rustix::process::kill_process(pid.unwrap(), Signal::KILL);
+        }
+        alive.is_empty().then_some(())
+    });
+    fs::remove_dir_all(world.state()).unwrap();
+    for id in ids {
+        let file = world.root().join("pods").join(id).join("pod.json");
+        if let Ok(text) = fs::read(&file) {
+            let mut record: Value = serde_json::from_slice(&text).unwrap();
+            record["boot_id"] = json!("00000000-0000-0000-0000-000000000000");
+            fs::write(&file, record.to_string()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn power_that_goes_at_any_step_leaves_what_was_up_as_not_ready_and_nothing_else() {
+    for handler in ["crun", "runsc"] {
+        let world = World::new();
+        for (place, left) in PLACES {
+            kill_at(&world, place, &victim(handler, place));
+            let traces = world.traces();
+            lose_power(&world, &traces.ids);
+            eprintln!("XXX {place} {:?} {:?}", common::names(&world.root().join("pods").join(&traces.ids[0])), world.call(&["ps", "-o", "json"]));
+            let row = world.ps().into_iter().find(|p| p["name"] == "victim");
+            match left {
+                Left::Nothing => assert_eq!(row, None, "{handler} {place}"),
+                Left::Record | Left::Pod => {
+                    let row = row.unwrap_or_else(|| panic!("{handler} {place}: the pod is forgotten"));
+                    let told = (row["status"].as_str(), row["reason"].as_str());
+                    assert_eq!(told, (Some("NotReady"), Some("the machine was restarted")), "{handler} {place}");
+                    traces.assert_ended(&world);
+                    world.call(&["stop", "victim", "--grace", "0"]).good();
+                }
+            }
+            traces.assert_gone(&world);
+        }
+    }
+}
+
+/// Memory limit of a pod's or container's record, MiB.
+fn limit(text: &Value) -> i64 {
+    text["memory_limit"].as_i64().unwrap_or_else(|| panic!("no limit in {text}")) >> 20
+}
+
+#[test]
+fn a_kill_while_limits_change_is_finished_by_the_next_command() {
+    for handler in ALL {
+        for place in CHANGES {
+            let world = World::new();
+            let mut changing = pod("p", handler, &[app(WAITS)]);
+            changing["spec"]["containers"][0]["resources"] = json!({"requests": {"memory": "32Mi"}, "limits": {"memory": "64Mi", "cpu": "1"}});
+            let mut command = world.command(&["run", "-f", "-"]);
+            command.env("COFFERDAM_KILL_AT", place);
+            let run = std::thread::scope(|scope| {
+                let text = manifest(&[changing]);
+                let run = scope.spawn(move || common::answer(command, text.as_bytes()));
+                until("it runs", || (world.statuses().get("p")? == "Running").then_some(()));
+                let before = common::traces::settled(&world, &world.pod_ids());
+                let resized = world.call(&["resize", "p", "--limits", "memory=128Mi"]);
+                assert_eq!((resized.code, resized.err.lines().count()), (Some(120), 1), "{handler} {place}: {resized:?}");
+                let told = world.call(&["ps"]).good().err;
+                let finished = told.contains("a change of its limits that was begun is finished");
+                assert!(finished, "{handler} {place}: {told}");
+                assert_eq!(common::traces::settled(&world, &world.pod_ids()), before, "{handler} {place}");
+                run.join().unwrap()
+            });
+            assert_eq!(run.code, None, "{place} was not come by: {run:?}");
+            let dir = world.root().join("pods").join(world.id_of("p"));
+            let read = |path: PathBuf| serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap();
+            let of_pod = read(dir.join("status.json"));
+            assert_eq!(of_pod["changing"], Value::Null, "{handler} {place}");
+            let container = dir.join("c").join(&common::names(&dir.join("c"))[0]);
+            // The first change is the pod's, as it grows; the container's is made by nobody then.
+            let wanted = if place == "update.recorded" { (128, 128) } else { (128, 64) };
+            let of_container = read(container.join("status.json"))["resources"].clone();
+            let of_container = if of_container.is_null() { read(container.join("container.json"))["config"]["resources"].clone() } else { of_container };
+            assert_eq!((limit(&of_pod["resources"][1]), limit(&of_container)), wanted, "{handler} {place}");
+            assert_eq!(world.call(&["exec", "p", "--", "echo", "alive"]).good().out, "alive\n");
+            assert_eq!(world.call(&["ps"]).good().err, "", "{handler} {place}: it is told once");
         }
     }
 }

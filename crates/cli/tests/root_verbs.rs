@@ -28,6 +28,7 @@ fn detach_tells_why_a_pod_did_not_start() {
     let world = World::new();
     let mut bad = pod("p", "crun", &[app("exit 0")]);
     bad["spec"]["containers"][0]["image"] = json!("no/such:1");
+    bad["spec"]["containers"][0]["imagePullPolicy"] = json!("Never");
     let answer = world.run(&[bad], &["--detach", "-o", "json"]);
     assert_eq!(answer.code, Some(125));
     assert!(brief(&answer.json()).contains("no/such:1"), "{answer:?}");

@@ -181,6 +181,10 @@ mod tests {
             ("a <x> b: end", "a 1 b, a 2 b: end", Some(&[("x", "1 b, a 2")])),
             ("k: <x>", "k: \"", None),
             ("é <x>", "é ü", Some(&[("x", "ü")])),
+            // A name that is one word takes no more than one.
+            ("<host> has none", "a b: c.d has none", Some(&[("host", "c.d")])),
+            ("to <host>: x", "to a b: x, to c: x", Some(&[("host", "c")])),
+            ("to <host>: x", "to a b: x", None),
         ];
         for (pattern, text, expected) in rows {
             let text = Text::new(text, 1000);

@@ -178,7 +178,8 @@ pub(crate) fn remove(config: &Config) -> Result<()> {
     }
     let nft = find_command("nft")
         .ok_or_else(|| Error::Nft("it is no longer installed, install it to remove them".into()))?;
-    run(&nft, &format!("delete table inet {}\n", config.table))
+    // Made first where another process was faster: what is gone already is no error.
+    run(&nft, &format!("table inet {0} {{}}\ndelete table inet {0}\n", config.table))
 }
 
 fn run(nft: &Path, script: &str) -> Result<()> {

@@ -284,33 +284,40 @@ fn converse(engine: &Engine, peer: &Peer, pod: &PodName, name: &str, args: &Debu
             tty: true,
             detachable: true,
         };
-        return attach::to_container(engine, &id, wanted);
+        match attach::to_container(engine, &id, wanted) {
+            // It ended before it could be attached to.
+            Err(_) if has_ended(engine, &id) == Some(true) => {}
+            conversed => return conversed,
+        }
     }
-    let told = match engine.attach_container(&id) {
+    let (told, attached) = match engine.attach_container(&id) {
         Ok(stream) => {
             if args.stdin {
                 std::thread::Builder::new()
                     .name("stdin".into())
                     .spawn(move || pass_on(stream.writer))?;
             }
-            log.follow(stream.reader)?
+            (log.follow(stream.reader)?, true)
         }
-        Err(_) if has_ended(engine, &id) == Some(true) => None,
+        Err(_) if has_ended(engine, &id) == Some(true) => (None, false),
         Err(e) => return Err(e.into()),
     };
+    // The monitor lets go of who reads too slowly; the log goes on.
+    while told.is_none() && has_ended(engine, &id) == Some(false) {
+        log.print()?;
+        std::thread::sleep(LOG_POLL);
+    }
     log.print()?;
+    if told.is_none() && attached && args.stdin {
+        bail!(
+            "container \"{name}\" wrote faster than its monitor could pass on, and with that its input was cut off; \
+             for much of both use: cofferdam exec -i"
+        );
+    }
     // A pod that is over has no container to ask.
     let status = engine.container_status(&id).ok().filter(|s| s.state == ContainerState::Exited);
-    let code = match (status, told) {
-        (Some(status), _) => status.exit_code,
-        (None, Some(code)) if code >= 0 => code,
-        (None, _) if has_ended(engine, &id).is_none() => KILLED,
-        (None, _) => bail!(
-            "the pod's monitor broke off before container \"{name}\" ended; it goes on: cofferdam attach {} -c {name}",
-            pod.name
-        ),
-    };
-    Ok(u8::try_from(code).unwrap_or(u8::MAX))
+    let code = status.map(|s| s.exit_code).or(told).filter(|code| *code >= 0);
+    Ok(u8::try_from(code.unwrap_or(KILLED)).unwrap_or(u8::MAX))
 }
 
 /// Whether a container has ended; `None` where it is gone.

@@ -20,10 +20,17 @@ impl<'a> Disk<'a> {
         if !world.root().exists() {
             DirBuilder::new().mode(0o700).create(world.root()).unwrap();
         }
-        let script = format!("mount -t tmpfs -o mode=0700,size={mib}m none {} && echo ready && exec cat", world.root().display());
+        let script = format!(
+            "mount -t tmpfs -o mode=0700,size={mib}m none {} && echo ready && exec cat",
+            world.root().display()
+        );
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
-        let mut holder = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("unshare is missing");
+        let mut holder = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare is missing");
         let mut said = String::new();
         BufReader::new(holder.stdout.take().unwrap()).read_line(&mut said).unwrap();
         assert_eq!(said, "ready\n");
@@ -38,7 +45,11 @@ impl<'a> Disk<'a> {
 
     fn inside<'b>(&self, program: &str, args: impl Iterator<Item = &'b str>) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--mount=/proc/{}/ns/mnt", self.holder.id())).arg("--").arg(program).args(args);
+        command
+            .arg(format!("--mount=/proc/{}/ns/mnt", self.holder.id()))
+            .arg("--")
+            .arg(program)
+            .args(args);
         command.env_remove("COFFERDAM_KILL_AT");
         command
     }

@@ -46,7 +46,12 @@ fn layer(marker: &str) -> Vec<u8> {
         tar.append_data(&mut header, dir, &[][..]).unwrap();
     }
     add(&mut tar, "bin/busybox", 0o755, &busybox);
-    add(&mut tar, "etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\nworker:x:1000:1000::/tmp:/bin/sh\n");
+    add(
+        &mut tar,
+        "etc/passwd",
+        0o644,
+        b"root:x:0:0:root:/root:/bin/sh\nworker:x:1000:1000::/tmp:/bin/sh\n",
+    );
     add(&mut tar, "etc/group", 0o644, b"root:x:0:\nworker:x:1000:\n");
     add(&mut tar, "etc/marker", 0o644, marker.as_bytes());
     for applet in APPLETS.split_whitespace() {

@@ -89,7 +89,9 @@ impl World {
     pub(crate) fn bare() -> Self {
         // The directory is the claim on the number; paths are short, as Unix sockets want it.
         let claim = |n: &u32| fs::create_dir(format!("/run/cdt-{n}")).is_ok();
-        let number = (0..4096).find(claim).expect("no directory can be made in /run; these tests need root");
+        let number = (0..4096)
+            .find(claim)
+            .expect("no directory can be made in /run; these tests need root");
         let dir = PathBuf::from(format!("/run/cdt-{number}"));
         let (bridge, net) = (format!("cdt{number}"), format!("10.{}.{}", 210 + number / 256, number % 256));
         let world = Self { dir, bridge, net };
@@ -109,7 +111,8 @@ impl World {
         let Self { bridge, net, .. } = self;
         // Nothing of the machine's own containerd or CRI-O is wanted here.
         let hosts = self.dir.join("certs.d");
-        let text = format!("import = []\n{more}\n[images]\nhosts = [{hosts:?}]\n[network]\nbridge = \"{bridge}\"\nsubnet = \"{net}.0/24\"\n");
+        let text =
+            format!("import = []\n{more}\n[images]\nhosts = [{hosts:?}]\n[network]\nbridge = \"{bridge}\"\nsubnet = \"{net}.0/24\"\n");
         fs::write(self.dir.join("etc/config.toml"), text).unwrap();
     }
 
@@ -218,7 +221,10 @@ impl World {
             .collect();
         let (code, report) = self.report(&pods);
         assert_eq!(code, 0, "{}", brief(&report));
-        handlers.iter().map(|handler| ((*handler).to_owned(), message(&report, handler, "app"))).collect()
+        handlers
+            .iter()
+            .map(|handler| ((*handler).to_owned(), message(&report, handler, "app")))
+            .collect()
     }
 
     /// As [`World::ask`]; every handler must answer the same.
@@ -258,7 +264,10 @@ impl World {
     #[track_caller]
     pub(crate) fn id_of(&self, pod: &str) -> String {
         let named = |id: &String| read_json(&self.root().join("pods").join(id).join("pod.json"))["config"]["name"] == pod;
-        self.pod_ids().into_iter().find(named).unwrap_or_else(|| panic!("pod {pod} has no record"))
+        self.pod_ids()
+            .into_iter()
+            .find(named)
+            .unwrap_or_else(|| panic!("pod {pod} has no record"))
     }
 
     /// What there is of this world's pods now: processes, mounts, namespaces, cgroups, links,
@@ -275,9 +284,27 @@ impl World {
         traces.assert_gone(self);
         let table = format!("cofferdam_{}", self.bridge);
         assert!(!nft_has(&table), "nftables table {table} is left");
-        assert!(!Path::new("/sys/class/net").join(&self.bridge).exists(), "bridge {} is left", self.bridge);
-        for dir in ["l/pods", "l/volumes", "l/logs", "l/ended", "l/network", "s/pods", "s/secrets", "s/handlers", "s/owners"] {
-            assert!(names(&self.dir.join(dir)).is_empty(), "left in {dir}: {:?}", names(&self.dir.join(dir)));
+        assert!(
+            !Path::new("/sys/class/net").join(&self.bridge).exists(),
+            "bridge {} is left",
+            self.bridge
+        );
+        for dir in [
+            "l/pods",
+            "l/volumes",
+            "l/logs",
+            "l/ended",
+            "l/network",
+            "s/pods",
+            "s/secrets",
+            "s/handlers",
+            "s/owners",
+        ] {
+            assert!(
+                names(&self.dir.join(dir)).is_empty(),
+                "left in {dir}: {:?}",
+                names(&self.dir.join(dir))
+            );
         }
     }
 }
@@ -314,7 +341,11 @@ pub(crate) fn answer(mut command: Command, input: &[u8]) -> Answer {
 pub(crate) fn finish(child: Child) -> Answer {
     let output = child.wait_with_output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Answer { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    Answer {
+        code: output.status.code(),
+        out: text(output.stdout),
+        err: text(output.stderr),
+    }
 }
 
 /// The lines that a command writes, as they come.
@@ -325,7 +356,12 @@ impl Lines {
     /// Reads a stream in a thread of its own.
     pub(crate) fn of(stream: impl Read + Send + 'static) -> Self {
         let (sender, receiver) = channel();
-        std::thread::spawn(move || BufReader::new(stream).lines().map_while(Result::ok).all(|line| sender.send(line).is_ok()));
+        std::thread::spawn(move || {
+            BufReader::new(stream)
+                .lines()
+                .map_while(Result::ok)
+                .all(|line| sender.send(line).is_ok())
+        });
         Self(receiver)
     }
 
@@ -333,7 +369,10 @@ impl Lines {
     #[track_caller]
     pub(crate) fn wait_for(&self, text: &str) -> String {
         loop {
-            let line = self.0.recv_timeout(patience()).unwrap_or_else(|e| panic!("never said {text:?}: {e}"));
+            let line = self
+                .0
+                .recv_timeout(patience())
+                .unwrap_or_else(|e| panic!("never said {text:?}: {e}"));
             if line.contains(text) {
                 return line;
             }
@@ -433,7 +472,11 @@ pub(crate) fn with_volume(pod: &mut Value, source: &Value) {
 
 /// The manifest of [`classes`] and these objects.
 pub(crate) fn manifest(objects: &[Value]) -> String {
-    let has = |class: &Value| objects.iter().any(|o| o["kind"] == "RuntimeClass" && o["metadata"]["name"] == class["metadata"]["name"]);
+    let has = |class: &Value| {
+        objects
+            .iter()
+            .any(|o| o["kind"] == "RuntimeClass" && o["metadata"]["name"] == class["metadata"]["name"])
+    };
     let classes: Vec<Value> = classes().into_iter().filter(|c| !has(c)).collect();
     classes.iter().chain(objects).map(|o| format!("{o}\n---\n")).collect()
 }
@@ -442,14 +485,29 @@ pub(crate) fn manifest(objects: &[Value]) -> String {
 #[track_caller]
 pub(crate) fn pod_in<'a>(report: &'a Value, pod: &str) -> &'a Value {
     let pods = report["pods"].as_array().unwrap();
-    pods.iter().find(|p| p["name"] == pod).unwrap_or_else(|| panic!("no pod {pod} in {}", brief(report)))
+    pods.iter()
+        .find(|p| p["name"] == pod)
+        .unwrap_or_else(|| panic!("no pod {pod} in {}", brief(report)))
 }
 
 /// What of a report tells why something failed.
 pub(crate) fn brief(report: &Value) -> String {
     let of_pod = |pod: &Value| {
-        let ends: Vec<String> = pod["containers"].as_array().into_iter().flatten().map(|c| format!("{} {}", c["name"], c["state"])).collect();
-        format!("pod {} {} {} {}: {}; events {}", pod["name"], pod["phase"], pod["reason"], pod["message"], ends.join(", "), pod["events"])
+        let ends: Vec<String> = pod["containers"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|c| format!("{} {}", c["name"], c["state"]))
+            .collect();
+        format!(
+            "pod {} {} {} {}: {}; events {}",
+            pod["name"],
+            pod["phase"],
+            pod["reason"],
+            pod["message"],
+            ends.join(", "),
+            pod["events"]
+        )
     };
     let pods: Vec<String> = report["pods"].as_array().into_iter().flatten().map(of_pod).collect();
     format!("{}\ndenied {}", pods.join("\n"), report["denied"])
@@ -467,7 +525,10 @@ pub(crate) fn end_of<'a>(report: &'a Value, pod: &str, container: &str) -> &'a V
 #[track_caller]
 pub(crate) fn message(report: &Value, pod: &str, container: &str) -> String {
     let end = end_of(report, pod, container);
-    end["message"].as_str().unwrap_or_else(|| panic!("{pod}/{container} has no message: {}", brief(report))).to_owned()
+    end["message"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{pod}/{container} has no message: {}", brief(report)))
+        .to_owned()
 }
 
 /// The names in a directory; none where it is not there.
@@ -477,13 +538,21 @@ pub(crate) fn names(dir: &Path) -> Vec<String> {
 }
 
 fn read_json(path: &Path) -> Value {
-    fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    fs::read(path)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default()
 }
 
 /// Whether nftables has a table of this name.
 pub(crate) fn nft_has(table: &str) -> bool {
-    let tables = Command::new("nft").args(["list", "tables"]).output().expect("nft is missing; install Debian's nftables");
-    String::from_utf8_lossy(&tables.stdout).lines().any(|line| line.trim_end().ends_with(&format!(" {table}")))
+    let tables = Command::new("nft")
+        .args(["list", "tables"])
+        .output()
+        .expect("nft is missing; install Debian's nftables");
+    String::from_utf8_lossy(&tables.stdout)
+        .lines()
+        .any(|line| line.trim_end().ends_with(&format!(" {table}")))
 }
 
 /// Sends a signal to a process of these tests.

@@ -24,7 +24,11 @@ impl Traces {
         let of_pods = processes(world, ids).into_iter().flat_map(|pid| namespaces(&pid));
         let namespaces = of_pods.filter(|ns| !own.contains(ns)).collect();
         let uptime = fs::read_to_string("/proc/uptime").unwrap();
-        Self { ids: ids.to_vec(), namespaces, at: uptime.split(' ').next().unwrap().parse().unwrap() }
+        Self {
+            ids: ids.to_vec(),
+            namespaces,
+            at: uptime.split(' ').next().unwrap().parse().unwrap(),
+        }
     }
 
     /// Fails unless all of it goes, record and directories included.
@@ -54,7 +58,11 @@ impl Traces {
 
     fn left(&self, world: &World) -> Vec<String> {
         let mut left = Vec::new();
-        left.extend(processes(world, &self.ids).iter().map(|p| format!("process {}: {}", p.display(), command_line(p))));
+        left.extend(
+            processes(world, &self.ids)
+                .iter()
+                .map(|p| format!("process {}: {}", p.display(), command_line(p))),
+        );
         // The kernel gives a namespace's number again: who began later is in another one.
         let then = pids().filter(|pid| began(pid).is_some_and(|at| at <= self.at));
         let seen: BTreeSet<String> = then.flat_map(|pid| namespaces(&pid)).collect();
@@ -76,7 +84,10 @@ impl Traces {
 
 fn pids() -> impl Iterator<Item = PathBuf> {
     let numbered = |name: &String| name.bytes().all(|b| b.is_ascii_digit());
-    names(Path::new("/proc")).into_iter().filter(numbered).map(|name| Path::new("/proc").join(name))
+    names(Path::new("/proc"))
+        .into_iter()
+        .filter(numbered)
+        .map(|name| Path::new("/proc").join(name))
 }
 
 /// When a process began, seconds since the machine's start (`proc(5)`: field 22 of `stat`, in
@@ -115,7 +126,11 @@ fn command_line(pid: &Path) -> String {
 }
 
 fn namespaces(pid: &Path) -> BTreeSet<String> {
-    let link = |kind: &&str| fs::read_link(pid.join("ns").join(kind)).ok().map(|l| l.to_string_lossy().into_owned());
+    let link = |kind: &&str| {
+        fs::read_link(pid.join("ns").join(kind))
+            .ok()
+            .map(|l| l.to_string_lossy().into_owned())
+    };
     ["net", "ipc", "uts", "mnt", "pid"].iter().filter_map(link).collect()
 }
 
@@ -123,14 +138,19 @@ fn namespaces(pid: &Path) -> BTreeSet<String> {
 fn mounts_of(id: &str) -> impl Iterator<Item = String> {
     let in_process = move |pid: PathBuf| {
         let text = fs::read_to_string(pid.join("mountinfo")).unwrap_or_default();
-        text.lines().filter(|line| line.contains(id)).map(|line| format!("{}: {line}", pid.display())).collect::<Vec<_>>()
+        text.lines()
+            .filter(|line| line.contains(id))
+            .map(|line| format!("{}: {line}", pid.display()))
+            .collect::<Vec<_>>()
     };
     pids().flat_map(in_process).take(3)
 }
 
 /// The cgroup directories of a pod, in every hierarchy.
 pub(crate) fn cgroups(id: &str) -> impl Iterator<Item = PathBuf> {
-    let roots = names(Path::new("/sys/fs/cgroup")).into_iter().map(|n| Path::new("/sys/fs/cgroup").join(n));
+    let roots = names(Path::new("/sys/fs/cgroup"))
+        .into_iter()
+        .map(|n| Path::new("/sys/fs/cgroup").join(n));
     let all = roots.chain([PathBuf::from("/sys/fs/cgroup")]);
     all.map(move |root| root.join("cofferdam").join(id)).filter(|p| p.is_dir())
 }
@@ -149,12 +169,16 @@ pub(crate) fn bridge_ports(world: &World) -> Vec<String> {
 
 fn addresses(world: &World, id: &str) -> impl Iterator<Item = String> {
     let dir = world.root().join("network/addresses");
-    let held = names(&dir).into_iter().filter(move |name| fs::read_link(dir.join(name)).is_ok_and(|t| t == Path::new(id)));
+    let held = names(&dir)
+        .into_iter()
+        .filter(move |name| fs::read_link(dir.join(name)).is_ok_and(|t| t == Path::new(id)));
     held.collect::<Vec<_>>().into_iter()
 }
 
 /// Waits until the world's bridge has this many ports.
 #[track_caller]
 pub(crate) fn until_ports(world: &World, count: usize) {
-    until(&format!("{} has {count} ports", world.bridge), || (bridge_ports(world).len() == count).then_some(()));
+    until(&format!("{} has {count} ports", world.bridge), || {
+        (bridge_ports(world).len() == count).then_some(())
+    });
 }

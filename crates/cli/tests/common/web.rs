@@ -50,7 +50,10 @@ pub(crate) fn get_from(world: &World, pod: &str, ip: impl Into<IpAddr>, port: u1
 #[track_caller]
 pub(crate) fn address(world: &World, pod: &str) -> IpAddr {
     let rows = world.ps();
-    let row = rows.iter().find(|row| row["name"] == pod).unwrap_or_else(|| panic!("no pod {pod} in {rows:?}"));
+    let row = rows
+        .iter()
+        .find(|row| row["name"] == pod)
+        .unwrap_or_else(|| panic!("no pod {pod} in {rows:?}"));
     row["ip"].as_str().unwrap().parse().unwrap()
 }
 
@@ -72,7 +75,14 @@ pub(crate) fn machine_addresses() -> Vec<IpAddr> {
 /// Runs a tool of the machine; it must be there and succeed.
 #[track_caller]
 pub(crate) fn tool(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output().unwrap_or_else(|e| panic!("{program} is missing: {e}"));
-    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(program)
+        .args(args)
+        .output()
+        .unwrap_or_else(|e| panic!("{program} is missing: {e}"));
+    assert!(
+        output.status.success(),
+        "{program} {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -15,6 +15,7 @@ pub(super) const OF_PODS: &[(&str, &str)] = &[
     ("image-not-found", r#"ImagePullBackOff: Back-off pulling image "nginx:nope": ErrImagePull: failed to pull and unpack image "docker.io/library/nginx:nope": failed to resolve reference "docker.io/library/nginx:nope": docker.io/library/nginx:nope: not found"#),
     ("image-not-found", "reading manifest nope in docker.io/library/nginx: manifest unknown"),
     ("image-never-pulled", "ErrImageNeverPull: "),
+    ("image-never-pulled", r#"ErrImageNeverPull: image "no/such:1" is not on this machine; load it with: cofferdam image load -i FILE"#),
     ("pull-secret-missing", "FailedToRetrieveImagePullSecret: Unable to retrieve some image pull secrets (regcred); attempting to pull the image may not succeed."),
     ("registry-credentials-broken", "the credentials of /root/.docker/config.json cannot be used: it is not JSON at line 3, column 1: mend it, or log in again"),
     ("registry-credentials-broken", "the credential helper docker-credential-gcloud, which /root/.docker/config.json names, gave nothing for gcr.io: it is not installed"),

@@ -19,7 +19,7 @@ pub(super) const ROWS: &[Diagnosis] = &[
     )
     .in_cluster(&["kubectl describe pod <pod> --namespace=<namespace>", "crictl pull <image>"])
     .heard(&[
-        says("image \"<image>\" is not on this machine"),
+        says("image \"<image>\" is not on this machine").unless(&["ErrImageNeverPull"]),
         says("image <image> is not in the store"),
         says(": image <image> cannot be pulled: <_> has no <_> (404"),
         says("image <image> cannot be pulled: <_> has no <_> (404"),
@@ -38,7 +38,11 @@ pub(super) const ROWS: &[Diagnosis] = &[
         &["cofferdam image ls", "docker save <image> | cofferdam image load"],
     )
     .in_cluster(&["crictl images", "docker save <image> | ctr --namespace k8s.io images import -"])
-    .heard(&[says("Container image \"<image>\" is not present with pull policy of Never"), says("ErrImageNeverPull")]),
+    .heard(&[
+        says("Container image \"<image>\" is not present with pull policy of Never"),
+        says("ErrImageNeverPull: image \"<image>\" is not on this machine"),
+        says("ErrImageNeverPull"),
+    ]),
     row(
         "image-pull-back-off",
         "the image was not pulled (ImagePullBackOff)",

@@ -179,6 +179,7 @@ pub(crate) fn options(dir: &Path, number: u32) -> Options {
     let table = Table::new(&cofferdam_handlers::HandlerTable::built_in(), &std::env::var("PATH").unwrap());
     let mut options = Options::new(Layout::new(dir.join("l"), dir.join("s")), table);
     options.network.bridge = format!("cdte{number}");
+    options.network.table = format!("cofferdam_cdte{number}");
     options.network.subnet = format!("10.{}.{}.0/24", 230 + number / 256, number % 256).parse().unwrap();
     options.network_mode = cofferdam_engine::NetworkMode::Bridge;
     options
