@@ -67,7 +67,7 @@ pub(crate) fn render(views: &[Arc<PodView>]) -> String {
     let mut text = format!("{table}\n");
     for view in views.iter().filter(|v| v.phase == Phase::Failed || !v.message.is_empty()) {
         if !view.message.is_empty() {
-            text.push_str(&format!("{}: {}\n", name(view), view.message));
+            text.push_str(&format!("{}: {}\n", name(view), show::harmless(&view.message)));
         }
     }
     text
@@ -99,7 +99,7 @@ pub(crate) fn status(view: &PodView) -> (String, Colour) {
 fn sentence(view: &PodView) -> String {
     let (word, _) = status(view);
     let start = view.start_micros.map(|m| format!(" in {}", show::micros(m))).filter(|_| view.phase == Phase::Running);
-    let why = if view.message.is_empty() { String::new() } else { format!(": {}", view.message) };
+    let why = if view.message.is_empty() { String::new() } else { format!(": {}", show::harmless(&view.message)) };
     let handler = if view.handler.is_empty() { String::new() } else { format!(" ({})", view.handler) };
     format!("{}{handler}: {word}{}{why}", name(view), start.unwrap_or_default())
 }

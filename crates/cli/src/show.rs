@@ -37,6 +37,21 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a pod said, for a terminal: its control characters would be orders to it (CVE-2021-25743). They are
+/// shown as kubectl shows them, `^[` for escape; lines and tabs stay.
+pub(crate) fn harmless(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match (c, u8::try_from(u32::from(c))) {
+            ('\n' | '\t', _) => out.push(c),
+            (_, Ok(byte @ (0..0x20 | 0x7f))) => out.extend(['^', char::from(byte ^ 0x40)]),
+            _ if c.is_control() => out.push('\u{fffd}'),
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
 /// Bytes for people: `12.3Mi`.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["", "Ki", "Mi", "Gi", "Ti"];
@@ -94,6 +109,11 @@ pub(crate) enum Colour {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_pod_said_gives_a_terminal_no_orders() {
+        assert_eq!(harmless("a\x1b]0;t\x07\r\x7f\u{9b}2J\n\té"), "a^[]0;t^G^M^?\u{fffd}2J\n\té");
+    }
 
     #[test]
     fn sizes_and_times_are_short() {

@@ -38,7 +38,7 @@ const ROOMS: [(&str, Floor, &[&str]); 18] = [
     ("runtimes", Floor::Edge, &["model", "handlers", "plan", "host", "monitor"]),
     ("cluster", Floor::Edge, &[]),
     ("engine", Floor::Service, &["model", "handlers", "plan", "host", "registry", "images", "cni", "network", "monitor", "runtimes"]),
-    ("node", Floor::Service, &["model"]),
+    ("node", Floor::Service, &["model", "host"]),
     ("doctor", Floor::Service, &["model", "handlers", "host", "network"]),
     (
         "cli",

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::web::{PORT, SERVES, address, get, get_from, tool, until_get};
+use common::web::{PORT, SERVES, address, get, get_from, kill_all, tool, until_get};
 use common::{ALL, Running, SHARED, WAITS, World, app, brief, manifest, names, pod, pod_in, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -23,7 +23,10 @@ struct Bridge(String);
 
 impl Drop for Bridge {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("ip").args(["link", "del", &self.0]).stderr(std::process::Stdio::null()).status();
+        let _ = std::process::Command::new("ip")
+            .args(["link", "del", &self.0])
+            .stderr(std::process::Stdio::null())
+            .status();
     }
 }
 
@@ -45,7 +48,10 @@ impl Machine {
     /// Debian's bridge and host-local, and then `more` plugins.
     fn new(more: &[Value]) -> Self {
         let world = World::new();
-        let machine = Self { bridge: Bridge(format!("cni-{}", world.bridge)), world };
+        let machine = Self {
+            bridge: Bridge(format!("cni-{}", world.bridge)),
+            world,
+        };
         let dir = machine.world.dir.display().to_string();
         fs::create_dir(machine.world.dir.join("net.d")).unwrap();
         fs::create_dir(machine.world.dir.join("plugins")).unwrap();
@@ -58,8 +64,10 @@ impl Machine {
 
     fn configure(&self, more: &[Value]) {
         let ranges = json!([[{"subnet": format!("{}.0/24", self.net())}]]);
-        let ipam = json!({"type": "host-local", "dataDir": self.world.dir.join("leases"), "ranges": ranges, "routes": [{"dst": "0.0.0.0/0"}]});
-        let bridge = json!({"type": "bridge", "bridge": self.bridge.0, "isGateway": true, "ipMasq": false, "hairpinMode": true, "ipam": ipam});
+        let ipam =
+            json!({"type": "host-local", "dataDir": self.world.dir.join("leases"), "ranges": ranges, "routes": [{"dst": "0.0.0.0/0"}]});
+        let bridge =
+            json!({"type": "bridge", "bridge": self.bridge.0, "isGateway": true, "ipMasq": false, "hairpinMode": true, "ipam": ipam});
         let plugins = [&[bridge], more].concat();
         let list = json!({"cniVersion": "1.0.0", "name": "test", "plugins": plugins});
         fs::write(self.conflist(), list.to_string()).unwrap();
@@ -113,9 +121,12 @@ impl Machine {
     /// Processes of the plugin `odd`.
     fn plugins_that_run(&self) -> Vec<String> {
         let path = self.world.dir.join("plugins").display().to_string();
-        let pids = names(&PathBuf::from("/proc")).into_iter().filter(|n| n.bytes().all(|b| b.is_ascii_digit()));
+        let pids = names(&PathBuf::from("/proc"))
+            .into_iter()
+            .filter(|n| n.bytes().all(|b| b.is_ascii_digit()));
         let of_odd = |line: String| line.contains(&path) || line.contains("odd-child");
-        pids.filter(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(of_odd)).collect()
+        pids.filter(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(of_odd))
+            .collect()
     }
 }
 
@@ -145,17 +156,30 @@ fn plugins_attach_the_pods_of_all_handlers_and_take_them_off() {
     }
     for (from, to) in ALL.iter().zip(ALL.iter().cycle().skip(1)) {
         let own = address(world, from);
-        assert_eq!(get_from(world, from, address(world, to), PORT), Some(format!("{to} {own}")), "{from} to {to}");
+        assert_eq!(
+            get_from(world, from, address(world, to), PORT),
+            Some(format!("{to} {own}")),
+            "{from} to {to}"
+        );
     }
     let calls = machine.calls();
     assert_eq!(count(&calls, "ADD"), 3, "{calls:?}");
     for handler in ALL {
         let id = world.id_of(handler);
-        let call = calls.iter().find(|call| call.starts_with(&format!("ADD {id} netns=net:["))).unwrap_or_else(|| panic!("{calls:?}"));
-        assert!(call.contains("\"hostPort\":4321") && call.contains("\"containerPort\":8080") && call.contains("\"egressRate\":8000000"), "{call}");
+        let call = calls
+            .iter()
+            .find(|call| call.starts_with(&format!("ADD {id} netns=net:[")))
+            .unwrap_or_else(|| panic!("{calls:?}"));
+        assert!(
+            call.contains("\"hostPort\":4321") && call.contains("\"containerPort\":8080") && call.contains("\"egressRate\":8000000"),
+            "{call}"
+        );
     }
     assert_eq!(machine.leases().len(), 3);
-    assert!(!std::path::Path::new("/sys/class/net").join(&world.bridge).exists(), "the built-in bridge is not made");
+    assert!(
+        !std::path::Path::new("/sys/class/net").join(&world.bridge).exists(),
+        "the built-in bridge is not made"
+    );
     world.call(&["stop", "crun", "--grace", "0"]).good();
     assert_eq!((machine.leases().len(), machine.kept().len()), (2, 2));
     assert!(get(address(world, "runsc"), PORT).is_some());
@@ -163,14 +187,21 @@ fn plugins_attach_the_pods_of_all_handlers_and_take_them_off() {
     world.call(&["stop", "--all", "--grace", "0"]).good();
     traces.assert_gone(world);
     let calls = machine.calls();
-    assert!(count(&calls, "DEL") == 3 && calls.iter().all(|call| call.contains("netns=net:[")), "while the namespace lives: {calls:?}");
+    assert!(
+        count(&calls, "DEL") == 3 && calls.iter().all(|call| call.contains("netns=net:[")),
+        "while the namespace lives: {calls:?}"
+    );
     machine.assert_nothing_attached();
 }
 
 /// The tables that `iptables` and `ip6tables` make where there are none.
 fn tables() -> Vec<String> {
     let listed = tool("nft", &["list", "tables"]);
-    listed.lines().filter(|line| line.starts_with("table ip ") || line.starts_with("table ip6 ")).map(str::to_owned).collect()
+    listed
+        .lines()
+        .filter(|line| line.starts_with("table ip ") || line.starts_with("table ip6 "))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Takes away the chains that portmap made for all pods, unless pods still have ports by them.
@@ -234,13 +265,26 @@ fn a_plugin_that_fails_is_told_in_a_sentence_and_leaves_nothing() {
     until_get(stays, PORT);
     machine.calls();
     let rows = [
-        ("refuses", "runc", "echo '{\"code\": 111, \"msg\": \"no more wires\"}'; exit 1", "refused ADD with code 111: no more wires"),
-        ("fails", "crun", "echo no more wires >&2; exit 3", "failed at ADD (exit status: 3): no more wires"),
+        (
+            "refuses",
+            "runc",
+            "echo '{\"code\": 111, \"msg\": \"no more wires\"}'; exit 1",
+            "refused ADD with code 111: no more wires",
+        ),
+        (
+            "fails",
+            "crun",
+            "echo no more wires >&2; exit 3",
+            "failed at ADD (exit status: 3): no more wires",
+        ),
         ("babbles", "runsc", "echo garbage; exit 0", "answered ADD with what is no result"),
         ("dies", "crun", "kill -9 $$", "failed at ADD without a word: signal: 9"),
         ("forgets", "runc", "echo '{\"cniVersion\": \"1.0.0\"}'; exit 0", ""),
     ];
-    let cases: String = rows.iter().map(|(name, _, does, _)| format!("*K8S_POD_NAME={name}\\;*) {does};;\n")).collect();
+    let cases: String = rows
+        .iter()
+        .map(|(name, _, does, _)| format!("*K8S_POD_NAME={name}\\;*) {does};;\n"))
+        .collect();
     machine.odd_does(&format!("[ $CNI_COMMAND = ADD ] && case \"$CNI_ARGS\" in\n{cases}esac"));
     let (code, report) = world.report(&rows.map(|(name, handler, _, _)| pod(name, handler, &[app("exit 0")])));
     assert_ne!(code, 0);
@@ -251,11 +295,22 @@ fn a_plugin_that_fails_is_told_in_a_sentence_and_leaves_nothing() {
             "" => format!("the CNI network test gave the pod default/{name} no address"),
             told => format!("the CNI plugin odd of the network test {told}"),
         };
-        assert!(pod["message"].as_str().unwrap().contains(&want), "looked for {want:?} in: {}", pod["message"]);
+        assert!(
+            pod["message"].as_str().unwrap().contains(&want),
+            "looked for {want:?} in: {}",
+            pod["message"]
+        );
     }
     let calls = machine.calls();
-    assert!(count(&calls, "ADD") >= rows.len() && count(&calls, "DEL") >= count(&calls, "ADD"), "{calls:?}");
-    assert_eq!((machine.leases().len(), machine.kept().len()), (1, 1), "the plugins before it are undone");
+    assert!(
+        count(&calls, "ADD") >= rows.len() && count(&calls, "DEL") >= count(&calls, "ADD"),
+        "{calls:?}"
+    );
+    assert_eq!(
+        (machine.leases().len(), machine.kept().len()),
+        (1, 1),
+        "the plugins before it are undone"
+    );
     until("links are gone", || (machine.ports() == 1).then_some(()));
     assert!(get(stays, PORT).is_some(), "the other pod is unharmed");
 }
@@ -282,9 +337,15 @@ fn a_pod_that_cannot_be_taken_off_is_kept_and_tried_again() {
     until("the owner is dead", || run.0.try_wait().unwrap());
     machine.odd_does("[ $CNI_COMMAND = DEL ] && { echo '{\"code\": 11, \"msg\": \"later\"}'; exit 1; }");
     let answer = world.call(&["stop", "p", "--grace", "0"]);
-    assert!(answer.code != Some(0) && answer.err.contains("the CNI plugin odd of the network test refused DEL"), "{answer:?}");
+    assert!(
+        answer.code != Some(0) && answer.err.contains("the CNI plugin odd of the network test refused DEL"),
+        "{answer:?}"
+    );
     assert_eq!(machine.kept().len(), 1);
-    assert!(world.call(&["ps"]).good().err.contains("refused DEL"), "it is told until it is done");
+    assert!(
+        world.call(&["ps"]).good().err.contains("refused DEL"),
+        "it is told until it is done"
+    );
     machine.odd_does("");
     assert!(world.call(&["ps"]).good().err.contains("is undone"));
     machine.assert_nothing_attached();
@@ -299,15 +360,66 @@ fn pods_are_taken_off_also_without_the_configuration_that_they_came_by() {
     machine.calls();
     fs::remove_file(machine.conflist()).unwrap();
     let (code, report) = world.report(&[pod("late", "crun", &[app("exit 0")])]);
-    assert!(code != 0 && brief(&report).contains("/net.d has no CNI configuration, and no other network is to be used"), "{}", brief(&report));
+    assert!(
+        code != 0 && brief(&report).contains("/net.d has no CNI configuration, and no other network is to be used"),
+        "{}",
+        brief(&report)
+    );
     world.call(&["stop", "crun", "--grace", "0"]).good();
     let calls = machine.calls();
-    assert!(count(&calls, "DEL") == 1 && calls[0].contains("netns=net:["), "in the namespace while it lives: {calls:?}");
+    assert!(
+        count(&calls, "DEL") == 1 && calls[0].contains("netns=net:["),
+        "in the namespace while it lives: {calls:?}"
+    );
     // One that cannot be read does not stand in the way either.
     fs::write(machine.conflist(), "{").unwrap();
     world.call(&["stop", "--all", "--grace", "0"]).good();
     let calls = machine.calls();
-    assert!(count(&calls, "DEL") == 2 && calls.iter().all(|call| call.contains("netns=net:[")), "{calls:?}");
+    assert!(
+        count(&calls, "DEL") == 2 && calls.iter().all(|call| call.contains("netns=net:[")),
+        "{calls:?}"
+    );
+    machine.assert_nothing_attached();
+}
+
+#[test]
+fn after_everything_is_killed_the_next_command_takes_pods_off() {
+    let machine = Machine::new(&[odd()]);
+    let world = &machine.world;
+    let mut run = Running(world.spawn(
+        &["run", "-f", "-"],
+        manifest(&ALL.map(|handler| pod(handler, handler, &[app(WAITS)]))).as_bytes(),
+    ));
+    for handler in ALL {
+        common::until_runs(world, &mut run, handler);
+    }
+    let traces = world.traces();
+    machine.calls();
+    kill_all(world, &mut run);
+    assert!(
+        world.statuses().values().all(|status| status == "NotReady"),
+        "{:?}",
+        world.statuses()
+    );
+    traces.assert_ended(world);
+    let calls = machine.calls();
+    assert_eq!(count(&calls, "DEL"), 3, "{calls:?}");
+    machine.assert_nothing_attached();
+}
+
+#[test]
+fn pods_with_users_of_their_own_are_attached_too() {
+    let machine = Machine::new(&[odd()]);
+    let world = &machine.world;
+    world.detach(&SHARED.map(|handler| {
+        let mut serving = pod(handler, handler, &[app(SERVES)]);
+        serving["spec"]["hostUsers"] = json!(false);
+        serving
+    }));
+    for handler in SHARED {
+        assert!(until_get(address(world, handler), PORT).starts_with(handler));
+    }
+    world.call(&["stop", "--all", "--grace", "0"]).good();
     machine.assert_nothing_attached();
 }
 
@@ -318,7 +430,11 @@ fn an_owner_killed_while_a_plugin_hangs_leaves_nothing_to_the_next_command() {
         let world = &machine.world;
         machine.odd_does("[ $CNI_COMMAND = ADD ] && { sh -c 'sleep 1000; true' odd-child; sleep 1000; }");
         let mut run = Running(world.spawn(&["run", "-f", "-"], manifest(&[pod("p", handler, &[app(WAITS)])]).as_bytes()));
-        until("the plugin hangs", || fs::read_to_string(world.dir.join("calls")).ok().filter(|calls| calls.starts_with("ADD")));
+        until("the plugin hangs", || {
+            fs::read_to_string(world.dir.join("calls"))
+                .ok()
+                .filter(|calls| calls.starts_with("ADD"))
+        });
         assert_eq!(machine.leases().len(), 1, "the one before it has given an address");
         let traces = world.traces();
         common::signal(run.0.id(), Signal::KILL);
@@ -328,7 +444,9 @@ fn an_owner_killed_while_a_plugin_hangs_leaves_nothing_to_the_next_command() {
         let calls = machine.calls();
         assert_eq!(count(&calls, "DEL"), 1, "{calls:?}");
         machine.assert_nothing_attached();
-        until("the plugin that hung is gone", || machine.plugins_that_run().is_empty().then_some(()));
+        until("the plugin that hung is gone", || {
+            machine.plugins_that_run().is_empty().then_some(())
+        });
     }
 }
 
@@ -338,9 +456,17 @@ fn a_pod_whose_plugin_hangs_can_be_stopped() {
     let world = &machine.world;
     world.detach(&[pod("stays", "runc", &[app(SERVES)])]);
     machine.calls();
-    machine.odd_does("[ $CNI_COMMAND = ADD ] && { while [ -e DIR/does ]; do sleep 0.1; done; }".replace("DIR", &world.dir.display().to_string()).as_str());
+    machine.odd_does(
+        "[ $CNI_COMMAND = ADD ] && { while [ -e DIR/does ]; do sleep 0.1; done; }"
+            .replace("DIR", &world.dir.display().to_string())
+            .as_str(),
+    );
     let mut run = Running(world.spawn(&["run", "-f", "-"], manifest(&[pod("p", "crun", &[app(WAITS)])]).as_bytes()));
-    until("the plugin hangs", || fs::read_to_string(world.dir.join("calls")).ok().filter(|calls| calls.starts_with("ADD")));
+    until("the plugin hangs", || {
+        fs::read_to_string(world.dir.join("calls"))
+            .ok()
+            .filter(|calls| calls.starts_with("ADD"))
+    });
     assert!(get(address(world, "stays"), PORT).is_some(), "the others are unharmed");
     let mut stop = Running(world.spawn(&["stop", "p", "--grace", "0"], b""));
     std::thread::sleep(std::time::Duration::from_millis(200));

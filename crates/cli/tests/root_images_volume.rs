@@ -31,18 +31,24 @@ fn mounts(pod: &mut Value, reference: &str, sub: &str) {
 }
 
 #[test]
-fn its_files_are_read_and_run_under_all_handlers() {
-    let world = world();
-    let script = format!("(cat /v/etc/marker; ls /v; stat -c %u:%g:%a /v/root /v/tmp; readlink /v/bin/sh; /v/bin/busybox echo runs) > {TELL}");
-    let want = "of the volume\nbin\netc\nroot\ntmp\n0:0:700\n0:0:1777\nbusybox\nruns";
-    world.asserts(&ALL, &script, want, |pod| mounts(pod, FILES, ""));
-}
-
-#[test]
 fn a_path_in_it_is_mounted_alone() {
     let world = world();
-    world.asserts(&ALL, &format!("(ls /v; cat /v/marker) > {TELL}"), "group\nmarker\npasswd\nof the volume", |pod| mounts(pod, FILES, "etc"));
-    world.asserts(&ALL, &format!("cat /v > {TELL}"), "of the volume", |pod| mounts(pod, FILES, "etc/marker"));
+    let pods = ALL.map(|handler| {
+        let mut pod = pod(handler, handler, &[app(&format!("(ls /v; cat /v/marker; cat /w) > {TELL}"))]);
+        mounts(&mut pod, FILES, "etc");
+        let file = json!({"name": "v", "mountPath": "/w", "subPath": "etc/marker"});
+        pod["spec"]["containers"][0]["volumeMounts"].as_array_mut().unwrap().push(file);
+        pod
+    });
+    let (code, report) = world.report(&pods);
+    assert_eq!(code, 0, "{}", brief(&report));
+    for handler in ALL {
+        assert_eq!(
+            message(&report, handler, "app").trim(),
+            "group\nmarker\npasswd\nof the volume\nof the volume",
+            "{handler}"
+        );
+    }
     // What is missing is not made in an image, and nothing in it leads out.
     let cases = [("missing", "etc/missing"), ("beneath-a-file", "etc/marker/x")];
     let pods = cases.map(|(name, sub)| {
@@ -55,7 +61,6 @@ fn a_path_in_it_is_mounted_alone() {
     for (name, sub) in cases {
         let told = pod_in(&report, name)["message"].as_str().unwrap();
         assert!(told.contains(sub), "{name}: {told}");
-        eprintln!("{told}");
     }
     let mut out = pod("out", "crun", &[app("exit 0")]);
     mounts(&mut out, FILES, "../etc");
@@ -64,41 +69,52 @@ fn a_path_in_it_is_mounted_alone() {
 }
 
 #[test]
-fn nobody_writes_in_it_whatever_the_mount_says() {
+fn its_files_are_read_and_run_and_never_written_whatever_the_mount_says() {
     let world = world();
-    let tries = "for what in 'echo x > /v/etc/marker' 'echo x > /v/new' 'rm /v/etc/marker' 'chmod 777 /v/etc' 'mkdir /v/d'; do \
-                 sh -c \"$what\" 2> /dev/null && echo \"did: $what\"; done; cat /v/etc/marker";
-    for privileged in [false, true] {
-        world.asserts(&ALL, &format!("({tries}) > {TELL}"), "of the volume", |pod| {
-            mounts(pod, FILES, "");
-            pod["spec"]["containers"][0]["volumeMounts"][0]["readOnly"] = json!(false);
-            pod["spec"]["containers"][0]["securityContext"] = json!({"privileged": privileged});
-        });
-    }
-    world.asserts(&ALL, &format!("cat /v/etc/marker > {TELL}"), "of the volume", |pod| mounts(pod, FILES, ""));
-}
-
-#[test]
-fn containers_share_it_and_may_have_its_image_as_their_root_too() {
-    let world = world();
+    let script =
+        format!("(cat /v/etc/marker; ls /v; stat -c %u:%g:%a /v/root /v/tmp; readlink /v/bin/sh; /v/bin/busybox echo runs) > {TELL}");
+    let want = "of the volume\nbin\netc\nroot\ntmp\n0:0:700\n0:0:1777\nbusybox\nruns";
+    let tries = format!(
+        "(for what in 'echo x > /v/etc/marker' 'echo x > /v/new' 'rm /v/etc/marker' 'chmod 777 /v/etc' 'mkdir /v/d'; do \
+         sh -c \"$what\" 2> /dev/null && echo \"did: $what\"; done; cat /v/etc/marker) > {TELL}"
+    );
+    // What the pod's own root has of the same image is another's.
+    let shares = format!("(echo x > /etc/marker; cat /v/etc/marker) > {TELL}");
     let pods = ALL.map(|handler| {
-        let mut two = pod(handler, handler, &[app(&format!("cat /v/etc/marker /etc/marker > {TELL}")), container("second", &format!("cat /v/etc/marker > {TELL}"))]);
-        two["spec"]["containers"][0]["image"] = json!(FILES);
-        mounts(&mut two, FILES, "");
-        two
+        let mut pod = pod(
+            handler,
+            handler,
+            &[
+                app(&script),
+                container("tries", &tries),
+                container("powerful", &tries),
+                container("shares", &shares),
+            ],
+        );
+        mounts(&mut pod, FILES, "");
+        for container in pod["spec"]["containers"].as_array_mut().unwrap() {
+            container["volumeMounts"][0]["readOnly"] = json!(false);
+        }
+        pod["spec"]["containers"][2]["securityContext"] = json!({"privileged": true});
+        pod["spec"]["containers"][3]["image"] = json!(FILES);
+        pod
     });
     let (code, report) = world.report(&pods);
     assert_eq!(code, 0, "{}", brief(&report));
     for handler in ALL {
-        assert_eq!(message(&report, handler, "app").trim(), "of the volume\nof the volume");
-        assert_eq!(message(&report, handler, "second").trim(), "of the volume");
+        assert_eq!(message(&report, handler, "app").trim(), want, "{handler}");
+        for other in ["tries", "powerful", "shares"] {
+            assert_eq!(message(&report, handler, other).trim(), "of the volume", "{handler}: {other}");
+        }
     }
 }
 
 #[test]
 fn in_a_pod_with_users_of_its_own_its_files_are_roots() {
     let world = world();
-    let script = format!("(cat /v/etc/marker; stat -c %u:%g /v /v/root /v/bin/busybox; ls /v/root; echo x 2> /dev/null > /v/new || /v/bin/busybox echo runs) > {TELL}");
+    let script = format!(
+        "(cat /v/etc/marker; stat -c %u:%g /v /v/root /v/bin/busybox; ls /v/root; echo x 2> /dev/null > /v/new || /v/bin/busybox echo runs) > {TELL}"
+    );
     world.asserts(&SHARED, &script, "of the volume\n0:0\n0:0\n0:0\nruns", |pod| {
         mounts(pod, FILES, "");
         pod["spec"]["hostUsers"] = json!(false);
@@ -118,7 +134,6 @@ fn an_image_that_is_not_there_is_named() {
         let pod = pod_in(&report, handler);
         let told = brief(&json!({"pods": [pod]}));
         assert!(pod["phase"] == "Failed" && told.contains("test/nothing:1"), "{handler}: {told}");
-        eprintln!("{}", pod["message"]);
     }
 }
 
@@ -134,5 +149,7 @@ fn an_image_that_a_volume_shows_is_kept() {
     let told = world.call(&["exec", "p", "--", "cat", "/v/etc/marker"]).good().out;
     assert_eq!(told, "of the volume\n");
     world.call(&["stop", "p", "--grace", "0"]).good();
-    until("it can be removed", || (world.call(&["image", "rm", FILES]).code == Some(0)).then_some(()));
+    until("it can be removed", || {
+        (world.call(&["image", "rm", FILES]).code == Some(0)).then_some(())
+    });
 }

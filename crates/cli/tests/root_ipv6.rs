@@ -26,7 +26,12 @@ fn knows_its_addresses(pod: &mut Value) {
 #[track_caller]
 fn address6(world: &World, pod: &str) -> Ipv6Addr {
     let told = world.call(&["exec", pod, "--", "sh", "-c", "echo $IPS"]).good().out;
-    told.trim().split(',').nth(1).unwrap_or_else(|| panic!("{pod} has only {told}")).parse().unwrap()
+    told.trim()
+        .split(',')
+        .nth(1)
+        .unwrap_or_else(|| panic!("{pod} has only {told}"))
+        .parse()
+        .unwrap()
 }
 
 #[test]
@@ -45,10 +50,16 @@ fn the_pod_has_the_address_that_it_is_told_and_a_way_out() {
         let IpAddr::V6(six) = ips[1] else { panic!("{handler}: {told}") };
         assert!(ips.len() == 2 && six.is_unique_local(), "{handler}: {told}");
         let digits: String = six.octets().iter().map(|byte| format!("{byte:02x}")).collect();
-        let line = lines.iter().find(|line| line.starts_with(&digits)).unwrap_or_else(|| panic!("{handler}: {told}"));
+        let line = lines
+            .iter()
+            .find(|line| line.starts_with(&digits))
+            .unwrap_or_else(|| panic!("{handler}: {told}"));
         // Global, and of a network of 64 bits; `40` in the flags is an address that is not to be used yet.
         let fields: Vec<&str> = line.split(' ').collect();
-        assert!(fields[1] == "40" && fields[2] == "00" && fields[3] != "40" && fields[3] != "c0", "{handler}: {line}");
+        assert!(
+            fields[1] == "40" && fields[2] == "00" && fields[3] != "40" && fields[3] != "c0",
+            "{handler}: {line}"
+        );
         assert_eq!(*lines.last().unwrap(), "1", "{handler}: /etc/hosts has it");
     }
 }
@@ -60,9 +71,13 @@ fn pods_and_the_machine_reach_each_other_by_ipv6_under_all_handlers() {
         return;
     }
     let world = World::new();
+    let of_machine = 16_000 + world.net.split('.').nth(2).unwrap().parse::<u16>().unwrap();
     world.detach(&ALL.map(|handler| {
         let mut serving = pod(handler, handler, &[app(SERVES)]);
         knows_its_addresses(&mut serving);
+        if handler == "crun" {
+            serving["spec"]["containers"][0]["ports"] = json!([{"containerPort": PORT, "hostPort": of_machine}]);
+        }
         serving
     }));
     let all = ALL.map(|pod| address6(&world, pod));
@@ -72,6 +87,15 @@ fn pods_and_the_machine_reach_each_other_by_ipv6_under_all_handlers() {
         for (from, own) in ALL.iter().zip(all) {
             assert_eq!(get_from(&world, from, ip, PORT), Some(format!("{to} {own}")), "{from} to {to}");
         }
+    }
+    // A port of the machine leads by IPv6, too.
+    assert_eq!(until_get(gateway, of_machine), format!("crun {gateway}"));
+    for from in ALL {
+        assert_eq!(
+            get_from(&world, from, gateway, of_machine),
+            Some(format!("crun {gateway}")),
+            "{from}"
+        );
     }
     let listener = TcpListener::bind((gateway, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -92,11 +116,17 @@ fn where_it_is_switched_off_there_is_none() {
     world.drop_in("net.toml", "[network]\nsubnet6 = \"off\"\n");
     let script = format!("(echo $IPS; grep eth0 /proc/net/if_inet6 | grep -v ^fe80) > {TELL}; true");
     for (handler, told) in world.ask(&ALL, &script, knows_its_addresses) {
-        assert!(told.trim().parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4()), "{handler} has one address, of IPv4: {told}");
+        assert!(
+            told.trim().parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4()),
+            "{handler} has one address, of IPv4: {told}"
+        );
     }
     world.detach(&[pod("p", "crun", &[app(WAITS)])]);
     let bridge = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
-    let ours: Vec<&str> = bridge.lines().filter(|l| l.ends_with(&format!(" {}", world.bridge)) && !l.starts_with("fe80")).collect();
+    let ours: Vec<&str> = bridge
+        .lines()
+        .filter(|l| l.ends_with(&format!(" {}", world.bridge)) && !l.starts_with("fe80"))
+        .collect();
     assert_eq!(ours, [""; 0], "the bridge has none either");
 }
 
@@ -114,7 +144,10 @@ fn a_network_of_ones_own_choice_is_used_and_one_that_cannot_be_is_refused() {
     for wrong in ["fe80::/64", "words", "fd00::1/64"] {
         world.drop_in("net.toml", &format!("[network]\nsubnet6 = \"{wrong}\"\n"));
         let answer = world.run(&[pod("p", "crun", &[app("exit 0")])], &[]);
-        assert!(answer.code == Some(120) && answer.err.contains("subnet") && answer.err.contains(wrong), "{answer:?}");
+        assert!(
+            answer.code == Some(120) && answer.err.contains("subnet") && answer.err.contains(wrong),
+            "{answer:?}"
+        );
     }
     world.drop_in("net.toml", "");
 }

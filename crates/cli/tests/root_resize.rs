@@ -200,14 +200,16 @@ fn a_container_whose_policy_asks_for_it_is_started_again_with_what_is_new() {
         told.contains("container app is started again") && told.contains("container side is started again"),
         "{told}"
     );
+    // The change before is still under way; this one waits for it.
+    world.call(&["resize", "web", "--limits", "cpu=250m"]).good();
     until("both were started again", || {
         let view = view(&world, "web");
         let again = |c: &Value| c["restarts"] == 1 && c["state"].get("running").is_some();
         view["containers"].as_array().unwrap().iter().all(again).then_some(())
     });
-    assert_eq!(limits(&group(&world, "web", "app")), (96, 30_000));
-    assert_eq!(limits(&group(&world, "web", "side")), (96, 10_000));
-    until("the pod follows", || (limits(&world.id_of("web")) == (192, 40_000)).then_some(()));
+    assert_eq!(limits(&group(&world, "web", "app")), (96, 25_000));
+    assert_eq!(limits(&group(&world, "web", "side")), (96, 25_000));
+    until("the pod follows", || (limits(&world.id_of("web")) == (192, 50_000)).then_some(()));
 }
 
 #[test]

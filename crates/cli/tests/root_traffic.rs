@@ -25,21 +25,46 @@ struct Outside {
 
 impl Outside {
     fn new(world: &World) -> Self {
-        let child = Command::new("unshare").args(["--net", "sleep", "1000"]).spawn().expect("unshare is missing");
+        let child = Command::new("unshare")
+            .args(["--net", "sleep", "1000"])
+            .spawn()
+            .expect("unshare is missing");
         let (process, pid) = (Running(child), |p: &Running| p.0.id().to_string());
         let own = fs::read_link("/proc/self/ns/net").unwrap();
-        until("it has a namespace", || fs::read_link(format!("/proc/{}/ns/net", pid(&process))).ok().filter(|ns| *ns != own));
+        until("it has a namespace", || {
+            fs::read_link(format!("/proc/{}/ns/net", pid(&process)))
+                .ok()
+                .filter(|ns| *ns != own)
+        });
         let number = world.net.split('.').nth(2).unwrap();
         let (machine, outside) = (format!("10.254.{number}.1"), format!("10.254.{number}.2"));
         let link = format!("cdo{number}");
-        tool("ip", &["link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &pid(&process)]);
+        tool(
+            "ip",
+            &[
+                "link",
+                "add",
+                &link,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "eth0",
+                "netns",
+                &pid(&process),
+            ],
+        );
         tool("ip", &["addr", "add", &format!("{machine}/30"), "dev", &link]);
         tool("ip", &["link", "set", &link, "up"]);
         let inside = |args: &[&str]| tool("nsenter", &[&["--target", &pid(&process), "--net", "ip"], args].concat());
         inside(&["addr", "add", &format!("{outside}/30"), "dev", "eth0"]);
         inside(&["link", "set", "eth0", "up"]);
         inside(&["route", "add", "default", "via", &machine]);
-        Self { process, machine: machine.parse().unwrap(), own: outside.parse().unwrap() }
+        Self {
+            process,
+            machine: machine.parse().unwrap(),
+            own: outside.parse().unwrap(),
+        }
     }
 
     /// Runs work there.
@@ -89,7 +114,11 @@ fn pods_hide_behind_the_machine_only_where_they_leave_it() {
         }
         let to = address(&world, next);
         until_get(to, PORT);
-        assert_eq!(get_from(&world, handler, to, PORT), Some(format!("{next} {own}")), "{handler} to {next}");
+        assert_eq!(
+            get_from(&world, handler, to, PORT),
+            Some(format!("{next} {own}")),
+            "{handler} to {next}"
+        );
         // A neighbour may know the way; it is kept out, and comes in where a port leads.
         assert_eq!(outside.run(|| get(own, PORT)), None, "{handler} from outside");
     }
@@ -115,6 +144,32 @@ fn limited(handler: &str, script: &str) -> Value {
     limited
 }
 
+/// Sends to a pod, and looks how long that takes.
+#[track_caller]
+fn into(world: &World, handler: &str) {
+    let ip = address(world, handler);
+    let mut stream = until("it listens", || TcpStream::connect((ip, 8080)).ok());
+    let began = Instant::now();
+    stream.write_all(&vec![0; SENT]).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    // The other end closes when it has all.
+    let _ = stream.read(&mut [0]);
+    assert_limited(handler, "into the pod", began.elapsed());
+}
+
+/// Takes from a pod, and looks how long that takes.
+#[track_caller]
+fn out_of(world: &World, handler: &str) {
+    let listener = TcpListener::bind((gateway(world), 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let script = format!("head -c {} /dev/zero | nc -w 5 {} {port}; true", SENT + 1, gateway(world));
+    let _sender = Running(world.spawn(&["exec", handler, "--", "sh", "-c", &script], b""));
+    let (mut stream, _) = listener.accept().unwrap();
+    let began = Instant::now();
+    stream.read_exact(&mut vec![0; SENT]).unwrap();
+    assert_limited(handler, "out of the pod", began.elapsed());
+}
+
 #[test]
 fn limits_of_the_rate_hold_both_ways_and_go_with_the_pod() {
     let world = World::new();
@@ -127,33 +182,19 @@ fn limits_of_the_rate_hold_both_ways_and_go_with_the_pod() {
             assert!(shaped.contains("tbf") && shaped.contains("rate 16Mbit"), "{handler}: {shaped}");
         }
     }
-    assert!(!tool("tc", &["qdisc", "show", "dev", &device("cd", "free")]).contains("tbf"), "who asks for no limit has none");
-    let listener = TcpListener::bind((gateway(&world), 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
+    assert!(
+        !tool("tc", &["qdisc", "show", "dev", &device("cd", "free")]).contains("tbf"),
+        "who asks for no limit has none"
+    );
     std::thread::scope(|scope| {
         for handler in ALL {
             let world = &world;
             scope.spawn(move || {
-                let ip = address(world, handler);
-                let mut stream = until("it listens", || TcpStream::connect((ip, 8080)).ok());
-                let began = Instant::now();
-                stream.write_all(&vec![0; SENT]).unwrap();
-                stream.shutdown(Shutdown::Write).unwrap();
-                // The other end closes when it has all.
-                let _ = stream.read(&mut [0]);
-                assert_limited(handler, "into the pod", began.elapsed());
+                into(world, handler);
+                out_of(world, handler);
             });
         }
     });
-    for handler in ALL {
-        let script = format!("head -c {} /dev/zero | nc -w 5 {} {port}; true", SENT + 1, gateway(&world));
-        let sender = Running(world.spawn(&["exec", handler, "--", "sh", "-c", &script], b""));
-        let (mut stream, _) = listener.accept().unwrap();
-        let began = Instant::now();
-        stream.read_exact(&mut vec![0; SENT]).unwrap();
-        assert_limited(handler, "out of the pod", began.elapsed());
-        drop((stream, sender));
-    }
     let devices = ALL.map(|handler| device("cb", handler));
     world.call(&["stop", ALL[0], ALL[1], ALL[2], "--grace", "0"]).good();
     for device in devices {
@@ -164,11 +205,22 @@ fn limits_of_the_rate_hold_both_ways_and_go_with_the_pod() {
 #[test]
 fn a_limit_that_is_none_is_refused() {
     let world = World::new();
-    for (value, why) in [("fast", "fast"), ("1", "1k"), ("2P", "1P")] {
-        let mut pod = pod("p", "crun", &[app("exit 0")]);
+    let rows = [("words", "fast", "fast"), ("little", "1", "1k"), ("much", "2P", "1P")];
+    let pods = rows.map(|(name, value, _)| {
+        let mut pod = pod(name, "crun", &[app("exit 0")]);
         pod["metadata"]["annotations"] = json!({"kubernetes.io/egress-bandwidth": value});
+        pod
+    });
+    for (pod, (name, _, why)) in pods.into_iter().zip(rows) {
         let answer = world.run(&[pod], &["-o", "json"]);
-        let told = if answer.out.is_empty() { answer.err.clone() } else { brief(&answer.json()) };
-        assert!(answer.code != Some(0) && told.contains("kubernetes.io/egress-bandwidth") && told.contains(why), "{told}");
+        let told = if answer.out.is_empty() {
+            answer.err.clone()
+        } else {
+            brief(&answer.json())
+        };
+        assert!(
+            answer.code != Some(0) && told.contains("kubernetes.io/egress-bandwidth") && told.contains(why),
+            "{name}: {told}"
+        );
     }
 }

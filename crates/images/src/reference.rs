@@ -89,12 +89,10 @@ impl Reference {
     /// As people write it: without what [`Reference::parse`] would fill in.
     pub fn familiar(&self) -> String {
         let full = self.to_string();
-        let short = full.strip_prefix("docker.io/").unwrap_or(&full);
-        let short = short
-            .strip_prefix("library/")
-            .filter(|_| full.starts_with("docker.io/"))
-            .unwrap_or(short);
-        short.to_owned()
+        // A prefix goes only where what is left still means the same: `docker.io/ghcr.io/x` does not.
+        let short = ["docker.io/library/", "docker.io/"].iter().filter_map(|prefix| full.strip_prefix(prefix));
+        let mut same = short.filter(|short| Self::parse(short).is_ok_and(|parsed| parsed == *self));
+        same.next().unwrap_or(&full).to_owned()
     }
 
     /// Without the digest, where there is a tag: the key under which a name is stored.
@@ -205,6 +203,23 @@ mod tests {
     use super::*;
 
     const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn the_familiar_form_means_the_same() {
+        for (full, short) in [
+            ("docker.io/library/busybox:1", "busybox:1"),
+            ("docker.io/team/app:1", "team/app:1"),
+            ("docker.io/ghcr.io/x", "docker.io/ghcr.io/x:latest"),
+            ("docker.io/library/a/b", "docker.io/library/a/b:latest"),
+            ("quay.io/a/b:2", "quay.io/a/b:2"),
+        ] {
+            let parsed = Reference::parse(full).unwrap();
+            assert_eq!(Reference::parse(&parsed.familiar()).unwrap(), parsed, "{full}");
+            if !full.contains("library/a/b") {
+                assert_eq!(parsed.familiar(), short);
+            }
+        }
+    }
 
     #[test]
     fn short_forms_are_filled_in() {

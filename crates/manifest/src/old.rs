@@ -75,6 +75,8 @@ fn as_yaml(object: &ObjectKind, version: &str) -> Option<String> {
     let mut top = Map::new();
     top.insert("apiVersion".to_owned(), Json::from(version));
     top.insert("kind".to_owned(), Json::from(object.name()));
+    // It must be there, though nothing is in it.
+    top.insert("metadata".to_owned(), Json::Object(Map::new()));
     top.extend(json);
     serde_saphyr::to_string(&top).ok()
 }

@@ -116,10 +116,12 @@ impl Worker {
         let shrinks = limits.memory_limit > 0 && (old.memory_limit <= 0 || limits.memory_limit < old.memory_limit);
         if let Some(used) = self
             .memory_of(&name)
-            .filter(|used| shrinks && !restart && *used > limits.memory_limit)
+            .filter(|used| shrinks && !restart && *used >= limits.memory_limit)
         {
+            // The kubelet's sentence (`validateMemoryResizeAction`), which names the pod's usage by mistake. Its
+            // rule is of all usage; here what the kernel can drop does not count.
             let why = format!(
-                "attempting to set container {name:?} memory limit ({}) below current usage ({used})",
+                "cannot decrease memory limits: attempting to set container {name:?} memory limit ({}) below current usage ({used})",
                 limits.memory_limit
             );
             self.event(true, "ResizeError", why.clone());

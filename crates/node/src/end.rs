@@ -1,6 +1,6 @@
 //! How a pod ends: its containers, its sandbox, its volumes.
 
-use crate::next::{Life, Role, SandboxLife, Verdict};
+use crate::next::{Life, SandboxLife, Verdict};
 use crate::stop::{Target, stop_containers};
 use crate::worker::Worker;
 use cofferdam_model::PodId;
@@ -92,7 +92,7 @@ impl Worker {
         Some(Target {
             name: container.name.clone(),
             aim: self.aim(index)?,
-            sidecar: self.state.containers[index].role == Role::Sidecar,
+            role: self.state.containers[index].role,
             pre_stop: hook.filter(|_| !self.records[index].ending),
         })
     }

@@ -9,7 +9,7 @@ use crate::setup::{Machine, Objects};
 use base64::Engine as _;
 use cofferdam_model::objects::{ConfigMap, Secret};
 use cofferdam_model::pod::{Container, EnvFrom, EnvSource, Pod};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 /// What a pod's environment may draw on.
@@ -53,11 +53,12 @@ impl Environment {
     /// Replaces `$(NAME)` in a `subPathExpr`, where every name must be known (`pkg/kubelet/container/helpers.go`,
     /// `ExpandContainerVolumeMounts`).
     pub(crate) fn expand_known(&self, text: &str) -> Result<String, EnvError> {
-        let missing = std::cell::RefCell::new(Vec::new());
+        let missing = std::cell::RefCell::new(BTreeSet::new());
         let lookup = |name: &str| {
             let found = self.vars.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
-            if found.is_none() {
-                missing.borrow_mut().push(name.to_owned());
+            // An empty one would silently mount another folder.
+            if found.is_none_or(str::is_empty) {
+                missing.borrow_mut().insert(name.to_owned());
             }
             found
         };
@@ -66,7 +67,8 @@ impl Environment {
         if missing.is_empty() {
             return Ok(expanded);
         }
-        Err(EnvError(format!("missing value for {missing:?}")))
+        let missing: Vec<String> = missing.into_iter().collect();
+        Err(EnvError(format!("missing value for {}", missing.join(", "))))
     }
 
     /// Replaces `$(NAME)` in each text of a command.
@@ -136,7 +138,7 @@ fn add_whole_object(
         let Some(secret) = secret(sources, &reference.name, optional)? else {
             return Ok(());
         };
-        let keys: std::collections::BTreeSet<_> = secret
+        let keys: BTreeSet<_> = secret
             .data
             .keys()
             .chain(secret.string_data.keys())

@@ -3,7 +3,7 @@
 //! its policy says so. How often: a pod that has not started is given up after a definite answer or
 //! [`MAX_TRIES`](crate::MAX_TRIES); one that has started goes on trying, as the kubelet does.
 
-use crate::image::{self, Need, REASON_BACKOFF, REASON_NAME, REASON_NEVER, REASON_PULL, Wanted};
+use crate::image::{self, Need, REASON_BACKOFF, REASON_INSPECT, REASON_NAME, REASON_NEVER, REASON_PULL, Wanted};
 use crate::next::Life;
 use crate::pulls::Pulled;
 use crate::start::MAX_TRIES;
@@ -119,7 +119,9 @@ impl Worker {
 
     /// The container at `index` waits for somebody to mend something.
     fn hold(&mut self, index: usize, reason: &'static str, message: String) {
-        self.event(true, reason, message.clone());
+        let told = if reason == REASON_NAME { REASON_INSPECT } else { reason };
+        self.event(true, told, message.clone());
+        self.event(true, "Failed", format!("Error: {reason}"));
         self.records[index].waiting = Some((reason, message));
         self.state.containers[index].life = Life::Retry(self.now() + image::MAX_PULL_WAIT);
     }
@@ -166,6 +168,7 @@ impl Worker {
             Ok(_) => {
                 let pull = self.pulls.swap_remove(at);
                 let (took, all) = (go_duration(pulled.took), go_duration(now.saturating_sub(pull.asked)));
+                // Upstream's sentence ends with the image's size, which the runtime does not tell.
                 self.event(
                     false,
                     "Pulled",
@@ -201,6 +204,7 @@ impl Worker {
         self.event(true, "Failed", format!("Error: {reason}"));
         self.publish();
         self.event(false, "BackOff", format!("Back-off pulling image {image:?}"));
+        self.event(true, "Failed", format!("Error: {REASON_BACKOFF}"));
         self.wait_for_image(
             &waiting,
             REASON_BACKOFF,

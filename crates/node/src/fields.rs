@@ -159,8 +159,9 @@ fn amount(pod: &Pod, machine: &Machine, container: &Container, list: &str, name:
         "ephemeral-storage" => machine.ephemeral_storage,
         _ => return 0,
     };
-    let of_pod = pod.spec.resources.as_ref().and_then(|r| find(&r.limits)).filter(|limit| *limit > 0);
-    of_pod.map_or(there, |limit| limit.min(there))
+    // As upstream, also where it is more than the machine has. Of ephemeral storage a pod has no limit of its own.
+    let of_pod = pod.spec.resources.as_ref().filter(|_| name != "ephemeral-storage");
+    of_pod.and_then(|r| find(&r.limits)).filter(|limit| *limit > 0).unwrap_or(there)
 }
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
 //! When an image is pulled, and with what credentials (`pkg/kubelet/images`, `pkg/credentialprovider/secrets`).
 //!
 //! One deliberate difference: a container that names no `imagePullPolicy` uses the image that is on the
-//! machine, also under the tag `latest`, where upstream's default would ask the registry. Images are
-//! loaded from archives here, under names whose registry may not have them. A policy that is
+//! machine, also under the tag `latest`, where upstream's default would ask the registry
+//! (`pkg/apis/core/v1/defaults.go`). Images are loaded from archives here, under names whose registry may not have them. A policy that is
 //! written holds as written.
 
 use crate::setup::Objects;
 use base64::Engine as _;
 use cofferdam_model::cri::Error;
 use cofferdam_model::objects::Secret;
-use cofferdam_model::pod::{Container, Pod, PullPolicy};
+use cofferdam_model::pod::{Pod, PullPolicy};
 use std::time::Duration;
 
 /// Reason of a container whose image could not be pulled (`pkg/kubelet/images/types.go`).
@@ -18,6 +18,8 @@ pub const REASON_PULL: &str = "ErrImagePull";
 pub const REASON_BACKOFF: &str = "ImagePullBackOff";
 /// Reason of a container whose image is not there, and by its policy must not be pulled.
 pub const REASON_NEVER: &str = "ErrImageNeverPull";
+/// Reason of the event on an image that could not be looked for (`pkg/kubelet/events`).
+pub const REASON_INSPECT: &str = "InspectFailed";
 /// Reason of a container whose image has an impossible name.
 pub const REASON_NAME: &str = "InvalidImageName";
 
@@ -29,25 +31,6 @@ pub const MAX_PULL_WAIT: Duration = Duration::from_secs(300);
 /// The wait after `tries` pulls that failed.
 pub(crate) fn wait(tries: u32) -> Duration {
     (FIRST_PULL_WAIT * 2u32.saturating_pow(tries.saturating_sub(1).min(16))).min(MAX_PULL_WAIT)
-}
-
-/// The policy that holds for `container`: the written one, else `Always` for the tag `latest` or no
-/// tag, and `IfNotPresent` for other tags and digests (`pkg/apis/core/v1/defaults.go`). What the first
-/// lines of this module say comes on top.
-pub fn policy(container: &Container) -> PullPolicy {
-    container.image_pull_policy.unwrap_or(match tag(&container.image) {
-        None | Some("latest") => PullPolicy::Always,
-        Some(_) => PullPolicy::IfNotPresent,
-    })
-}
-
-/// The tag of a reference; a digest counts as a tag of its own.
-fn tag(image: &str) -> Option<&str> {
-    if let Some((_, digest)) = image.split_once('@') {
-        return Some(digest);
-    }
-    // A colon before the last slash belongs to a registry's port.
-    image.rsplit('/').next().and_then(|last| last.split_once(':')).map(|(_, tag)| tag)
 }
 
 /// What is to be done about an image before its container is made.
@@ -71,7 +54,8 @@ pub(crate) fn need(written: Option<PullPolicy>, present: bool) -> Need {
     }
 }
 
-/// Where nobody may pull it.
+/// Where nobody may pull it. Upstream says that it "is not present with pull policy of Never", and not what
+/// helps.
 pub(crate) fn absent(image: &str) -> String {
     format!("image {image:?} is not on this machine; load it with: cofferdam image load -i FILE")
 }
@@ -167,24 +151,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn default_policy_follows_the_tag() {
-        for (image, expected) in [
-            ("busybox", PullPolicy::Always),
-            ("busybox:latest", PullPolicy::Always),
-            ("busybox:1.36", PullPolicy::IfNotPresent),
-            ("localhost:5000/busybox", PullPolicy::Always),
-            ("localhost:5000/busybox:1", PullPolicy::IfNotPresent),
-            ("busybox@sha256:00", PullPolicy::IfNotPresent),
-            ("busybox:latest@sha256:00", PullPolicy::IfNotPresent),
-        ] {
-            let mut container = Container { image: image.into(), ..Container::default() };
-            assert_eq!(policy(&container), expected, "{image}");
-            container.image_pull_policy = Some(PullPolicy::Never);
-            assert_eq!(policy(&container), PullPolicy::Never, "{image}");
-        }
-    }
 
     #[test]
     fn what_a_policy_asks_for() {

@@ -2,7 +2,7 @@
 
 use crate::control::Message;
 use crate::next::{Life, Role};
-use crate::probe::{Aim, Kind, Outcome, Watch, attempt};
+use crate::probe::{Aim, Kind, Outcome, Watch, attempt, spelled_out};
 use crate::stop::{Trouble, stop_one};
 use crate::worker::Worker;
 use cofferdam_model::ContainerId;
@@ -60,13 +60,18 @@ impl Worker {
     }
 
     fn send_prober(&self, index: usize, kind: Kind) {
-        let (Some(aim), Some(probe)) = (self.aim(index), kind.of(self.container(index)).cloned()) else {
+        let container = self.container(index);
+        let (Some(aim), Some(probe)) = (self.aim(index), kind.of(container)) else {
             return;
         };
+        let probe = spelled_out(probe, &container.env);
         let (shared, control) = (self.shared.clone(), self.control.clone());
         let id = aim.container.clone();
         let run = self.shared.probers.run(move || {
-            let outcome = attempt(&*shared.runtime, &aim, &probe);
+            let outcome = match probe {
+                Ok(probe) => attempt(&*shared.runtime, &aim, &probe),
+                Err(long) => Outcome::Errored("unknown", long.to_string()),
+            };
             control.send(Message::Probed(aim.container, kind, outcome));
         });
         if let Err(err) = run {

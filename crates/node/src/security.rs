@@ -1,6 +1,7 @@
 //! A container's security settings over its pod's (`pkg/securitycontext/util.go`,
 //! `DetermineEffectiveSecurityContext`; `pkg/kubelet/kuberuntime/security_context.go`).
 
+use crate::words::pod_name;
 use cofferdam_model::cri::{Profile, Security};
 use cofferdam_model::pod::{AppArmorProfile, Container, Pod, SeccompProfile};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
@@ -26,7 +27,8 @@ pub(crate) fn security(pod: &Pod, container: &Container, seccomp_root: &Path) ->
         // The kubelet's sentence (`verifyRunAsNonRoot`); an image's user is checked by the engine.
         return Err(format!(
             "container's runAsUser breaks non-root policy (pod: {:?}, container: {})",
-            pod.metadata.name, container.name
+            pod_name(&pod.metadata),
+            container.name
         ));
     }
     let mut supplemental_groups = of_pod.supplemental_groups;

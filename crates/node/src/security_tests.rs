@@ -143,7 +143,7 @@ fn what_is_wrong_is_refused() {
         (
             json!({"runAsNonRoot": true}),
             json!({"runAsUser": 0}),
-            "container's runAsUser breaks non-root policy (pod: \"p\", container: c)",
+            "container's runAsUser breaks non-root policy (pod: \"p_default()\", container: c)",
         ),
         (
             json!({"supplementalGroupsPolicy": "x"}),

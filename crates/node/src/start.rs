@@ -49,10 +49,13 @@ impl Worker {
                 self.event(true, "Weaker", note);
             }
         }
-        let dns = match dns::dns(&self.setup.pod.spec, dns::of_machine) {
-            Ok(dns) => dns,
+        let (dns, notes) = match dns::dns(&self.setup.pod.spec, dns::of_machine) {
+            Ok(found) => found,
             Err(message) => return self.give_up(REASON_SANDBOX, message),
         };
+        for note in notes {
+            self.event(true, dns::REASON_CUT, note);
+        }
         let logs = match log_directory(&self.shared.dirs, &self.view) {
             Ok(logs) => logs,
             Err(err) => return self.give_up(REASON_SANDBOX, err.0),

@@ -247,7 +247,8 @@ pub(crate) fn phase(pod: &PodState) -> Phase {
     if (init_pending && !initialised) || waiting {
         return Phase::Pending;
     }
-    if pod.containers.iter().any(|c| c.role != Role::Init && up(c)) {
+    // What was added counts for nothing.
+    if of(Role::Sidecar).chain(of(Role::Regular)).any(up) {
         return Phase::Running;
     }
     ended_phase(pod, false)

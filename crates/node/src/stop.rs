@@ -6,6 +6,7 @@
 use crate::clock::{Clock, lock};
 use crate::control::Control;
 use crate::hook::{self, Span};
+use crate::next::Role;
 use crate::node::STACK;
 use crate::probe::Aim;
 use cofferdam_model::cri::{Error, Runtime};
@@ -21,7 +22,7 @@ const LEAST: Duration = Duration::from_secs(2);
 pub(crate) struct Target {
     pub(crate) name: String,
     pub(crate) aim: Aim,
-    pub(crate) sidecar: bool,
+    pub(crate) role: Role,
     pub(crate) pre_stop: Option<LifecycleHandler>,
 }
 
@@ -107,9 +108,10 @@ impl Order<'_> {
         hook::run(hook, &target.aim, &span)
     }
 
-    /// A sidecar goes once every container and every later sidecar is gone, or the grace is over.
+    /// A sidecar goes once every container of the pod's work and every later sidecar is gone, or the grace is
+    /// over. It waits neither for an init container nor for what was added, as upstream.
     fn wait_for_turn(&self, index: usize) {
-        if !self.targets[index].sidecar {
+        if self.targets[index].role != Role::Sidecar {
             return;
         }
         loop {
@@ -119,7 +121,7 @@ impl Order<'_> {
                 .targets
                 .iter()
                 .enumerate()
-                .filter(|(i, t)| *i != index && (!t.sidecar || *i > index));
+                .filter(|(i, t)| t.role == Role::Regular || (t.role == Role::Sidecar && *i > index));
             let free = before.all(|(i, _)| done[i]);
             drop(done);
             if free || self.left().is_zero() {

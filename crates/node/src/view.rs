@@ -2,7 +2,7 @@
 
 use crate::next::{Life, Role, SandboxLife};
 use crate::status::*;
-use crate::words::rfc3339;
+use crate::words::{go_duration, pod_name, rfc3339};
 use crate::worker::Worker;
 use cofferdam_model::pod::Resources;
 
@@ -64,19 +64,20 @@ impl Worker {
             }
             (Life::Exited { at, .. }, end) => {
                 // The kubelet's sentence (`doBackOff`).
-                let wait = state.due(*at).saturating_sub(*at).as_secs();
-                let pod = format!("{}_{}({})", self.view.name, self.view.namespace, self.view.uid);
+                let wait = go_duration(state.due(*at).saturating_sub(*at));
+                let pod = pod_name(&self.setup.pod.metadata);
                 (
                     waiting(
                         REASON_CRASH_LOOP,
-                        format!("back-off {wait}s restarting failed container={} pod={pod}", container.name),
+                        format!("back-off {wait} restarting failed container={} pod={pod}", container.name),
                     ),
                     end,
                 )
             }
             (_, end) => match &record.waiting {
                 Some((reason, message)) => (waiting(reason, message.clone()), end),
-                None if state.role == Role::Regular && !self.setup.pod.spec.init_containers.is_empty() => {
+                // Whatever the container is (`convertToAPIContainerStatuses`).
+                None if !self.setup.pod.spec.init_containers.is_empty() => {
                     (waiting("PodInitializing", String::new()), end)
                 }
                 None => (waiting("ContainerCreating", String::new()), end),

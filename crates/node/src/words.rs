@@ -1,6 +1,12 @@
-//! Times as Kubernetes writes them.
+//! Times and names as Kubernetes writes them.
 
+use cofferdam_model::meta::ObjectMeta;
 use std::time::Duration;
+
+/// A pod as the kubelet names it (`pkg/kubelet/util/format/pod.go`): `NAME_NAMESPACE(UID)`.
+pub(crate) fn pod_name(meta: &ObjectMeta) -> String {
+    format!("{}_{}({})", meta.name, meta.namespace_or_default(), meta.uid.as_deref().unwrap_or_default())
+}
 
 /// A time as Go prints it, to the millisecond: `1.893s`, `2m0.5s`, `626ms`, `0s`.
 pub(crate) fn go_duration(time: Duration) -> String {

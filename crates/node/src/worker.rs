@@ -302,7 +302,7 @@ impl Worker {
             (None, None) => (
                 137,
                 REASON_UNKNOWN_END.into(),
-                "its end was not seen".into(),
+                "The container could not be located when the pod was terminated".into(),
                 now,
             ),
         };

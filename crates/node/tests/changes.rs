@@ -281,8 +281,9 @@ fn what_cannot_be_changed_is_refused() {
     bed.fake.uses_memory("a", 60);
     assert_eq!(
         refused(request(50, 60, false)),
-        "resources of container \"a\" cannot be changed: attempting to set container \"a\" memory limit (50) below current usage (60)"
+        "resources of container \"a\" cannot be changed: cannot decrease memory limits: attempting to set container \"a\" memory limit (50) below current usage (60)"
     );
     assert_eq!(bed.fake.calls()[3..], [""; 0]);
-    assert_eq!(handle.resize("default", "p", request(60, 70, false)), Ok(()));
+    assert!(refused(request(60, 70, false)).ends_with("memory limit (60) below current usage (60)"));
+    assert_eq!(handle.resize("default", "p", request(61, 71, false)), Ok(()));
 }

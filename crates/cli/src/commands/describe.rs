@@ -38,7 +38,7 @@ fn page(account: &Account) -> String {
     lines.pair("Handler", &handler(account));
     lines.pair("Status", &status(account));
     lines.pair("Reason", text(view, "reason"));
-    lines.pair("Message", text(view, "message"));
+    lines.pair("Message", &show::harmless(text(view, "message")));
     lines.pair("Address", text(view, "ip"));
     lines.pair("Sandbox", text(view, "sandbox"));
     if let Some(exit) = view["exitCode"].as_i64() {
@@ -58,6 +58,11 @@ fn page(account: &Account) -> String {
     lines.push("Containers:");
     for container in view["containers"].as_array().into_iter().flatten() {
         of_container(&mut lines, container);
+    }
+    let added = view["ephemeral"].as_array().filter(|all| !all.is_empty());
+    if let Some(added) = added {
+        lines.push("Ephemeral containers:");
+        added.iter().for_each(|container| of_container(&mut lines, container));
     }
     of_events(&mut lines, &account.events);
     lines.0.join("\n")
@@ -158,7 +163,7 @@ fn of_container(lines: &mut Lines, container: &Value) {
 fn state(state: &Value) -> String {
     let with = |first: String, value: &Value| match text(value, "message").trim() {
         "" => first,
-        message => format!("{first}: {message}"),
+        message => format!("{first}: {}", show::harmless(message)),
     };
     if let Some(running) = state.get("running") {
         return format!("{} for {}", paint("Running", Colour::Good), show::age(running["startedAt"].as_i64().unwrap_or(0)));

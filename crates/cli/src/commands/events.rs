@@ -135,5 +135,5 @@ pub(crate) fn cells(event: &Value) -> [String; 4] {
         _ => age,
     };
     let kind = if event["warning"] == json!(true) { paint("Warning", Colour::Bad) } else { "Normal".to_owned() };
-    [age, kind, text(event, "reason").to_owned(), text(event, "message").to_owned()]
+    [age, kind, text(event, "reason").to_owned(), show::harmless(text(event, "message"))]
 }

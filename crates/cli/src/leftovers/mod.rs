@@ -23,8 +23,7 @@ const POLL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Witness {
     layout: Layout,
-    bridge: String,
-    table: String,
+    network: cofferdam_network::Config,
     /// Pods, folders and mounts that were there before.
     others: BTreeSet<String>,
     folders: BTreeSet<PathBuf>,
@@ -78,8 +77,7 @@ impl Witness {
             others: places::pod_ids(&layout),
             folders: places::folders(&layout),
             mounts: places::mounts(&layout),
-            bridge: network.bridge.clone(),
-            table: network.table.clone(),
+            network: network.clone(),
             pods: BTreeMap::new(),
             layout,
         }
@@ -126,14 +124,14 @@ impl Witness {
 
     fn count(&self, all: bool) -> Result<Left> {
         let running = processes::all();
-        let bridge = all && places::link_names().contains(&self.bridge);
+        let bridge = all && places::link_names().contains(&self.network.bridge);
         Ok(Left {
             processes: running.iter().filter(|p| self.is_ours(p)).count(),
             mounts: self.mounts(&running),
             namespaces: self.namespaces(&running),
             cgroups: self.pods.keys().map(|id| places::cgroups(id)).sum(),
             links: places::links_of(self.pods.keys()) + usize::from(bridge),
-            rules: usize::from(all && places::has_table(&self.table)?),
+            rules: usize::from(all && places::has_table(&self.network.table)?) + places::ports_of(&self.pods, &self.network, &self.layout)?,
             files: self.files(),
         })
     }

@@ -3,9 +3,10 @@
 use anyhow::{Context, Result};
 use cofferdam_host::machine::find_command;
 use cofferdam_host::mountinfo;
+use cofferdam_network::{Config, HostPorts};
 use cofferdam_plan::Layout;
 use cofferdam_plan::layout::CGROUP_ROOT;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -36,7 +37,9 @@ pub(super) fn files_of(layout: &Layout, id: &str) -> usize {
         .count();
     let addresses = layout.network().join("addresses");
     let held = names(&addresses).filter(|name| std::fs::read_link(addresses.join(name)).is_ok_and(|target| target == Path::new(id)));
-    dirs + held.count()
+    // What plugins were asked: `<network>-<id>-eth0`.
+    let attached = names(&layout.network().join("cni/results")).filter(|name| name.contains(&format!("-{id}-")));
+    dirs + held.count() + attached.count()
 }
 
 /// The machine's mounts under our directories.
@@ -58,12 +61,18 @@ pub(super) fn link_names() -> BTreeSet<String> {
     names(Path::new("/sys/class/net")).collect()
 }
 
-/// How many links are the machine's ends of links of these pods.
+/// How many links are the machine's ends of links of these pods, or limit what comes out of them.
 pub(super) fn links_of<'a>(pods: impl Iterator<Item = &'a String>) -> usize {
     let there = link_names();
-    pods.filter_map(|id| cofferdam_network::link::host_link(id).ok())
-        .filter(|link| there.contains(link))
-        .count()
+    let named = |id| [cofferdam_network::link::host_link(id), cofferdam_network::bandwidth::device(id)];
+    pods.flat_map(|id| named(id)).flatten().filter(|link| there.contains(link)).count()
+}
+
+/// How many ports of the machine still lead to these pods.
+pub(super) fn ports_of<V>(pods: &BTreeMap<String, V>, network: &Config, layout: &Layout) -> Result<usize> {
+    let held = HostPorts::new(network, &layout.network()).list();
+    let held = held.context("the ports of the machine that lead to pods cannot be listed")?;
+    Ok(held.iter().filter(|port| pods.contains_key(&port.pod)).count())
 }
 
 /// Whether nftables has a table of this name. Where `nft` is not installed, nobody made one.

@@ -8,8 +8,8 @@ use cofferdam_decide::resources::{container_resources, pod_cgroup, pod_requests}
 use cofferdam_decide::{defaults, ephemeral};
 use cofferdam_model::cri::LinuxResources;
 use cofferdam_model::pod::{Container, EphemeralContainer, Pod, Resources};
-use cofferdam_model::{Quantity, ResourceList, quantity::Format};
-use cofferdam_node::{Dirs, Handle, Machine, ResizeRequest};
+use cofferdam_model::{ContainerId, Quantity, ResourceList, quantity::Format};
+use cofferdam_node::{ContainerPhase, Dirs, Handle, Machine, ResizeRequest};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,8 +18,6 @@ use std::time::{Duration, Instant};
 const POLL: Duration = Duration::from_millis(20);
 /// What its end may take beyond the pod's grace.
 const MARGIN: Duration = Duration::from_secs(30);
-/// The condition of a pod whose container is being started again with other resources.
-const IN_PROGRESS: &str = "PodResizeInProgress";
 
 /// A pod as it is now.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -112,7 +110,9 @@ impl Desk {
 
     /// Changes one container, and what is known of the pod with it.
     fn step(&self, handle: &Handle, name: &PodName, pod: &mut Pod, new: &Pod, step: ContainerResize) -> Result<ResizedContainer, String> {
-        settled(handle, name, pod)?;
+        if let Some(restarting) = self.with(name, |planned| planned.restarting.take()).flatten() {
+            settled(handle, name, pod, restarting)?;
+        }
         let resources = container(new, &step.name).and_then(|c| c.resources.clone()).unwrap_or_default();
         let before = container(pod, &step.name)
             .map(|c| container_resources(pod, c, 0))
@@ -128,9 +128,13 @@ impl Desk {
             pod_limits: lifted(&pod_cgroup(pod), pod_cgroup(&next)),
             restart: step.restart,
         };
+        let run = run_of(handle, name, &step.name).filter(|_| step.restart);
         handle.resize(&name.namespace, &name.name, request)?;
         *pod = next;
-        self.with(name, |planned| planned.pod = pod.clone());
+        self.with(name, |planned| {
+            planned.pod = pod.clone();
+            planned.restarting = run.map(|run| (step.name.clone(), run));
+        });
         Ok(ResizedContainer {
             name: step.name,
             resources,
@@ -166,22 +170,22 @@ fn lifted(old: &LinuxResources, new: LinuxResources) -> LinuxResources {
     }
 }
 
+/// The run of a container that is up, as its pod's view has it.
+fn run_of(handle: &Handle, name: &PodName, container: &str) -> Option<ContainerId> {
+    let views = handle.snapshot();
+    let view = views.iter().find(|v| v.namespace == name.namespace && v.name == name.name)?;
+    let of_it = view.containers.iter().find(|c| c.name == container)?;
+    of_it.id.clone().filter(|_| matches!(of_it.state, ContainerPhase::Running { .. }))
+}
+
 /// Waits until a container that is started again for the change before has ended: till then the node
 /// takes no other.
-fn settled(handle: &Handle, name: &PodName, pod: &Pod) -> Result<(), String> {
+fn settled(handle: &Handle, name: &PodName, pod: &Pod, (container, run): (String, ContainerId)) -> Result<(), String> {
     let grace = pod.spec.termination_grace_period_seconds.and_then(|s| u64::try_from(s).ok());
     let until = Instant::now() + Duration::from_secs(grace.unwrap_or(super::desk::DEFAULT_GRACE)) + MARGIN;
-    let goes_on = || {
-        let views = handle.snapshot();
-        let view = views.iter().find(|v| v.namespace == name.namespace && v.name == name.name);
-        view.is_some_and(|v| v.conditions.iter().any(|c| c.kind == IN_PROGRESS))
-    };
-    while goes_on() {
+    while run_of(handle, name, &container).is_some_and(|now| now == run) {
         if Instant::now() > until {
-            return Err(format!(
-                "the change of pod {}/{} before this one is still under way",
-                name.namespace, name.name
-            ));
+            return Err(format!("container {container:?} does not end, which is to be started again for the change before"));
         }
         std::thread::sleep(POLL);
     }

@@ -3,6 +3,7 @@
 
 use super::{Order, PodName, PodNow};
 use anyhow::{Context, Result};
+use cofferdam_model::ContainerId;
 use cofferdam_model::pod::{EphemeralContainer, Pod};
 use cofferdam_node::{Handle, PodSetup, PodView, exit_code};
 use serde_json::{Value, json};
@@ -32,6 +33,8 @@ pub(super) struct Planned {
     pub(super) pod: Pod,
     /// The containers that were added.
     pub(super) ephemeral: Vec<EphemeralContainer>,
+    /// The container that was last asked to be started again with other resources, and its run before.
+    pub(super) restarting: Option<(String, ContainerId)>,
     /// Held while it is being changed.
     pub(super) turn: Arc<Mutex<()>>,
 }
@@ -143,6 +146,7 @@ fn planned(setup: &PodSetup) -> Planned {
         grace: grace.map_or(DEFAULT_GRACE, |s| u64::try_from(s).unwrap_or(0)),
         pod: setup.pod.clone(),
         ephemeral: Vec::new(),
+        restarting: None,
         turn: Arc::default(),
     }
 }

@@ -91,9 +91,9 @@ impl<'a> Disk<'a> {
         fs::remove_file(self.root().join("filler")).unwrap();
     }
 
-    /// Mounts it anew: `ro` or `rw`.
+    /// What begins from now on can only read it (`ro`), or write again (`rw`).
     pub(crate) fn remount(&self, how: &str) {
-        let options = format!("remount,{how}");
+        let options = format!("remount,bind,{how}");
         let root = self.world.root();
         answer(self.inside("mount", ["-o", &options, root.to_str().unwrap()].into_iter()), b"").good();
     }

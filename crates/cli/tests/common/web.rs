@@ -1,8 +1,11 @@
 //! Something in a pod that answers over the network, and who asks it.
 
-use super::{World, until};
+use super::traces::settled;
+use super::{Running, World, until};
+use rustix::process::Signal;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -62,14 +65,30 @@ pub(crate) fn gateway(world: &World) -> IpAddr {
     format!("{}.1", world.net).parse().unwrap()
 }
 
-/// The machine's own IPv4 addresses, but those of bridges for pods.
+/// The machine's own IPv4 addresses, but those of bridges and of links of tests, which come and go.
 pub(crate) fn machine_addresses() -> Vec<IpAddr> {
     let listed = tool("ip", &["-4", "-o", "addr", "show", "scope", "global"]);
-    let address = |line: &str| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        (!fields[1].starts_with("cdt") && !fields[1].starts_with("cni")).then(|| fields[3].split('/').next().unwrap().parse().unwrap())
-    };
-    listed.lines().filter_map(address).collect()
+    let lasts = |link: &str| !link.starts_with("cd") && !Path::new("/sys/class/net").join(link).join("bridge").exists();
+    let fields = listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    fields
+        .filter(|f| lasts(f[1]))
+        .map(|f| f[3].split('/').next().unwrap().parse().unwrap())
+        .collect()
+}
+
+/// Kills, all by SIGKILL, a run and every process of the world's pods.
+#[track_caller]
+pub(crate) fn kill_all(world: &World, run: &mut Running) {
+    super::signal(run.0.id(), Signal::KILL);
+    let all = settled(world, &world.pod_ids());
+    for process in &all {
+        let pid = process.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        // Some go with others.
+        let _ = rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), Signal::KILL);
+    }
+    until("the run is dead", || run.0.try_wait().unwrap());
+    let is_dead = |process: &PathBuf| std::fs::read_to_string(process.join("stat")).map_or(true, |stat| stat.contains(") Z "));
+    until("the pods' processes are dead", || all.iter().all(is_dead).then_some(()));
 }
 
 /// Runs a tool of the machine; it must be there and succeed.

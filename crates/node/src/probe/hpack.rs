@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+/// Most that one block of headers may come to, by RFC 7541's measure of an entry, bytes.
+const MAX_HEADERS: usize = 64 << 10;
 /// The dynamic table's size where nobody says otherwise, which nobody does (RFC 9113, 6.5.2).
 const TABLE: usize = 4096;
 /// What an entry costs beside its text (RFC 7541, 4.1).
@@ -128,7 +130,7 @@ impl Decoder {
     /// The headers of one block. `None` where it is not valid.
     pub(crate) fn read(&mut self, block: &[u8]) -> Option<Vec<Header>> {
         let mut input = block;
-        let mut headers = Vec::new();
+        let (mut headers, mut size) = (Vec::new(), 0);
         while let Some(first) = input.first().copied() {
             if first & 0x80 != 0 {
                 let index = number(&mut input, 7)?;
@@ -146,6 +148,11 @@ impl Decoder {
                     self.keep(header.clone());
                 }
                 headers.push(header);
+            }
+            // An index of a byte may stand for all that the table holds.
+            size += headers.last().map_or(0, cost);
+            if size > MAX_HEADERS {
+                return None;
             }
         }
         Some(headers)
@@ -296,6 +303,25 @@ mod tests {
     }
 
     /// RFC 7541, C.6: three answers of one connection, with Huffman's code and a table that overflows.
+    #[test]
+    fn a_block_that_unfolds_without_end_is_refused() {
+        // An entry that nearly fills the table, then its index, again and again.
+        let mut block = vec![0x40, 1, b'x', 0x7f];
+        let mut rest = 3900 - 127;
+        while rest >= 128 {
+            block.push((rest % 128) as u8 | 0x80);
+            rest /= 128;
+        }
+        block.push(rest as u8);
+        block.extend(std::iter::repeat_n(b'a', 3900));
+        let once = block.len();
+        block.extend(std::iter::repeat_n(0xbe, 8));
+        assert_eq!(Decoder::default().read(&block).map(|h| h.len()), Some(9));
+        block.truncate(once);
+        block.extend(std::iter::repeat_n(0xbe, 10_000));
+        assert_eq!(Decoder::default().read(&block), None);
+    }
+
     #[test]
     fn the_examples_of_the_standard() {
         let mut decoder = Decoder {

@@ -164,24 +164,25 @@ pub(crate) struct Said {
 pub(crate) fn fetch(get: &Get, patience: &Patience<'_>) -> Result<Said, NoAnswer> {
     let mut url = get.url.clone();
     let fail = |url: &Url, why: String| NoAnswer::Failed(format!("Get \"{url}\": {why}"));
-    let mut asked = 0;
+    // A written Host holds as long as no redirect names an address, as with Go's client.
+    let (mut asked, mut own_host) = (0, true);
     loop {
         asked += 1;
-        // A written Host holds for what is asked under the written address.
-        let own_host = url.authority() == get.url.authority();
         let answer = once(get, &url, own_host, patience)?;
         let next = match (&answer.location, answer.status) {
-            (Some(to), 301 | 302 | 303 | 307 | 308) => Some(
-                url.join(to)
-                    .ok_or_else(|| fail(&url, format!("failed to parse Location header {to:?}")))?,
-            ),
+            (Some(to), 301 | 302 | 303 | 307 | 308) => {
+                let next = url.join(to);
+                Some((to, next.ok_or_else(|| fail(&url, format!("failed to parse Location header {to:?}")))?))
+            }
             _ => None,
         };
         match next {
-            Some(next) if next.host == get.url.host => {
+            Some((to, next)) if next.host == get.url.host => {
                 if asked >= MAX_REDIRECTS {
-                    return Err(fail(&next, format!("stopped after {MAX_REDIRECTS} redirects")));
+                    // Go's client names the Location as it was sent.
+                    return Err(NoAnswer::Failed(format!("Get \"{to}\": stopped after {MAX_REDIRECTS} redirects")));
                 }
+                own_host &= !to.contains("://");
                 url = next;
             }
             _ => {

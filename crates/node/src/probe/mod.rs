@@ -3,7 +3,9 @@
 //! Different from upstream: the first try comes when `initialDelaySeconds` are over, and not with the
 //! next tick of a clock that began before the container; a server that refuses a gRPC
 //! connection fails the probe at once, and not when its time is over; and nothing is tried any more once
-//! the pod is being ended, where upstream goes on with readiness.
+//! the pod is being ended, where upstream goes on with readiness. A port's name that the container does not
+//! have is told as such, where upstream tells that it is no number; and `user-agent` of gRPC does not name
+//! a library.
 
 mod answer;
 mod grpc;
@@ -15,10 +17,11 @@ mod watch;
 
 pub(crate) use watch::{Kind, Watch};
 
+use crate::expansion::{TooLong, expand};
 use crate::words::go_duration;
 use cofferdam_model::ContainerId;
 use cofferdam_model::cri::{Error, Runtime};
-use cofferdam_model::pod::{ContainerPort, HttpGetAction, PortRef, Probe};
+use cofferdam_model::pod::{ContainerPort, EnvVar, HttpGetAction, PortRef, Probe};
 use http::{Get, NoAnswer, Url, fetch};
 use net::{Patience, dial};
 use std::net::IpAddr;
@@ -47,6 +50,19 @@ pub(crate) struct Aim {
     pub(crate) ports: Vec<ContainerPort>,
     /// The pod's address, or the machine's where the pod is in its network.
     pub(crate) ip: Option<IpAddr>,
+}
+
+/// `probe` with the `$(NAME)`s of its command put in, of what `env` says outright: one that takes its value
+/// from elsewhere is empty here, as upstream (`ExpandContainerCommandOnlyStatic`).
+pub(crate) fn spelled_out(probe: &Probe, env: &[EnvVar]) -> Result<Probe, TooLong> {
+    let mut probe = probe.clone();
+    if let Some(exec) = &mut probe.exec {
+        let lookup = |name: &str| env.iter().rev().find(|var| var.name == name).map(|var| var.value.as_deref().unwrap_or_default());
+        for word in &mut exec.command {
+            *word = expand(word, lookup)?;
+        }
+    }
+    Ok(probe)
 }
 
 /// Tries `probe`.

@@ -23,6 +23,21 @@ fn ports_by_number_and_by_name() {
 }
 
 #[test]
+fn commands_see_what_the_environment_says_outright() {
+    let probe: Probe = serde_json::from_value(json!({"exec": {"command": ["$(A)", "$(B)x$(NONE)", "$$(A)"]}})).unwrap();
+    let env: Vec<EnvVar> = serde_json::from_value(json!([
+        {"name": "A", "value": "old"},
+        {"name": "A", "value": "$(B)1"},
+        {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+    ]))
+    .unwrap();
+    let command = spelled_out(&probe, &env).unwrap().exec.unwrap().command;
+    assert_eq!(command, ["$(B)1", "x$(NONE)", "$(A)"]);
+    let long: Vec<EnvVar> = serde_json::from_value(json!([{"name": "A", "value": "x".repeat(200_000)}])).unwrap();
+    assert_eq!(spelled_out(&probe, &long), Err(TooLong));
+}
+
+#[test]
 fn where_a_request_goes() {
     let aim = |ip: Option<&str>| Aim {
         container: ContainerId::from_bytes([1; 16]),

@@ -257,11 +257,9 @@ pub(crate) fn make_dirs(path: &Path, mode: u32) -> Result<(), VolumeError> {
         .map_err(|err| failed("make", path, &err))
 }
 
+/// Removes what pods wrote, who may have made it deeper than descriptors and a thread's stack allow.
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(io::Error::new(err.kind(), format!("{}: {err}", path.display()))),
-        _ => Ok(()),
-    }
+    cofferdam_host::remove::remove_tree(path).map_err(|err| io::Error::other(err.to_string()))
 }
 
 fn failed(verb: &str, path: &Path, err: &io::Error) -> VolumeError {

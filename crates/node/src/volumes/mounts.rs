@@ -79,8 +79,14 @@ fn sub_path(mount: &VolumeMount, env: &Environment) -> Result<PathBuf, VolumeErr
         Some(expression) => Some(env.expand_known(&expression).map_err(|err| VolumeError(err.0))?),
         None => given(&mount.sub_path),
     };
+    let wrong = |why: String| Err(VolumeError(why));
     match text.filter(|t| !t.is_empty()) {
         None => Ok(PathBuf::new()),
+        // The kubelet's sentences.
+        Some(text) if text.starts_with('/') => wrong(format!("error SubPath `{text}` must not be an absolute path")),
+        Some(text) if text.split('/').any(|part| part == "..") => {
+            wrong(format!("unable to provision SubPath `{text}`: must not contain '..'"))
+        }
         Some(text) => paths::descending(&text).map_err(|err| VolumeError(format!("unable to provision SubPath `{text}`: {err}"))),
     }
 }

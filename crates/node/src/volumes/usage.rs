@@ -64,6 +64,7 @@ impl Limits {
             .init_containers
             .iter()
             .filter(|c| c.restart_policy == Some(RestartPolicy::Always));
+        // Upstream leaves sidecars out; a limit that was written for one holds here too.
         let lasting = sidecars.chain(&pod.spec.containers);
         let size = |volume: &cofferdam_model::pod::Volume| {
             volume

@@ -12,12 +12,14 @@ const ACTIONS: [&str; 5] = [
     "SCMP_ACT_ALLOW",
 ];
 const EPERM: u64 = 1;
+const ENOSYS: u64 = 38;
 
 /// The profile as gVisor can honour it, or why it cannot.
 ///
 /// One rule is changed: profiles answer clone3 with ENOSYS, so that the C library takes clone, whose
 /// flags a filter sees. With gVisor's EPERM no thread would start, so clone3 is allowed: the namespaces
-/// that it can make are the sentry's own, not the machine's.
+/// that it can make are the sentry's own, not the machine's. A profile that denies clone3 with another
+/// error means the denial, and gets it.
 pub(super) fn adapt(mut profile: Value) -> Result<Value, String> {
     let default = profile["defaultAction"].as_str().unwrap_or_default().to_owned();
     check("defaultAction", &default, profile["defaultErrnoRet"].as_u64())?;
@@ -33,7 +35,8 @@ pub(super) fn adapt(mut profile: Value) -> Result<Value, String> {
         return Err(format!("gVisor knows no {flag}; remove it from the seccomp profile's flags"));
     }
     for rule in profile["syscalls"].as_array_mut().into_iter().flatten() {
-        if rule["names"] == json!(["clone3"]) && rule["action"] == "SCMP_ACT_ERRNO" && rule.get("args").is_none() {
+        let falls_back = rule["action"] == "SCMP_ACT_ERRNO" && rule["errnoRet"] == ENOSYS && rule.get("args").is_none();
+        if rule["names"] == json!(["clone3"]) && falls_back {
             *rule = json!({"names": ["clone3"], "action": "SCMP_ACT_ALLOW"});
             continue;
         }
@@ -116,6 +119,8 @@ mod tests {
         for taken in [
             with(json!({"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1})),
             with(json!({"names": ["mkdir"], "action": "SCMP_ACT_ALLOW", "errnoRet": 9})),
+            with(json!({"names": ["clone3"], "action": "SCMP_ACT_ERRNO"})),
+            with(json!({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1})),
         ] {
             assert_eq!(adapt(taken.clone()), Ok(taken));
         }

@@ -89,12 +89,12 @@ fn plain(path: &Path, name: &str, own: &Path) -> Result<PathBuf> {
     let mut parts = path.components().filter(|c| *c != Component::CurDir).peekable();
     let mut plain = own.to_owned();
     if name != "." && parts.next() != Some(Component::Normal(name.as_ref())) {
-        bail!("the container's tar sent {}, which was not asked for", path.display());
+        bail!("the container's tar sent {}, which was not asked for", show::harmless(&path.display().to_string()));
     }
     for part in parts {
         match part {
             Component::Normal(part) => plain.push(part),
-            _ => bail!("the container's tar sent {}, which leads elsewhere", path.display()),
+            _ => bail!("the container's tar sent {}, which leads elsewhere", show::harmless(&path.display().to_string())),
         }
     }
     Ok(plain)
