@@ -10,6 +10,8 @@ mod answers;
 mod cluster;
 #[path = "documents/image.rs"]
 mod image;
+#[path = "documents/mirror.rs"]
+mod mirror;
 #[path = "documents/page.rs"]
 mod page;
 #[path = "documents/trial.rs"]
@@ -21,7 +23,7 @@ use answers::{
     the_limit_range_sets_defaults, the_quota_counts_overhead, three_classes_in_one_text, three_common_errors, three_replicas_of_a_class,
 };
 use common::traces;
-use page::Verdict::{self, Later, Own, Refused, Restored, Works, Wrong};
+use page::Verdict::{self, Counterpart, Later, Own, Refused, Restored, Works, Wrong};
 use serde_json::{Value, json};
 use trial::Kernel::{Gvisor, Machine};
 use trial::{LOST_CLASS, LOST_DEPLOYMENT, Trial};
@@ -41,7 +43,11 @@ const ROWS: &[(usize, Verdict, Option<Try>)] = &[
     // How to Create Kubernetes RuntimeClass
     (1, Own, None),
     (2, Own, None),
-    (3, Later, Some(CRI)),
+    (
+        3,
+        Counterpart,
+        Some(|t| t.unknown("cri") + &t.with(&[24]).lists(&["runc", "runsc", "kata-qemu", "kata-fc"])),
+    ),
     (4, Works, Some(|t| t.ran(&[4], "standard", "runc", Machine))),
     (5, Works, Some(gvisor_shows_in_what_is_tried)),
     (
@@ -49,7 +55,7 @@ const ROWS: &[(usize, Verdict, Option<Try>)] = &[
         Later,
         Some(|t| t.unavailable(&[6], "kata", "kata-qemu") + &t.with(&[24]).unavailable(&[6], "kata", "kata-qemu")),
     ),
-    (7, Later, Some(three_classes_in_one_text)),
+    (7, Counterpart, Some(three_classes_in_one_text)),
     (
         8,
         Later,
@@ -113,8 +119,12 @@ const ROWS: &[(usize, Verdict, Option<Try>)] = &[
     (33, Later, Some(|t| t.undecoded(&[33]))),
     (34, Later, Some(UP)),
     (35, Later, Some(|t| t.unknown("up") + &t.check(&[16, 18], &[], &[], 0).0)),
-    (36, Later, Some(three_common_errors)),
-    (37, Later, Some(CRI)),
+    (36, Counterpart, Some(three_common_errors)),
+    (
+        37,
+        Counterpart,
+        Some(|t| t.unknown("cri") + &t.with(&[24]).lists(&["runc", "runsc", "kata-qemu", "kata-fc"])),
+    ),
     (
         38,
         Own,
@@ -147,9 +157,17 @@ const ROWS: &[(usize, Verdict, Option<Try>)] = &[
         Works,
         Some(|t| t.with(&[46]).ran(&[53], "gvisor", "gvisor", Gvisor) + &t.with(&[48]).unavailable(&[53], "gvisor", "gvisor")),
     ),
-    (54, Later, Some(|t| t.unknown("up") + &t.classes_are_right(&[51], &["runc"]))),
+    (
+        54,
+        Counterpart,
+        Some(|t| t.unknown("up") + &t.classes_are_right(&[51], &["runc"]) + &t.ran(&[51], "runc", "runc", Machine)),
+    ),
     (55, Later, Some(|t| t.unknown("up") + &t.classes_are_right(&[52], &["kata"]))),
-    (56, Later, Some(|t| t.unknown("up") + &t.classes_are_right(&[53], &["gvisor"]))),
+    (
+        56,
+        Counterpart,
+        Some(|t| t.unknown("up") + &t.classes_are_right(&[53], &["gvisor"]) + &t.with(&[46]).ran(&[53], "gvisor", "gvisor", Gvisor)),
+    ),
     (
         57,
         Later,
@@ -178,7 +196,7 @@ const ROWS: &[(usize, Verdict, Option<Try>)] = &[
     (69, Wrong, None),
     (70, Later, Some(CRI)),
     (71, Later, Some(UP)),
-    (72, Later, Some(a_running_pod_is_described)),
+    (72, Counterpart, Some(a_running_pod_is_described)),
     (
         73,
         Wrong,
@@ -394,7 +412,7 @@ fn the_page_and_the_trials_agree() {
     for (number, verdict, how) in ROWS {
         match verdict {
             Works | Restored => drop((trial::file(*number), how.expect("a row that works is tried"))),
-            Later | Refused => assert!(how.is_some(), "row {number} is not tried"),
+            Counterpart | Later | Refused => assert!(how.is_some(), "row {number} is not tried"),
             Own => {
                 let row = &page::rows()[number - 1];
                 assert_eq!(
@@ -435,7 +453,7 @@ fn an_image_that_cannot_be_had_is_named() {
 fn every_row_that_comes_later_or_is_refused_quotes_a_sentence() {
     let silent: Vec<usize> = page::rows()
         .iter()
-        .filter(|row| matches!(row.verdict, Later | Refused) && row.says.is_empty())
+        .filter(|row| matches!(row.verdict, Counterpart | Later | Refused) && row.says.is_empty())
         .map(|row| row.number)
         .collect();
     assert!(silent.is_empty(), "rows {silent:?}");

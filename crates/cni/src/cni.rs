@@ -212,9 +212,11 @@ impl Cni {
     fn del_one(&self, found: &Found, netns: Option<&Path>) -> Result<()> {
         // Opened, for the link is still there when the process is dead and not yet waited for.
         let netns = netns.filter(|p| File::open(p).is_ok()).and_then(Path::to_str).unwrap_or_default();
-        if netns.is_empty() || found.entry.as_ref().is_none_or(|entry| entry.result.is_none()) {
+        let is_half = found.entry.as_ref().is_none_or(|entry| entry.result.is_none());
+        if is_half || netns.is_empty() {
             // Whoever called plugins for it may have been killed, and they not.
-            crate::plugin::end_strays(&found.id);
+            let verbs: &[&str] = if is_half { &["ADD", "DEL"] } else { &["DEL"] };
+            crate::plugin::end_strays(&found.id, &self.options.bin_dirs, verbs);
         }
         let (entry, list) = match &found.entry {
             Some(entry) => (entry.clone(), entry.config().and_then(|bytes| NetworkList::parse_list(&bytes).ok())),

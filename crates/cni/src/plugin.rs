@@ -8,6 +8,7 @@ use serde_json::Value;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -102,16 +103,19 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// Ends what still runs of calls for a pod whose caller was killed: plugins, and what they started,
-/// have the pod's id in their environment.
-pub(crate) fn end_strays(id: &str) {
-    let mark = format!("CNI_CONTAINERID={id}");
+/// Ends what still runs of calls of `verbs` for a pod whose caller was killed: plugins, and what they
+/// started, are known by their environment. What an ADD that succeeded left running is not to be among them.
+pub(crate) fn end_strays(id: &str, dirs: &[PathBuf], verbs: &[&str]) {
+    let dirs: Vec<_> = dirs.iter().map(|dir| dir.as_os_str().as_bytes()).collect();
+    let (id, path) = (format!("CNI_CONTAINERID={id}").into_bytes(), [b"CNI_PATH=", dirs.join(&b':').as_slice()].concat());
+    let verbs: Vec<Vec<u8>> = verbs.iter().map(|verb| format!("CNI_COMMAND={verb}").into_bytes()).collect();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let pid = entry.file_name().to_str().and_then(|name| Pid::from_raw(name.parse().ok()?));
         // Opened before it is looked at, so that what is ended is what was seen.
         let Some(Ok(process)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else { continue };
         let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-        if environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()) {
+        let has = |wanted: &Vec<u8>| environment.split(|byte| *byte == 0).any(|variable| variable == wanted);
+        if has(&id) && has(&path) && verbs.iter().any(has) {
             // One that cannot be ended does not keep DEL from taking back what it can.
             let _ = pidfd_send_signal(&process, Signal::KILL);
             let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&Timespec { tv_sec: 1, tv_nsec: 0 }));

@@ -233,7 +233,12 @@ impl Engine {
         known.result.state = SandboxState::NotReady;
         known.result.reason = Some(reason);
         let written = record::write(&known.dirs.status(), &known.result, Durability::Cached);
-        ended.and(written)
+        // On a disk that is full it cannot be written: what was stopped is stopped all the same, removing
+        // it makes room, and until then it is found as a pod that died.
+        if let (Ok(()), Err(error)) = (&ended, written) {
+            crate::tell(format_args!("pod {} was stopped, which could not be recorded: {error}", id.short()));
+        }
+        ended
     }
 
     /// Stops where needed, and removes the sandbox and its containers. Repeatable.

@@ -422,6 +422,21 @@ fn manifests_that_lie_are_refused() {
 }
 
 #[test]
+fn a_layer_that_is_called_a_configuration_is_not_read_into_memory() {
+    let (registry, fixture) = (Registry::default(), Fixture::new());
+    let packed = gzip(&Layer::new().file("large", &random(9 << 20, 5)).end());
+    let layer = Layer::new().file("large", &random(9 << 20, 5)).end();
+    registry.image(&OCI, "amd64", &[(layer, packed.clone())], Some("good"));
+    pull(&fixture, &registry, "r.example/x:good").unwrap();
+    // Its content is kept under this digest; nothing promises that its size is told as it is.
+    let config = json!({"mediaType": OCI[2], "digest": cofferdam_images::Digest::of(&packed), "size": 2});
+    let manifest = json!({"schemaVersion": 2, "mediaType": OCI[1], "config": config, "layers": []});
+    registry.document(OCI[1], &manifest, Some("bad"));
+    let error = pull(&fixture, &registry, "r.example/x:bad").unwrap_err().to_string();
+    assert!(error.contains("3 bytes, but 2 were promised"), "{error}");
+}
+
+#[test]
 fn bombs_and_hostile_layers_stop_a_pull() {
     let zeros = Layer::new().file("f", &vec![0; 16 << 20]).end();
     let up = Layer::new().file("../evil", b"x").end();

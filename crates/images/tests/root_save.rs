@@ -3,9 +3,10 @@
 
 mod common;
 
-use cofferdam_images::{Error, Input, LoadOptions, PruneOptions, PullOptions, Reference, SaveFormat};
+use cofferdam_images::{Digest, Error, Input, LoadOptions, PruneOptions, PullOptions, Reference, SaveFormat};
 use common::registry::*;
 use common::*;
+use serde_json::json;
 use std::fs;
 use std::time::Duration;
 
@@ -144,6 +145,31 @@ fn what_was_not_kept_or_is_damaged_is_not_saved() {
     for format in [SaveFormat::OciArchive, SaveFormat::DockerArchive] {
         let error = fixture.store.save(&["x:1"], Vec::new(), format).unwrap_err();
         assert!(error.to_string().contains("damaged"), "{error}");
+    }
+}
+
+#[test]
+fn a_manifest_that_names_somebody_elses_layer_does_not_get_it_saved() {
+    let (registry, fixture) = (Registry::default(), Fixture::new());
+    let (base, secret) = (layer("base"), layer("secret"));
+    registry.simple(std::slice::from_ref(&base), "base");
+    registry.simple(std::slice::from_ref(&secret), "secret");
+    pull(&fixture, &registry, "a.example/base:base");
+    pull(&fixture, &registry, "b.example/secret:secret");
+    // Its layer is there already, so nothing is fetched, and what its manifest calls it is not looked at.
+    let config = json!({"architecture": "amd64", "os": "linux", "author": "c", "rootfs": {"type": "layers", "diff_ids": [Digest::of(&base)]}});
+    let (config, secret) = (config.to_string().into_bytes(), gzip(&secret));
+    let described = |kind: &str, data: &[u8]| json!({"mediaType": kind, "digest": registry.blob_of(data), "size": data.len()});
+    let layers = [described(&format!("{}+gzip", OCI[3]), &secret)];
+    let manifest = json!({"schemaVersion": 2, "mediaType": OCI[1], "config": described(OCI[2], &config), "layers": layers});
+    registry.document(OCI[1], &manifest, Some("evil"));
+    pull(&fixture, &registry, "c.example/evil:evil");
+    for format in [SaveFormat::OciArchive, SaveFormat::DockerArchive] {
+        let mut archive = Vec::new();
+        fixture.store.save(&["c.example/evil:evil"], &mut archive, format).unwrap();
+        let there = archive.windows(secret.len()).any(|part| part == secret);
+        assert!(!there, "{format:?} holds the content of another image");
+        assert_eq!(Fixture::new().load(&archive).unwrap().len(), 1);
     }
 }
 

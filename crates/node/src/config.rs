@@ -177,7 +177,7 @@ pub(crate) fn sandbox(
         network: node_or_pod(spec.host_network),
         pid: pid_mode(spec),
         ipc: node_or_pod(spec.host_ipc),
-        sysctls: sysctls.map(|s| (s.name.clone(), s.value.clone())).collect(),
+        sysctls: sysctls.map(|s| (sysctl_name(&s.name), s.value.clone())).collect(),
         overhead: setup.overhead.clone(),
         resources: setup.pod_resources.clone(),
         port_mappings: port_mappings(spec)?,
@@ -185,6 +185,20 @@ pub(crate) fn sandbox(
         fqdn: names.fqdn,
         user_namespace: spec.host_users == Some(false),
     })
+}
+
+/// The name of a kernel setting with dots between its parts, whichever way it is written
+/// (`component-helpers/node/util/sysctl`, `NormalizeName`): what comes first is what separates.
+fn sysctl_name(name: &str) -> String {
+    let swapped = |c| match c {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    };
+    match name.find(['.', '/']) {
+        Some(at) if name[at..].starts_with('/') => name.chars().map(swapped).collect(),
+        _ => name.to_owned(),
+    }
 }
 
 fn own_labels(pod: &Pod) -> [(String, String); 3] {

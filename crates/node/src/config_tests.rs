@@ -34,6 +34,20 @@ fn namespaces() {
 }
 
 #[test]
+fn kernel_settings_are_named_with_dots() {
+    for (given, expected) in [
+        ("net.ipv4.ip_forward", "net.ipv4.ip_forward"),
+        ("net/ipv4/ip_forward", "net.ipv4.ip_forward"),
+        ("net.ipv4.conf.eth0/1.forwarding", "net.ipv4.conf.eth0/1.forwarding"),
+        ("net/ipv4/conf/eth0.1/forwarding", "net.ipv4.conf.eth0/1.forwarding"),
+    ] {
+        let spec = json!({"securityContext": {"sysctls": [{"name": given, "value": "1"}]}});
+        let config = sandbox(&setup(spec), 0, PathBuf::new(), None).unwrap();
+        assert_eq!(config.sysctls.keys().collect::<Vec<_>>(), [expected]);
+    }
+}
+
+#[test]
 fn sandbox_identity_cannot_be_forged_by_labels_and_annotations() {
     let mut setup = setup(json!({"securityContext": {"sysctls": [{"name": "net.a", "value": "1"}]}}));
     let annotations = &mut setup.pod.metadata.annotations;

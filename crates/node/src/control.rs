@@ -2,6 +2,7 @@
 
 use crate::change::ResizeRequest;
 use crate::clock::{Bell, Clock, lock};
+use crate::hook::Done;
 use crate::probe::{Kind, Outcome};
 use crate::pulls::Pulled;
 use crate::stop::Trouble;
@@ -23,8 +24,8 @@ pub(crate) enum Message {
     Exited(ContainerId, i32),
     /// The sandbox died, and why.
     SandboxDied(String),
-    /// The postStart hook of this container ended; an error is one sentence.
-    HookDone(ContainerId, Result<(), String>),
+    /// The postStart hook of this container ended.
+    HookDone(ContainerId, Done),
     /// A try of a probe of this container ended.
     Probed(ContainerId, Kind, Outcome),
     /// This container, and not its pod, was ended.

@@ -2,8 +2,8 @@
 //!
 //! One deliberate difference: a container that names no `imagePullPolicy` uses the image that is on the
 //! machine, also under the tag `latest`, where upstream's default would ask the registry
-//! (`pkg/apis/core/v1/defaults.go`). Images are loaded from archives here, under names whose registry may not have them. A policy that is
-//! written holds as written.
+//! (`pkg/apis/core/v1/defaults.go`). Images are loaded from archives here, under names whose registry may
+//! not have them. A policy that is written holds as written.
 
 use crate::setup::Objects;
 use base64::Engine as _;

@@ -8,6 +8,7 @@ use crate::node::{STACK, log_directory};
 use crate::status::*;
 use crate::hook::{self, Span};
 use crate::volumes::{Given, PodVolumes, component, make_dirs};
+use crate::words::pod_name;
 use crate::worker::Worker;
 use crate::{devices, dns};
 use cofferdam_model::ContainerId;
@@ -404,19 +405,25 @@ impl Worker {
     }
 
     /// A hook that failed has its container ended, which is then treated as any that ended.
-    pub(crate) fn hook_done(&mut self, id: &ContainerId, result: Result<(), String>) {
+    pub(crate) fn hook_done(&mut self, id: &ContainerId, result: hook::Done) {
         let Some(index) = self.records.iter().position(|r| r.id.as_ref() == Some(id)) else { return };
         if self.state.containers[index].life != Life::Hook {
             return;
         }
-        let Err(why) = result else {
-            self.state.containers[index].life = Life::Running;
-            return self.watch(index);
+        let why = match result {
+            Ok(note) => {
+                note.into_iter().for_each(|note| self.event(true, hook::REASON_FALLBACK, note));
+                self.state.containers[index].life = Life::Running;
+                return self.watch(index);
+            }
+            Err(why) => why,
         };
-        let name = self.container(index).name.clone();
-        let message = format!("postStart hook of container {name:?} failed: {why}");
-        self.event(true, "FailedPostStartHook", message.clone());
+        let container = self.container(index);
+        let name = container.name.clone();
+        let hook = container.lifecycle.as_ref().and_then(|l| l.post_start.clone()).unwrap_or_default();
+        let message = hook::failed(&hook, &name, &pod_name(&self.setup.pod.metadata), &why);
         self.records[index].hook_failed = Some(message);
+        self.event(true, "FailedPostStartHook", format!("postStart hook of container {name:?} failed: {why}"));
         self.kill(index, self.own_grace(), "FailedPostStartHook".into());
     }
 }

@@ -81,12 +81,8 @@ impl Order<'_> {
         let target = &self.targets[index];
         if let Some(hook) = &target.pre_stop
             && !self.left().is_zero()
-            && let Err(why) = self.hook(target, hook)
         {
-            lock(&self.trouble).push((
-                "FailedPreStopHook",
-                format!("preStop hook of container {:?} failed: {why}", target.name),
-            ));
+            lock(&self.trouble).extend(told(self.hook(target, hook), &target.name));
         }
         self.wait_for_turn(index);
         self.kill(index);
@@ -97,7 +93,7 @@ impl Order<'_> {
         self.control.until().saturating_sub(self.clock.now())
     }
 
-    fn hook(&self, target: &Target, hook: &LifecycleHandler) -> Result<(), String> {
+    fn hook(&self, target: &Target, hook: &LifecycleHandler) -> hook::Done {
         let span = Span {
             runtime: self.runtime,
             clock: self.clock,
@@ -154,6 +150,14 @@ impl Order<'_> {
     }
 }
 
+/// What is to be told of a preStop hook that has ended.
+fn told(done: hook::Done, container: &str) -> Option<Trouble> {
+    match done {
+        Ok(note) => Some((hook::REASON_FALLBACK, note?)),
+        Err(why) => Some(("FailedPreStopHook", format!("preStop hook of container {container:?} failed: {why}"))),
+    }
+}
+
 /// Ends one container of a pod that goes on: its preStop hook, then SIGTERM, then SIGKILL.
 pub(crate) fn stop_one(
     runtime: &dyn Runtime,
@@ -168,9 +172,7 @@ pub(crate) fn stop_one(
         // Once the pod is being ended, that is what ends the container, and this hook is in the way.
         let over = || control.is_deaf();
         let span = Span { runtime, clock, bell: &control.bell, until: &|| until, over: &over };
-        if let Err(why) = hook::run(hook, &target.aim, &span) {
-            trouble.push(("FailedPreStopHook", format!("preStop hook of container {:?} failed: {why}", target.name)));
-        }
+        trouble.extend(told(hook::run(hook, &target.aim, &span), &target.name));
     }
     let left = until.saturating_sub(clock.now()).max(LEAST);
     match runtime.stop_container(&target.aim.container, left) {

@@ -1,7 +1,6 @@
 //! A container's last word: its termination message file, or the end of its log
 //! (`pkg/kubelet/kuberuntime/kuberuntime_container.go`).
 
-use cofferdam_model::pod::PodSpec;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -51,10 +50,19 @@ fn read_end(path: &Path, most: i64) -> String {
     String::from_utf8_lossy(&bytes[rest..]).into_owned()
 }
 
-/// The beginning of a message that its container may have, as all of a pod share one bound
+/// What is told of a container's end: what the runtime says, then the container's last word
+/// (`convertToKubeContainerStatus`).
+pub(crate) fn joined(of_runtime: String, last_word: String) -> String {
+    match (of_runtime.is_empty(), last_word.is_empty()) {
+        (true, _) => last_word,
+        (_, true) => of_runtime,
+        _ => format!("{of_runtime}: {last_word}"),
+    }
+}
+
+/// The beginning of a message that its container may have, as all `containers` of a pod share one bound
 /// (`pkg/kubelet/status/status_manager.go`, `normalizeStatus`).
-pub(crate) fn share(message: String, pod: &PodSpec) -> String {
-    let containers = pod.containers.len() + pod.init_containers.len();
+pub(crate) fn share(message: String, containers: usize) -> String {
     let mut end = MAX_POD / containers.max(1);
     if message.len() <= end {
         return message;
@@ -120,8 +128,14 @@ mod tests {
     fn containers_share_the_bound_of_their_pod() {
         let text = "é".repeat(2000);
         for (containers, expected) in [(1, 4000), (3, 4000), (4, 3072), (5, 2456)] {
-            let pod = PodSpec { containers: vec![Default::default(); containers], ..PodSpec::default() };
-            assert_eq!(share(text.clone(), &pod).len(), expected, "{containers}");
+            assert_eq!(share(text.clone(), containers).len(), expected, "{containers}");
+        }
+    }
+
+    #[test]
+    fn the_runtime_speaks_first() {
+        for (of_runtime, last, expected) in [("", "", ""), ("oom", "", "oom"), ("", "bye", "bye"), ("oom", "bye", "oom: bye")] {
+            assert_eq!(joined(of_runtime.into(), last.into()), expected);
         }
     }
 

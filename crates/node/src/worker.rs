@@ -311,12 +311,8 @@ impl Worker {
             "" => "Error".to_owned(),
             _ => reason,
         };
-        let last_word = self.last_word(index, exit_code);
-        let message = if last_word.is_empty() {
-            message
-        } else {
-            last_word
-        };
+        let message = crate::termination::joined(message, self.last_word(index, exit_code));
+        let message = crate::termination::share(message, self.records.len());
         let (reason, message) = match &record.hook_failed {
             Some(why) => (REASON_HOOK.to_owned(), why.clone()),
             None => (reason, message),
@@ -342,13 +338,12 @@ impl Worker {
         };
         let file = volumes.termination_path(&container.name, attempt);
         let log = logs.join(crate::config::log_path(&container.name, attempt));
-        let word = crate::termination::message(
+        crate::termination::message(
             &file,
             &log,
             container.termination_message_policy.as_deref(),
             exit_code,
-        );
-        crate::termination::share(word, &self.setup.pod.spec)
+        )
     }
 
     /// Looks at what should run, now and then: an event may have been lost.

@@ -5,7 +5,7 @@ mod common;
 
 use cofferdam_model::cri::Error;
 use cofferdam_node::*;
-use common::{bed, ended, named, pod, text, until, up};
+use common::{bed, ended, named, pod, text, told, until, up};
 use serde_json::json;
 use std::time::Duration;
 
@@ -101,6 +101,60 @@ fn init_containers_and_sidecars_have_their_order_both_ways() {
     ];
     assert_eq!(bed.fake.calls()[3..], order);
     assert!(bed.is_clean());
+}
+
+#[test]
+fn a_sidecar_waits_for_no_init_container() {
+    let bed = bed();
+    bed.fake.stubborn("i");
+    let handle = bed.start(pod(json!({
+        "initContainers": [{"name": "s", "restartPolicy": "Always"}, {"name": "i"}],
+        "containers": [{"name": "a"}],
+    })));
+    until(&handle, |v| up(v, "i"));
+    handle.stop_all(None);
+    bed.fake.wait_call("stop i 30");
+    bed.fake.wait_call("stop s 30");
+    handle.stop_all(Some(Duration::ZERO));
+    assert!(text(&ended(&handle)).ends_with("i=137 a=PodInitializing"));
+}
+
+#[test]
+fn longer_waits_are_told_as_go_tells_them() {
+    let bed = bed();
+    let handle = bed.start(pod(json!({"containers": [{"name": "a"}]})));
+    for (restarts, wait) in (0..).zip(["", "10s", "20s", "40s", "1m20s"]) {
+        until(&handle, |v| v.restarts == restarts && up(v, "a"));
+        bed.fake.exit("a", 1);
+        if wait.is_empty() {
+            continue;
+        }
+        let view = until(&handle, |v| text(v).contains("CrashLoopBackOff"));
+        let ContainerPhase::Waiting { message, .. } = &view.containers[0].state else { panic!("it waits") };
+        assert!(message.starts_with(&format!("back-off {wait} restarting failed container=a")), "{message}");
+        bed.seconds(10 << (restarts - 1));
+    }
+}
+
+#[test]
+fn more_name_servers_than_a_resolver_reads_are_left_out() {
+    let bed = bed();
+    let dns = json!({"nameservers": ["1.1.1.1", "2.2.2.2", "3.3.3.3", "4.4.4.4"]});
+    let handle = bed.start(pod(json!({"dnsPolicy": "None", "dnsConfig": dns, "containers": [{"name": "a"}]})));
+    let view = until(&handle, |v| up(v, "a"));
+    let line = "the applied nameserver line is: 1.1.1.1 2.2.2.2 3.3.3.3";
+    assert_eq!(
+        told(&view, "DNSConfigForming"),
+        [format!("Nameserver limits were exceeded, some nameservers have been omitted, {line}")]
+    );
+}
+
+#[test]
+fn every_container_of_a_pod_with_init_containers_waits_for_initialisation() {
+    let bed = bed();
+    bed.fake.fail("run", [Error::Invalid("no".into())]);
+    let view = ended(&bed.start(pod(json!({"initContainers": [{"name": "i"}], "containers": [{"name": "a"}]}))));
+    assert_eq!(text(&view), "Failed FailedCreatePodSandBox: i=PodInitializing a=PodInitializing");
 }
 
 #[test]
@@ -407,7 +461,7 @@ fn hooks_come_before_the_end_and_a_second_stop_hurries() {
     );
     assert!(
         view.events.iter().any(
-            |e| e.reason == "FailedPreStopHook" && e.message.contains("exit code 1: \"oh no\"")
+            |e| e.reason == "FailedPreStopHook" && e.message == "preStop hook of container \"a\" failed: command 'bye now' exited with 1: oh no\n, message: \"oh no\\n\""
         ),
         "{view:?}"
     );
@@ -446,7 +500,10 @@ fn a_failed_post_start_hook_ends_its_container() {
     let ContainerPhase::Terminated(end) = &view.containers[0].state else {
         panic!("it ended")
     };
-    assert_eq!(end.reason, REASON_HOOK);
+    let why = "command 'hello' exited with 3: oh no\n, message: \"oh no\\n\"";
+    let said = format!("Exec lifecycle hook ([hello]) for Container \"a\" in Pod \"p_default({})\" failed - error: {why}", view.uid);
+    assert_eq!((end.reason.as_str(), &end.message), (REASON_HOOK, &said));
+    assert_eq!(told(&view, "FailedPostStartHook"), [format!("postStart hook of container \"a\" failed: {why}")]);
     assert_eq!(
         bed.fake.calls()[2..5],
         ["start a", "exec a hello", "stop a 30"],

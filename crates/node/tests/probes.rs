@@ -338,6 +338,10 @@ fn hooks_ask_web_servers_and_take_any_answer() {
         [format!("preStop hook of container \"a\" failed: {why}")]
     );
     assert_eq!(told(&view, "FailedPostStartHook"), [""; 0]);
+    assert_eq!(
+        told(&view, "LifecycleHTTPFallback"),
+        [format!("request to HTTPS lifecycle hook 127.0.0.1:{unwell} got HTTP response, retry with HTTP succeeded")]
+    );
     assert_eq!(told(&view, "Killing"), ["Stopping container a"]);
 
     let bed = common::bed();
@@ -351,6 +355,19 @@ fn hooks_ask_web_servers_and_take_any_answer() {
         [format!("postStart hook of container \"a\" failed: {why}")]
     );
     assert_eq!(text(&view), "Failed : a=143");
+    let ContainerPhase::Terminated(end) = &view.containers[0].state else { panic!("it ended") };
+    let said = format!("HTTP lifecycle hook (/x) for Container \"a\" in Pod \"p_default({})\" failed - error: {why}", view.uid);
+    assert_eq!(end.message, said);
+}
+
+#[test]
+fn a_probes_command_sees_the_environment() {
+    let bed = bed();
+    let mut container = probed("readinessProbe", "is-$(WHAT)", json!({}));
+    container["env"] = json!([{"name": "WHAT", "value": "ready"}]);
+    let handle = bed.start(pod(json!({"containers": [container]})));
+    bed.fake.wait_call("exec a is-ready");
+    until(&handle, |v| v.ready);
 }
 
 #[test]

@@ -112,6 +112,11 @@ fn another_failure_is_tried_again() {
                     "Back-off pulling image \"gone\" x2"
                 }]
             );
+            let failed = told(&view, "Failed");
+            for reason in ["ErrImagePull", "ImagePullBackOff"] {
+                let told = failed.iter().filter(|m| **m == format!("Error: {reason}")).count();
+                assert_eq!(told as u64, faults, "{reason}: {failed:?}");
+            }
         } else {
             let view = ended(&handle);
             assert_eq!(

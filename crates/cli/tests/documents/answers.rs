@@ -2,6 +2,7 @@
 
 use super::cluster;
 use super::common::{self, World, traces};
+use super::mirror::Mirror;
 use super::trial::Kernel::{Gvisor, Machine};
 use super::trial::{self, Trial};
 use serde_json::{Value, json};
@@ -157,7 +158,8 @@ pub(crate) fn the_limit_range_sets_defaults(t: &Trial) -> String {
 }
 
 pub(crate) fn an_untrusted_build(t: &Trial) -> String {
-    let world = t.world();
+    let world = t.bare();
+    let _mirror = Mirror::of(&world);
     let (compared, tries) = t.tried(&[91, 100], &[], &["--until", "exec:true"], 1);
     assert_eq!((&tries[1]["handler"], &tries[1]["same"]), (&json!("runsc"), &json!(false)));
     let said = t.flat(100) + &compared + &trial::up(&world, &[91, 100]);

@@ -2,6 +2,7 @@
 
 use super::common::{Answer, World, brief, pod_in, until};
 use super::image;
+use super::mirror::Mirror;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -67,8 +68,10 @@ impl Trial {
         let world = World::bare();
         let imports: Vec<String> = self.imports.iter().map(|path| format!("{path:?}")).collect();
         let (bridge, net, more) = (&world.bridge, &world.net, &self.more);
+        // No registry of the world outside is asked.
+        let hosts = world.dir.join("certs.d");
         let text = format!(
-            "import = [{}]\n{more}\n[network]\nbridge = \"{bridge}\"\nsubnet = \"{net}.0/24\"\n",
+            "import = [{}]\n{more}\n[images]\nhosts = [{hosts:?}]\n[network]\nbridge = \"{bridge}\"\nsubnet = \"{net}.0/24\"\n",
             imports.join(", ")
         );
         fs::write(world.dir.join("etc/config.toml"), text).unwrap();
@@ -109,10 +112,12 @@ impl Trial {
         said
     }
 
-    /// The files' own pods, which begin so, run under gVisor by this handler and serve.
+    /// The files' own pods, which begin so, run under gVisor by this handler, from images that they pull
+    /// by the names that they are written with, and serve.
     #[track_caller]
     pub(crate) fn serves(&self, files: &[usize], pods: &[&str], handler: &str) -> String {
-        let world = self.world();
+        let world = self.bare();
+        let _mirror = Mirror::of(&world);
         let said = up(&world, files);
         let rows = world.ps();
         assert_eq!(rows.len(), pods.len(), "{rows:?}");
@@ -280,6 +285,19 @@ impl Trial {
         let answer = over(&self.world(), "try", files, objects, &flags);
         assert_eq!(answer.code, Some(code), "{answer:?}");
         (said(&answer), answer.json()["pods"][0]["trials"].clone())
+    }
+
+    /// The configuration of these rows has these handlers, and each is listed.
+    #[track_caller]
+    pub(crate) fn lists(&self, handlers: &[&str]) -> String {
+        let world = self.bare();
+        let table = world.call(&["config", "-o", "json"]).good().json();
+        let listed = world.call(&["handlers", "-o", "json"]).good();
+        for name in handlers {
+            assert!(table["handlers"][name].is_object(), "{name}: {table:#}");
+            handler(&listed.json(), name);
+        }
+        said(&listed)
     }
 
     /// A command that does not exist yet.

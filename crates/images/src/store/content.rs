@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::error::{Error, IoContext, Result};
 use crate::source::Blobs;
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -163,12 +163,18 @@ impl Store {
         }
     }
 
-    /// A blob of the content store whose bytes fit its digest; `None` where there is none or a
-    /// damaged one.
+    /// A document of the content store whose bytes fit its digest; `None` where there is none or a
+    /// damaged one, or where it is larger than documents are: what a stranger's manifest calls its
+    /// configuration may be somebody's layer, and is not read into memory.
     pub(super) fn verified_blob(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
-        let path = self.blob(digest);
-        match fs::read(&path) {
-            Ok(data) => Ok(Some(data).filter(|data| Digest::of(data) == *digest)),
+        let (path, most) = (self.blob(digest), self.limits.json_bytes);
+        let read = || -> std::io::Result<Vec<u8>> {
+            let mut data = Vec::new();
+            File::open(&path)?.take(most.saturating_add(1)).read_to_end(&mut data)?;
+            Ok(data)
+        };
+        match read() {
+            Ok(data) => Ok(Some(data).filter(|data| data.len() as u64 <= most && Digest::of(data) == *digest)),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).at("read", &path),
         }

@@ -177,14 +177,28 @@ impl<W: Write> Archive<'_, W> {
 
     /// Which of the blobs of a layer is kept.
     fn content(&self, item: &Item, layer: &LayerRef, promised: Option<&Digest>) -> Result<Digest> {
+        let unpacked = self.store.read_layer(&layer.chain_id)?.and_then(|known| known.blob);
         let candidates = [promised.cloned(), layer.blob.clone(), layer.other.clone()];
-        let kept = candidates.into_iter().flatten().find(|digest| self.store.blob(digest).is_file());
+        let kept = candidates
+            .into_iter()
+            .flatten()
+            .find(|digest| self.store.blob(digest).is_file() && (unpacked.as_ref() == Some(digest) || self.is_of(digest, layer)));
         kept.ok_or_else(|| {
             item.fail(format!(
                 "the content of layer {} was not kept: pull or load the image again",
                 layer.diff_id
             ))
         })
+    }
+
+    /// Whether a blob is the layer: of one that the store had, a registry alone has said so, and it may
+    /// have named somebody else's.
+    fn is_of(&self, digest: &Digest, layer: &LayerRef) -> bool {
+        let most = self.store.limits.image_bytes.saturating_mul(2);
+        let unpacked = File::open(self.store.blob(digest))
+            .and_then(|file| compress::decoder(BufReader::with_capacity(256 << 10, file)))
+            .and_then(|plain| Metered::new(plain, most, "it is too large").finish());
+        unpacked.is_ok_and(|(found, _)| found == layer.diff_id)
     }
 
     /// Writes a layer as it is kept; returns its size and media type.

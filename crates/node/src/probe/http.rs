@@ -89,7 +89,7 @@ impl Url {
         })
     }
 
-    fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         if self.explicit {
             join(&self.host, self.port)
         } else if self.host.contains(':') {

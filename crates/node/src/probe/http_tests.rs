@@ -228,6 +228,17 @@ fn redirects_stay_on_their_host() {
         "another address has its own host: {asked}"
     );
 
+    let (port, asked) = server(|n, stream| {
+        let here = stream.local_addr().unwrap();
+        let to = [format!("http://{here}/a"), "/b".into()];
+        let answer = to.get(n).map_or("HTTP/1.1 200 OK\r\n\r\n".to_owned(), |to| format!("HTTP/1.1 302 x\r\nLocation: {to}\r\n\r\n"));
+        let _ = stream.write_all(answer.as_bytes());
+    });
+    let get_it = get(port, "/", &[("Host", "web.example")]);
+    assert_eq!(fetch(&get_it, &Patience::of(Duration::from_secs(20))).unwrap().status, 200);
+    let hosts: Vec<bool> = asked.iter().take(3).map(|asked| asked.contains("Host: web.example\r\n")).collect();
+    assert_eq!(hosts, [true, false, false], "a written Host ends with the first address that is named");
+
     let (port, asked) = server(|_, stream| drop(stream.write_all(b"HTTP/1.1 301 x\r\nLocation: /again\r\n\r\n")));
     let said = fetch(&get(port, "/", &[]), &Patience::of(Duration::from_secs(20)));
     assert_eq!(

@@ -3,6 +3,7 @@
 
 use super::diff::{self, LineDifference};
 use super::output::{Output, Stream};
+use crate::show;
 use serde::Serialize;
 
 /// Exit codes of a process that SIGKILL and SIGTERM ended.
@@ -251,7 +252,7 @@ fn facts(reference: &Trial, here: &Trial) -> Vec<String> {
     if reference.started != here.started || reference.reason != here.reason {
         facts.push(match here.reason.as_str() {
             "" => format!("goes on, and under {} does not: {}", reference.handler, plain(&reference.message)),
-            _ => plain(&here.message).to_owned(),
+            _ => plain(&here.message),
         });
     }
     for ran in &here.containers {
@@ -270,7 +271,7 @@ fn facts(reference: &Trial, here: &Trial) -> Vec<String> {
     match (ready(reference), ready(here)) {
         (Some(true), Some(false)) => facts.push(format!(
             "never becomes ready ({})",
-            here.until.as_ref().map_or("", |u| plain(&u.why))
+            here.until.as_ref().map(|u| plain(&u.why)).unwrap_or_default()
         )),
         (Some(false), Some(true)) => facts.push(format!("becomes ready, and under {} does not", reference.handler)),
         _ => {}
@@ -435,8 +436,8 @@ pub(crate) fn list(all: &[String]) -> String {
 }
 
 /// A sentence within another.
-fn plain(text: &str) -> &str {
-    text.trim().trim_end_matches('.')
+fn plain(text: &str) -> String {
+    show::harmless(text.trim().trim_end_matches('.'))
 }
 
 /// `8.5 ms`, `160 ms`, `2.41 s`.
