@@ -56,14 +56,25 @@ fn the_whole_example_serves_alike_under_every_handler() {
         let number: u16 = world.bridge.trim_start_matches("cdt").parse().unwrap();
         // No two tests have one port of the machine.
         let port = 32_000 + number % 700;
-        let asked = text.replace("handler: runsc", &format!("handler: {handler}")).replace("hostPort: 18080", &format!("hostPort: {port}"));
-        assert!(asked.contains(&format!("handler: {handler}\n")) && asked.contains(&format!("hostPort: {port},")), "{asked}");
+        let asked = text
+            .replace("handler: runsc", &format!("handler: {handler}"))
+            .replace("hostPort: 18080", &format!("hostPort: {port}"));
+        assert!(
+            asked.contains(&format!("handler: {handler}\n")) && asked.contains(&format!("hostPort: {port},")),
+            "{asked}"
+        );
         world.input(&["run", "-f", "-", "--detach"], asked.as_bytes()).good();
         world.call(&["wait", "site", "--for=condition=Ready", "--timeout=60s"]).good();
         assert_eq!(world.ps()[0]["handler"], handler);
-        assert_eq!(until("the site answers", || page(port, "/")), "Welcome aboard from site\n", "{handler}");
+        assert_eq!(
+            until("the site answers", || page(port, "/")),
+            "Welcome aboard from site\n",
+            "{handler}"
+        );
         let now = page(port, "/now.txt").unwrap();
-        until("the sidecar goes on", || page(port, "/now.txt").filter(|later| !later.is_empty() && *later != now));
+        until("the sidecar goes on", || {
+            page(port, "/now.txt").filter(|later| !later.is_empty() && *later != now)
+        });
         restricted(&world, handler);
         sources(&world, handler);
         world.call(&["stop", "site"]).good();
@@ -77,7 +88,10 @@ fn restricted(world: &World, handler: &str) {
     for container in ["clock", "web", "watchman"] {
         let script = "id -u; id -g; id; cat /proc/self/status; touch /x 2>/dev/null || echo the root is read-only";
         let told = world.call(&["exec", "site", "-c", container, "--", "sh", "-c", script]).good().out;
-        assert!(told.starts_with("1000\n1000\n") && told.contains("3000"), "{handler} {container}: {told}");
+        assert!(
+            told.starts_with("1000\n1000\n") && told.contains("3000"),
+            "{handler} {container}: {told}"
+        );
         assert!(told.ends_with("the root is read-only\n"), "{handler} {container}: {told}");
         let confined = if handler == "runsc" { &CONFINED[..2] } else { &CONFINED[..] };
         for line in confined {

@@ -13,7 +13,7 @@ use cofferdam_plan::userns::{self, IdRange};
 
 use cofferdam_plan::layout::PodDirs;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const MS_NOEXEC: u64 = 8;
 const MS_MOVE: u64 = 8192;
@@ -132,6 +132,17 @@ fn seen_inside(moved: &[(PathBuf, PathBuf)], path: PathBuf) -> PathBuf {
 /// A monitor is worth more than what it watches, but must not outlive the machine's own services.
 const MONITOR_OOM_SCORE: i32 = -998;
 
+/// A setting's path below `/proc/sys`: dots part its names, and a slash stands for a dot within one, as
+/// that of a VLAN's link (sysctl.d(5)).
+fn path_of(name: &str) -> String {
+    let turned = |c| match c {
+        '.' => '/',
+        '/' => '.',
+        c => c,
+    };
+    name.chars().map(turned).collect()
+}
+
 /// A tmpfs; programs may be run from a volume, and not from `/dev/shm`.
 pub(crate) fn tmpfs(target: PathBuf, data: &str, flags: u64) -> MountOp {
     MountOp::Mount {
@@ -151,11 +162,36 @@ fn sysctl_files(config: &SandboxConfig) -> Result<Vec<(PathBuf, String)>> {
         let network = name.starts_with("net.") && config.network != NamespaceMode::Node;
         let ipc = (name.starts_with("kernel.shm") || name.starts_with("kernel.msg") || name == "kernel.sem" || name.starts_with("fs.mqueue."))
             && config.ipc != NamespaceMode::Node;
-        let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b)) && !name.contains("..");
+        let path = path_of(name);
+        let beneath = Path::new(&path).components().all(|part| matches!(part, std::path::Component::Normal(_)));
+        let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b)) && !name.contains("..") && beneath;
         if !plain || !(network || ipc) {
             return Err(Error::Invalid(format!("sysctl \"{name}\" does not belong to a namespace of the pod; it would change the machine")));
         }
-        files.push((PathBuf::from("/proc/sys").join(name.replace('.', "/")), value.clone()));
+        files.push((PathBuf::from("/proc/sys").join(path), value.clone()));
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dots_part_a_settings_names_and_a_slash_is_a_dot_within_one() {
+        assert_eq!(path_of("net.ipv4.ip_forward"), "net/ipv4/ip_forward");
+        assert_eq!(path_of("net.ipv4.conf.eth0/1.forwarding"), "net/ipv4/conf/eth0.1/forwarding");
+    }
+
+    #[test]
+    fn a_setting_outside_the_pods_namespaces_is_refused_however_it_is_written() {
+        let asks = |name: &str| {
+            let sysctls = [(name.to_owned(), "1".to_owned())].into();
+            sysctl_files(&SandboxConfig { sysctls, ..SandboxConfig::default() })
+        };
+        assert!(asks("net.ipv4.ip_forward").is_ok());
+        for bad in ["kernel.panic", "net.//.kernel.panic", "net/../kernel/panic", "net..kernel", "net.x y", "/kernel.panic", "net.//"] {
+            assert!(asks(bad).is_err(), "{bad}: {:?}", asks(bad));
+        }
+    }
 }

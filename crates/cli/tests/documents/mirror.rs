@@ -37,19 +37,30 @@ impl Mirror {
         let file = world.dir.join("registry.json");
         fs::write(&file, config.to_string()).unwrap();
         let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mirror = Self(command.spawn().expect("docker-registry is missing; install Debian's docker-registry"));
+        command
+            .arg("serve")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mirror = Self(
+            command
+                .spawn()
+                .expect("docker-registry is missing; install Debian's docker-registry"),
+        );
         until("the mirror listens", || TcpStream::connect(("127.0.0.1", port)).ok());
         let archive = world.dir.join("documents.tar");
         fs::write(&archive, image::archive()).unwrap();
         for (registry, name, tag) in PUBLIC {
             let mut copy = Command::new("skopeo");
             copy.args(["copy", "-q", "--dest-tls-verify=false"]);
-            copy.arg(format!("docker-archive:{}:{tag}", archive.display())).arg(format!("docker://127.0.0.1:{port}/{name}"));
+            copy.arg(format!("docker-archive:{}:{tag}", archive.display()))
+                .arg(format!("docker://127.0.0.1:{port}/{name}"));
             answer(copy, b"").good();
             let hosts = world.dir.join("certs.d").join(registry);
             fs::create_dir_all(&hosts).unwrap();
-            let text = format!("server = \"http://127.0.0.1:1\"\n[host.\"http://127.0.0.1:{port}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
+            let text =
+                format!("server = \"http://127.0.0.1:1\"\n[host.\"http://127.0.0.1:{port}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
             fs::write(hosts.join("hosts.toml"), text).unwrap();
         }
         mirror
