@@ -231,7 +231,7 @@ fn is(pod: &Value, wanted: &Wanted) -> bool {
             (None, _) => false,
             (Some(found), None) => !found.is_null(),
             (Some(Value::String(found)), Some(value)) => found == value,
-            (Some(found), Some(value)) => found.to_string() == *value,
+            (Some(found), Some(value)) => found.to_string().as_str() == value.as_str(),
         },
     }
 }

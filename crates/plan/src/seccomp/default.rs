@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn what_is_allowed_follows_capabilities_kernel_and_architecture() {
         let plain = allowed(&[], (6, 1), "x86_64");
-        assert_eq!(plain.len(), 362 + 3 + 2);
+        assert_eq!(plain.len(), 363 + 3 + 2);
         for (call, wanted) in [
             ("openat", true),
             ("arch_prctl", true),

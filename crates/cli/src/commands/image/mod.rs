@@ -3,7 +3,7 @@
 //! - [`load`], [`save`]: archives
 //! - [`pull`]: from registries
 //! - [`upkeep`]: what is removed, checked and mended
-//! - [`progress`]: bars
+//! - bars are in [`progress`]
 
 mod load;
 mod progress;
