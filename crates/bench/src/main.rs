@@ -41,6 +41,9 @@ struct Args {
     /// Leave containerd away
     #[arg(long)]
     alone: bool,
+    /// Network namespaces that ours makes ahead
+    #[arg(long, default_value_t = 0)]
+    spare_networks: usize,
     /// Only this many pods up and down under crun in one engine, and what grew
     #[arg(long)]
     soak: Option<usize>,
@@ -72,6 +75,7 @@ fn main() -> Result<()> {
     machine::leave_hybrid_mode()?;
     let scratch = machine::Scratch::new()?;
     let ours = ours::Ours::open(&scratch)?;
+    ours.keep_networks_ready(args.spare_networks);
     if let Some(count) = args.soak {
         ours.warm("crun")?;
         let grew = soak::soak(&ours, "crun", count, args.at_once);

@@ -51,6 +51,11 @@ impl Ours {
         Ok(Self { engine, logs: scratch.dir.join("logs"), state })
     }
 
+    /// See [`Engine::keep_networks_ready`].
+    pub(crate) fn keep_networks_ready(&self, count: usize) {
+        self.engine.keep_networks_ready(count);
+    }
+
     /// Proves the handler and makes the bridge, which happens once.
     pub(crate) fn warm(&self, handler: &str) -> Result<()> {
         self.one(handler).map(|_| ())

@@ -41,7 +41,8 @@ use cofferdam_model::PodId;
 use cofferdam_model::cri::{Error, Result};
 use cofferdam_plan::Layout;
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, RwLock};
 
 /// What an engine is opened with.
 #[derive(Debug, Clone)]
@@ -94,6 +95,9 @@ pub struct Engine {
     monitor: PathBuf,
     boot_id: String,
     hub: events::Hub,
+    /// How many network namespaces are made ahead.
+    spare_networks: AtomicUsize,
+    pool: OnceLock<Option<cofferdam_network::Pool>>,
 }
 
 impl Engine {
@@ -113,6 +117,8 @@ impl Engine {
             table: RwLock::new(Arc::new(handlers)),
             proofs: prove::Memory::default(),
             hub: events::Hub::default(),
+            spare_networks: AtomicUsize::default(),
+            pool: OnceLock::new(),
             pulls: images::Pulls::new(registries),
             cdi_dirs,
             cgroups,
@@ -125,6 +131,12 @@ impl Engine {
         });
         let findings = engine.recover();
         Ok((engine, findings))
+    }
+
+    /// From the next pod on, so many network namespaces are made ahead, by a thread of their own. Worth it
+    /// where many pods are started at once; a single pod has its own made with it.
+    pub fn keep_networks_ready(&self, count: usize) {
+        self.spare_networks.store(count, Ordering::Relaxed);
     }
 
     /// The image store.

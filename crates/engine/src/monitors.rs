@@ -13,7 +13,10 @@ use cofferdam_plan::userns::{self, IdRange};
 
 use cofferdam_plan::layout::PodDirs;
 use std::collections::BTreeSet;
+use cofferdam_network::Pool;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 const MS_NOEXEC: u64 = 8;
 const MS_MOVE: u64 = 8192;
@@ -22,7 +25,10 @@ impl Engine {
     pub(crate) fn start_monitor(&self, record: &SandboxRecord, dirs: &PodDirs, enclosure: &Group) -> Result<i32> {
         let (config, ids) = (&record.config, record.ids);
         let own_network = config.network != NamespaceMode::Node;
+        // One that is owned by the pod's user namespace cannot be made ahead. Held until the monitor has it.
+        let spare = (own_network && ids.is_none()).then(|| self.spare_network()).flatten();
         let start = Start {
+            net: spare.as_ref().map(|fd| format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd()).into()),
             socket: dirs.socket(),
             exit_dir: dirs.exits(),
             cgroup_files: enclosure.join_files(),
@@ -38,6 +44,16 @@ impl Engine {
             .map_err(|e| Error::Failed(format!("the pod's monitor did not start: {e}")))?;
         self.hub.adopt(&record.id, child);
         Ok(client.monitor_pid())
+    }
+
+    /// A network namespace that was made ahead, where the engine makes any and one is ready.
+    fn spare_network(&self) -> Option<OwnedFd> {
+        let count = self.spare_networks.load(Ordering::Relaxed);
+        if count == 0 {
+            return None;
+        }
+        // Without the thread that makes them each pod makes its own, as ever.
+        self.pool.get_or_init(|| Pool::new(count).ok()).as_ref()?.take_ready()
     }
 
     /// What is mounted in the monitor's own mount namespace: the pod's `/dev/shm`, and the cgroup

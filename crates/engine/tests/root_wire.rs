@@ -55,6 +55,29 @@ fn a_pod_has_its_addresses_ports_and_names() {
 }
 
 #[test]
+fn namespaces_made_ahead_are_each_one_pods_and_work_like_any_other() {
+    let world = World::new();
+    world.engine.keep_networks_ready(2);
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        for handler in SHARED {
+            let pod = world.pod_with(handler, |c| c.network = NamespaceMode::Pod);
+            let ip = world.engine.sandbox_status(&pod).unwrap().ip.unwrap();
+            world.start(&pod, SERVE, |_| {});
+            let answer = until("it answers", || TcpStream::connect((ip, 8080)).ok().map(hear).filter(|t| !t.is_empty()));
+            assert_eq!(answer, "hello\n", "{handler}");
+            assert!(seen.insert(world.good(&pod, "readlink /proc/self/ns/net; ping -c 1 -W 1 127.0.0.1 >/dev/null && echo up", |_| {})));
+            assert!(seen.iter().all(|s| s.ends_with("up\n")), "{seen:?}");
+        }
+    }
+    // They are descriptors of this process and its one thread, and nothing else.
+    let held = |world: &World| std::fs::read_dir("/proc/self/fd").unwrap().flatten().filter(|f| {
+        std::fs::read_link(f.path()).is_ok_and(|to| to.to_string_lossy().starts_with("net:["))
+    }).count().min(world.engine.list_sandboxes().unwrap().len() + 2);
+    assert_eq!(until("two are ready again", || Some(held(&world)).filter(|n| *n == 2)), 2);
+}
+
+#[test]
 fn a_port_of_a_pod_is_dialled_wherever_the_pod_is() {
     let world = World::new();
     for handler in SHARED {

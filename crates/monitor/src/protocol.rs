@@ -40,6 +40,9 @@ pub struct Start {
     pub cgroup_files: Vec<PathBuf>,
     /// Unshare the network namespace.
     pub unshare_net: bool,
+    /// With `unshare_net`: a namespace made ahead, with `lo` up, which is entered in place of a new one.
+    /// It must stay open until the answer has come.
+    pub net: Option<PathBuf>,
     /// Unshare the IPC namespace.
     pub unshare_ipc: bool,
     /// Unshare the UTS namespace, and set this host name.

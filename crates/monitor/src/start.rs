@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, 
 use rustix::process::{getpid, set_child_subreaper, setsid};
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// Reads, starts, answers and serves. Returns only where it could not start.
@@ -87,13 +87,18 @@ fn detach() -> Result<(), String> {
 fn enter_namespaces(start: &Start) -> Result<(), String> {
     let mut flags = 0;
     for (wanted, flag) in [
-        (start.unshare_net, libc::CLONE_NEWNET),
+        (start.unshare_net && start.net.is_none(), libc::CLONE_NEWNET),
         (start.unshare_ipc, libc::CLONE_NEWIPC),
         (start.hostname.is_some(), libc::CLONE_NEWUTS),
     ] {
         if wanted {
             flags |= flag;
         }
+    }
+    if let Some(path) = &start.net {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| sentence(path, "cannot be opened", e))?;
+        sys::enter(fd.as_fd()).map_err(|e| format!("The network namespace cannot be entered: {e}."))?;
     }
     mounts::remember_machine()?;
     mounts::unshare(libc::MS_SLAVE)?;
@@ -106,7 +111,7 @@ fn enter_namespaces(start: &Start) -> Result<(), String> {
         rustix::system::sethostname(name.as_bytes())
             .map_err(|e| format!("The host name {name:?} cannot be set: {e}."))?;
     }
-    if start.unshare_net {
+    if start.unshare_net && start.net.is_none() {
         sys::loopback_up().map_err(|e| format!("The loopback interface cannot be brought up: {e}."))?;
     }
     Ok(())

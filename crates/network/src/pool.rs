@@ -66,6 +66,13 @@ impl Pool {
         ready.map_or_else(make_one, Ok)
     }
 
+    /// One that is ready, if any: nobody is waited for.
+    pub fn take_ready(&self) -> Option<OwnedFd> {
+        let ready = self.shared.lock().ready.pop();
+        self.shared.changed.notify_all();
+        ready
+    }
+
     /// How many are ready.
     pub fn ready(&self) -> usize {
         self.shared.lock().ready.len()
