@@ -157,7 +157,7 @@ broken! {
         machine()
     };
     // Images.
-    an_image_that_is_not_there_and_may_not_be_pulled, "image-not-found", "no/such:1", |w| {
+    an_image_that_is_not_there_and_may_not_be_pulled, "image-never-pulled", "no/such:1", |w| {
         let mut pod = of_command("crun", json!(["true"]));
         pod["spec"]["containers"][0]["image"] = json!("no/such:1");
         pod["spec"]["containers"][0]["imagePullPolicy"] = json!("Never");
