@@ -23,7 +23,7 @@ enum Floor {
 
 /// Every room, its floor, and the rooms that it may know, tests included. Arrows go down, or along
 /// one floor to a room that stands earlier here.
-const ROOMS: [(&str, Floor, &[&str]); 18] = [
+const ROOMS: [(&str, Floor, &[&str]); 23] = [
     ("model", Floor::Pure, &[]),
     ("decide", Floor::Pure, &["model"]),
     ("manifest", Floor::Pure, &["model"]),
@@ -37,15 +37,24 @@ const ROOMS: [(&str, Floor, &[&str]); 18] = [
     ("monitor", Floor::Edge, &[]),
     ("runtimes", Floor::Edge, &["model", "handlers", "plan", "host", "monitor"]),
     ("cluster", Floor::Edge, &[]),
+    ("cri-api", Floor::Edge, &[]),
+    ("streaming", Floor::Edge, &[]),
+    ("nri", Floor::Edge, &[]),
+    ("telemetry", Floor::Edge, &[]),
     ("engine", Floor::Service, &["model", "handlers", "plan", "host", "registry", "images", "cni", "network", "monitor", "runtimes"]),
     ("node", Floor::Service, &["model", "host"]),
     ("doctor", Floor::Service, &["model", "handlers", "host", "network"]),
     (
+        "cri-server",
+        Floor::Service,
+        &["model", "handlers", "plan", "host", "images", "monitor", "engine", "cri-api", "streaming", "nri", "telemetry"],
+    ),
+    (
         "cli",
         Floor::Door,
-        &["model", "decide", "manifest", "handlers", "plan", "host", "images", "network", "monitor", "cluster", "engine", "node", "doctor"],
+        &["model", "decide", "manifest", "handlers", "plan", "host", "images", "network", "monitor", "cluster", "engine", "node", "doctor", "cri-server"],
     ),
-    ("bench", Floor::Door, &["model", "handlers", "plan", "host", "images", "network", "engine"]),
+    ("bench", Floor::Door, &["model", "handlers", "plan", "host", "images", "network", "engine", "cri-api"]),
 ];
 
 /// Crates that bring files, sockets, threads or a clock, and must be in no pure crate's tree.

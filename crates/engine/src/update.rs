@@ -153,6 +153,8 @@ fn merged(old: &LinuxResources, new: &LinuxResources) -> LinuxResources {
     }
     let mut hugepages = old.hugepages.clone();
     hugepages.extend(new.hugepages.clone());
+    let mut unified = old.unified.clone();
+    unified.extend(new.unified.clone());
     LinuxResources {
         cpu_shares: given(&old.cpu_shares, &new.cpu_shares),
         cpu_quota: given(&old.cpu_quota, &new.cpu_quota),
@@ -163,6 +165,8 @@ fn merged(old: &LinuxResources, new: &LinuxResources) -> LinuxResources {
         cpuset_cpus: given(&old.cpuset_cpus, &new.cpuset_cpus),
         cpuset_mems: given(&old.cpuset_mems, &new.cpuset_mems),
         hugepages,
+        memory_swap_limit: given(&old.memory_swap_limit, &new.memory_swap_limit),
+        unified,
     }
 }
 

@@ -85,8 +85,22 @@ pub struct SandboxConfig {
     pub host_aliases: Vec<(String, Vec<String>)>,
     /// Full name of the pod, for `/etc/hosts`; empty where it has none.
     pub fqdn: String,
-    /// The pod gets a user namespace of its own; the engine chooses its ids.
+    /// The pod gets a user namespace of its own; the engine chooses its ids, unless `ids` does.
     pub user_namespace: bool,
+    /// With `user_namespace`: the ids on the machine, chosen by the caller (a kubelet does).
+    pub ids: Option<IdMapping>,
+    /// Cgroup in which the pod's own is made, as a kubelet names it: `/kubepods/burstable/podUID`
+    /// (driver `cgroupfs`) or `kubepods-burstable-podUID.slice` (driver `systemd`). Empty for ours.
+    pub cgroup_parent: PathBuf,
+}
+
+/// Ids of a user namespace: from 0 inside, from `host_id` on the machine, for users and groups alike.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMapping {
+    /// First id on the machine.
+    pub host_id: u32,
+    /// How many.
+    pub length: u32,
 }
 
 /// Resolver settings.
@@ -123,6 +137,10 @@ pub struct LinuxResources {
     pub cpuset_mems: String,
     /// Limits of huge pages: size as the kernel writes it (`2MB`, `1GB`) to bytes.
     pub hugepages: BTreeMap<String, u64>,
+    /// Limit of memory and swap together, bytes; 0 for none, -1 for no limit.
+    pub memory_swap_limit: i64,
+    /// Files of a cgroup v2 and what to write into each (`memory.high`).
+    pub unified: BTreeMap<String, String>,
 }
 
 /// A port of the machine that leads to a pod.
@@ -181,6 +199,29 @@ pub struct ContainerConfig {
     pub cdi_devices: Vec<String>,
     /// Container whose process ids this one sees, in place of the sandbox's `pid`.
     pub pid_of: Option<ContainerId>,
+    /// The image as the pod names it, where `image` is an id.
+    pub user_image: String,
+    /// Signal that asks it to end, in place of the image's; `None` for that.
+    pub stop_signal: Option<i32>,
+    /// Limits of its processes (setrlimit(2)): name (`RLIMIT_NOFILE`), soft and hard value.
+    pub rlimits: Vec<(String, u64, u64)>,
+    /// Hooks of the OCI runtime specification (config.md, "POSIX-platform Hooks"), by their stage
+    /// (`createRuntime`, `poststop`, …), in order.
+    pub hooks: Vec<(String, OciHook)>,
+}
+
+/// A command that the OCI runtime runs at one stage of a container's life.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OciHook {
+    /// Absolute path on the machine.
+    pub path: PathBuf,
+    /// Arguments, the program's name first.
+    pub args: Vec<String>,
+    /// Environment, `NAME=value`.
+    pub env: Vec<String>,
+    /// Seconds until it is ended; `None` for never.
+    pub timeout: Option<i64>,
 }
 
 /// A device of the machine for a container.
@@ -256,6 +297,8 @@ pub enum Profile {
 pub struct Security {
     /// User id; `None` takes the image's user.
     pub run_as_user: Option<i64>,
+    /// User by name, of the image's `/etc/passwd`, in place of `run_as_user`; empty for none.
+    pub run_as_username: String,
     /// Group id.
     pub run_as_group: Option<i64>,
     /// Refuse to start as user 0.
@@ -282,6 +325,10 @@ pub struct Security {
     pub selinux: Option<crate::pod::SeLinuxOptions>,
     /// Nothing of `/proc` is masked or read-only.
     pub unmasked_proc: bool,
+    /// Paths that are masked, in place of the usual ones; `None` for those.
+    pub masked_paths: Option<Vec<PathBuf>>,
+    /// Paths that are read-only, in place of the usual ones; `None` for those.
+    pub readonly_paths: Option<Vec<PathBuf>>,
     /// The groups of the image's `/etc/group` are not added (KEP-3619, `Strict`).
     pub strict_groups: bool,
 }

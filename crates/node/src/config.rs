@@ -184,6 +184,7 @@ pub(crate) fn sandbox(
         host_aliases: host_aliases(spec)?,
         fqdn: names.fqdn,
         user_namespace: spec.host_users == Some(false),
+        ..SandboxConfig::default()
     })
 }
 

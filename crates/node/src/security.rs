@@ -51,6 +51,7 @@ pub(crate) fn security(pod: &Pod, container: &Container, seccomp_root: &Path) ->
         selinux: own.se_linux_options.or(of_pod.se_linux_options),
         unmasked_proc: unmasked(pod, own.proc_mount.as_deref())?,
         strict_groups: strict(of_pod.supplemental_groups_policy.as_deref())?,
+        ..Security::default()
     })
 }
 

@@ -1,0 +1,1 @@
+//! NRI plugins: asked about every pod and container, over ttrpc.

@@ -1,0 +1,1 @@
+//! Exec, attach and port-forward for API servers: SPDY/3.1 and websockets.

@@ -1,0 +1,1 @@
+//! Metrics, spans, logs and health of the daemon.
