@@ -55,6 +55,17 @@ get_kernel() {
   rm -rf "$work/download"
 }
 
+# The guest's kernel has AppArmor, and only this program loads its profiles. It is not installed here either.
+get_apparmor() {
+  parser=$work/apparmor/sbin/apparmor_parser
+  [ -x "$parser" ] && return
+  echo "Unpacking Debian package apparmor into $work/apparmor: the guest's kernel enforces its profiles"
+  rm -rf "$work/download" && mkdir "$work/download" && chmod 777 "$work/download"
+  (cd "$work/download" && { apt download apparmor || { apt update && apt download apparmor; }; }) || die "package apparmor cannot be downloaded"
+  dpkg-deb -x "$work"/download/*.deb "$work/apparmor"
+  rm -rf "$work/download"
+}
+
 # The test programs, and the binary that they start by the path that they were built with.
 build() {
   cargo test --no-run --locked --package cofferdam-host --package cofferdam-cli --message-format json >"$work/build.json" || die "the tests do not build"
@@ -88,6 +99,7 @@ add_programs() {
     rm -f "$root/usr/bin/$program"
     add "$(command -v "$program")" "/usr/bin/$program"
   done
+  add "$parser" /usr/sbin/apparmor_parser
   echo 'root:x:0:0:root:/root:/bin/sh' >"$root/etc/passwd"
   echo 'root:x:0:' >"$root/etc/group"
   echo '127.0.0.1 localhost' >"$root/etc/hosts"
@@ -185,6 +197,7 @@ mkdir -p "$work"
 look
 get_qemu
 get_kernel
+get_apparmor
 build
 make_disk "$@"
 make_initrd
