@@ -2,7 +2,8 @@
 # Builds a real Kubernetes from its Go modules into target/kubernetes/bin; what is there already is kept.
 #
 #   scripts/kubernetes/build.sh [PROGRAM...]     etcd, kube-apiserver, kube-scheduler and kubectl (these
-#                                                by default), kube-controller-manager, kubelet
+#                                                by default), kube-controller-manager, kubelet; e2e.test
+#                                                and agnhost, upstream's tests and their image's program
 set -euo pipefail
 cd "$(dirname "$0")"
 version=v1.34.4
@@ -15,18 +16,22 @@ command -v go >/dev/null || { echo "build.sh: go is missing: install Go 1.24 or 
 stamp="-X k8s.io/component-base/version.gitVersion=$version -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=34"
 mkdir -p "$bin"
 # What the programs are made of; another module file means another program.
-made_of=$(cat go.mod go.sum etcd/main.go build.sh | sha256sum | cut -c1-16)
+made_of=$(cat go.mod go.sum etcd/main.go e2e/e2e_test.go build.sh | sha256sum | cut -c1-16)
 for program in "$@"; do
+  make=build
   case $program in
+    e2e.test) make="test -c" package=./e2e ;;
+    agnhost) package=k8s.io/kubernetes/test/images/agnhost ;;
     etcd) package=./etcd ;;
     kube-apiserver | kube-scheduler | kube-controller-manager | kubectl | kubelet) package=k8s.io/kubernetes/cmd/$program ;;
-    *) echo "build.sh: no program $program; there are etcd, kube-apiserver, kube-scheduler, kube-controller-manager, kubectl and kubelet" >&2; exit 2 ;;
+    *) echo "build.sh: no program $program; there are etcd, kube-apiserver, kube-scheduler, kube-controller-manager, kubectl, kubelet, e2e.test and agnhost" >&2; exit 2 ;;
   esac
   built=$bin/$program
   [ -x "$built" ] && [ "$(cat "$built.made-of" 2>/dev/null)" = "$made_of" ] && continue
   echo "Building $program $version (minutes the first time)"
   start=$SECONDS
-  nice -n 10 go build -mod=readonly -trimpath -ldflags "-s -w $stamp" -o "$built.new" "$package"
+  # shellcheck disable=SC2086
+  nice -n 10 go $make -mod=readonly -trimpath -ldflags "-s -w $stamp" -o "$built.new" "$package"
   mv "$built.new" "$built"
   echo "$made_of" >"$built.made-of"
   echo "Built $built in $((SECONDS - start)) s"

@@ -3,20 +3,22 @@
 # it makes is in a folder under /tmp and goes with it.
 #
 #   scripts/kubernetes/start.sh [--scheduler] [--controllers] COMMAND...
+#   scripts/kubernetes/node.sh COMMAND...            the same with a kubelet and a container runtime
 #
 # The command finds the programs in its PATH, KUBECONFIG (an administrator's), KUBERNETES_SERVER (the address) and KUBERNETES_FOLDER
 # (certificates, logs, and the kubeconfigs admin, certificate, nobody, wrong-token and wrong-authority).
-# There is no kubelet: nodes are objects that someone creates. Nor, without --controllers, does anyone
+# Without node.sh, there is no kubelet: nodes are objects that someone creates. Nor, without --controllers, does anyone
 # make service accounts.
 set -euo pipefail
 cd "$(dirname "$0")"
 root=$(cd ../.. && pwd)
 bin=${CARGO_TARGET_DIR:-$root/target}/kubernetes/bin
-programs=(etcd kube-apiserver kubectl) scheduler=no controllers=no
+programs=(etcd kube-apiserver kubectl) scheduler=no controllers=no with_node=no
 while :; do
   case ${1:-} in
     --scheduler) scheduler=yes programs+=(kube-scheduler) ;;
     --controllers) controllers=yes programs+=(kube-controller-manager) ;;
+    --node) scheduler=yes controllers=yes with_node=yes programs+=(kube-scheduler kube-controller-manager kubelet agnhost) ;;
     -* | "") echo "usage: scripts/kubernetes/start.sh [--scheduler] [--controllers] COMMAND..." >&2; exit 2 ;;
     *) break ;;
   esac
@@ -25,12 +27,13 @@ done
 for tool in openssl curl; do
   command -v $tool >/dev/null || { echo "start.sh: $tool is missing: install Debian's package $tool, then run this again" >&2; exit 1; }
 done
-./build.sh "${programs[@]}"
-
-folder=$(mktemp -d /tmp/kubernetes.XXXXXX)
+# On a node node.sh has built, and made the folder; its network reaches nothing.
+[ $with_node = yes ] || ./build.sh "${programs[@]}"
+folder=${KUBERNETES_FOLDER:-$(mktemp -d /tmp/kubernetes.XXXXXX)}
 pids=()
 end() {
   local status=$? pid
+  : >"$folder/runtime.end"
   # The last to come is the first to go; etcd outlives its client.
   for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
     pid=${pids[i]}
@@ -39,6 +42,8 @@ end() {
     kill -9 "$pid" 2>/dev/null || true
     wait "$pid" 2>/dev/null || true
   done
+  # Its folder is node.sh's to remove, once its mounts are gone with the namespace.
+  [ $with_node = no ] || exit $status
   if [ $status != 0 ] && [ "${KEEP_LOGS:-}" ]; then echo "start.sh: the logs are in $folder" >&2; else rm -rf "$folder"; fi
   exit $status
 }
@@ -55,8 +60,13 @@ free_port() {
   echo "start.sh: no free port between 20000 and 30000" >&2
   return 1
 }
+address=127.0.0.1
+if [ $with_node = yes ]; then
+  . ./node.bash
+  enclose
+fi
 etcd_port=$(free_port) peer_port=$(free_port) port=$(free_port)
-server=https://127.0.0.1:$port
+server=https://$address:$port
 
 # run NAME PROGRAM ARGUMENT...: in the background, its log in the folder.
 run() {
@@ -81,14 +91,14 @@ ready() {
 }
 
 # One authority of our own; the server's certificate and one client's are signed by it.
+sign() {
+  openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "$2" -keyout "$1.key" -out "$1.csr"
+  openssl x509 -req -in "$1.csr" -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile <(echo "$3") -out "$1.crt"
+}
 certificates() {
   cd "$folder"
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=tests -keyout ca.key -out ca.crt
-  sign() {
-    openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "$2" -keyout "$1.key" -out "$1.csr"
-    openssl x509 -req -in "$1.csr" -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile <(echo "$3") -out "$1.crt"
-  }
-  sign server /CN=kube-apiserver "subjectAltName=IP:127.0.0.1,DNS:localhost"
+  sign server /CN=kube-apiserver "subjectAltName=IP:127.0.0.1,IP:$address,IP:10.96.0.1,DNS:localhost,DNS:kubernetes.default.svc"
   sign admin "/O=system:masters/CN=admin" "extendedKeyUsage=clientAuth"
   openssl genrsa -out accounts.key 2048
   # A certificate of nobody whom the server knows, for the test of trust.
@@ -124,20 +134,36 @@ run etcd "$bin/etcd" --data-dir "$folder/etcd" --unsafe-no-fsync --log-level war
   --initial-cluster "default=http://127.0.0.1:$peer_port"
 ready etcd 60 curl -fs "http://127.0.0.1:$etcd_port/health"
 
-# TaintNodesByCondition would taint new nodes, which no kubelet ever makes ready here.
+if [ $with_node = yes ]; then
+  serving=(--bind-address 0.0.0.0 --advertise-address "$address" --authorization-mode "Node,RBAC" --enable-admission-plugins NodeRestriction
+    --kubelet-client-certificate "$folder/admin.crt" --kubelet-client-key "$folder/admin.key" --kubelet-certificate-authority "$folder/ca.crt"
+    --kubelet-preferred-address-types InternalIP)
+else
+  # TaintNodesByCondition would taint new nodes, which no kubelet ever makes ready here.
+  serving=(--bind-address 127.0.0.1 --advertise-address 127.0.0.1 --endpoint-reconciler-type none --authorization-mode RBAC
+    --disable-admission-plugins TaintNodesByCondition)
+fi
 run kube-apiserver "$bin/kube-apiserver" --etcd-servers "http://127.0.0.1:$etcd_port" \
-  --bind-address 127.0.0.1 --secure-port "$port" --advertise-address 127.0.0.1 --endpoint-reconciler-type none \
+  --secure-port "$port" "${serving[@]}" \
   --tls-cert-file "$folder/server.crt" --tls-private-key-file "$folder/server.key" --client-ca-file "$folder/ca.crt" \
-  --token-auth-file "$folder/tokens.csv" --authorization-mode RBAC --service-cluster-ip-range 10.96.0.0/16 \
+  --token-auth-file "$folder/tokens.csv" --service-cluster-ip-range 10.96.0.0/16 \
   --service-account-issuer https://kubernetes.default.svc --service-account-key-file "$folder/accounts.key" \
-  --service-account-signing-key-file "$folder/accounts.key" --disable-admission-plugins TaintNodesByCondition --allow-privileged --v 0
+  --service-account-signing-key-file "$folder/accounts.key" --allow-privileged --v 0
 ready kube-apiserver 180 curl -fs --cacert "$folder/ca.crt" -H "Authorization: Bearer admin-token" "$server/readyz"
 
-if [ $scheduler = yes ]; then
+if [ $with_node = yes ]; then
+  run kube-scheduler "$bin/kube-scheduler" --kubeconfig "$folder/admin" --leader-elect=false --secure-port 0 --v 0
+  run kube-controller-manager "$bin/kube-controller-manager" --kubeconfig "$folder/admin" --leader-elect=false --secure-port 0 \
+    --service-account-private-key-file "$folder/accounts.key" --root-ca-file "$folder/ca.crt" \
+    --cluster-signing-cert-file "$folder/ca.crt" --cluster-signing-key-file "$folder/ca.key"
+  registry
+  runtime
+  kubelet
+elif [ $scheduler = yes ]; then
   # With --v 10 its log tells how each plugin scores each node.
   run kube-scheduler "$bin/kube-scheduler" --kubeconfig "$folder/admin" --leader-elect=false --secure-port 0 --v 10
 fi
-if [ $controllers = yes ]; then
+if [ $controllers/$with_node = yes/no ]; then
   # Those that look after nodes would see that none of ours has a kubelet.
   run kube-controller-manager "$bin/kube-controller-manager" --kubeconfig "$folder/admin" --leader-elect=false --secure-port 0 \
     --service-account-private-key-file "$folder/accounts.key" --controllers '*,-node-lifecycle-controller,-node-ipam-controller,-taint-eviction-controller'

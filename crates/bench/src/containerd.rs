@@ -1,12 +1,10 @@
 //! containerd as the peer: a daemon of our own with the same runtime binaries, image and a bridge of
 //! the standard CNI plugins, driven over CRI as a kubelet drives it.
 
-use crate::cri::{
-    Client, ContainerConfig, ContainerMetadata, ContainerSecurity, CreateContainer, Id, LinuxContainer, LinuxSandbox, NamespaceOption,
-    PodMetadata, PodSandboxConfig, RunPodSandbox, SandboxSecurity,
-};
 use crate::machine::{COMMAND, IMAGE, Scratch, find, millis, run};
-use crate::sample::Series;
+use cofferdam_bench::sample::Series;
+use cofferdam_cri_api::v1;
+use cofferdam_cri_api::v1::runtime_service_client::RuntimeServiceClient;
 use anyhow::{Context, Result, bail};
 use cofferdam_host::process::pss;
 use cofferdam_images::Digest;
@@ -15,10 +13,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
+use tonic::transport::{Channel, Endpoint};
 
 const PAUSE: &str = "docker.io/cofferdam/pause:latest";
-/// A process id namespace for each container, as Kubernetes' pods have by default.
-const OWN_PID: i32 = 1;
+
+type Client = RuntimeServiceClient<Channel>;
 
 /// A containerd of our own.
 pub(crate) struct Containerd {
@@ -64,59 +63,51 @@ impl Containerd {
         Ok(started)
     }
 
-    /// Imports an image of one layer.
     fn import(&self, dir: &Path, name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        let work = dir.join("image");
-        let root = work.join("root");
-        fill(&root)?;
-        run(Command::new("tar").arg("-C").arg(&root).args(["-cf"]).arg(work.join("layer.tar")).arg("."))?;
-        let diff = Digest::of(&std::fs::read(work.join("layer.tar"))?);
-        let config = json!({
-            "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
-            "os": "linux",
-            "config": {"Entrypoint": ["/pause", "pause"]},
-            "rootfs": {"type": "layers", "diff_ids": [diff.to_string()]},
-        });
-        std::fs::write(work.join("config.json"), config.to_string())?;
-        let manifest = json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);
-        std::fs::write(work.join("manifest.json"), manifest.to_string())?;
-        let archive = dir.join("image.tar");
-        run(Command::new("tar").arg("-C").arg(&work).arg("-cf").arg(&archive).args(["config.json", "layer.tar", "manifest.json"]))?;
-        run(self.ctr()?.args(["images", "import"]).arg(&archive))?;
-        std::fs::remove_dir_all(&work)?;
-        Ok(())
+        run(self.ctr()?.args(["images", "import"]).arg(archive(dir, name, fill)?))
     }
 
     async fn up(&self, handler: &str, number: usize) -> Result<(f64, String)> {
-        let own = || Some(NamespaceOption { pid: OWN_PID });
+        // A process id namespace for each container, as Kubernetes' pods have by default.
+        let own = || Some(v1::NamespaceOption { pid: v1::NamespaceMode::Container.into(), ..Default::default() });
         let name = format!("pod-{number}");
-        let sandbox = PodSandboxConfig {
-            metadata: Some(PodMetadata { name: name.clone(), uid: name.clone(), namespace: "bench".into() }),
+        let security = v1::LinuxSandboxSecurityContext { namespace_options: own(), ..Default::default() };
+        let sandbox = v1::PodSandboxConfig {
+            metadata: Some(v1::PodSandboxMetadata { name: name.clone(), uid: name.clone(), namespace: "bench".into(), attempt: 0 }),
             hostname: name,
             log_directory: self.logs.display().to_string(),
-            linux: Some(LinuxSandbox { security: Some(SandboxSecurity { namespaces: own() }) }),
+            linux: Some(v1::LinuxPodSandboxConfig { security_context: Some(security), ..Default::default() }),
+            ..Default::default()
         };
-        let container = ContainerConfig {
-            metadata: Some(ContainerMetadata { name: "app".into() }),
-            image: Some(Id { id: IMAGE.into() }),
+        let security = v1::LinuxContainerSecurityContext { namespace_options: own(), ..Default::default() };
+        let container = v1::ContainerConfig {
+            metadata: Some(v1::ContainerMetadata { name: "app".into(), attempt: 0 }),
+            image: Some(v1::ImageSpec { image: IMAGE.into(), ..Default::default() }),
             command: COMMAND.map(String::from).to_vec(),
             log_path: format!("{number}.log"),
-            linux: Some(LinuxContainer { security: Some(ContainerSecurity { namespaces: own() }) }),
+            linux: Some(v1::LinuxContainerConfig { security_context: Some(security), ..Default::default() }),
+            ..Default::default()
         };
+        let mut client = self.client.clone();
         let start = Instant::now();
-        let request = RunPodSandbox { config: Some(sandbox.clone()), handler: handler.into() };
-        let pod = self.client.call("RunPodSandbox", request).await?.id;
-        let request = CreateContainer { pod: pod.clone(), config: Some(container), sandbox: Some(sandbox) };
-        let id = self.client.call("CreateContainer", request).await?;
-        self.client.call("StartContainer", id).await?;
+        let request = v1::RunPodSandboxRequest { config: Some(sandbox.clone()), runtime_handler: handler.into() };
+        let pod = client.run_pod_sandbox(request).await.context("RunPodSandbox")?.into_inner().pod_sandbox_id;
+        let request = v1::CreateContainerRequest { pod_sandbox_id: pod.clone(), config: Some(container), sandbox_config: Some(sandbox) };
+        let container_id = client.create_container(request).await.context("CreateContainer")?.into_inner().container_id;
+        client.start_container(v1::StartContainerRequest { container_id }).await.context("StartContainer")?;
         Ok((millis(start), pod))
     }
 
     async fn down(&self, pod: &str) -> Result<()> {
-        let id = Id { id: pod.to_owned() };
-        self.client.call("StopPodSandbox", id.clone()).await?;
-        self.client.call("RemovePodSandbox", id).await?;
+        let mut client = self.client.clone();
+        client.stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id: pod.to_owned() }).await.context("StopPodSandbox")?;
+        client.remove_pod_sandbox(v1::RemovePodSandboxRequest { pod_sandbox_id: pod.to_owned() }).await.context("RemovePodSandbox")?;
         Ok(())
+    }
+
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// One pod up and down; the time of up.
@@ -197,6 +188,28 @@ impl Drop for Containerd {
     }
 }
 
+/// A docker archive of an image of one layer.
+pub(crate) fn archive(dir: &Path, name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let work = dir.join("image");
+    let root = work.join("root");
+    fill(&root)?;
+    run(Command::new("tar").arg("-C").arg(&root).args(["-cf"]).arg(work.join("layer.tar")).arg("."))?;
+    let diff = Digest::of(&std::fs::read(work.join("layer.tar"))?);
+    let config = json!({
+        "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
+        "os": "linux",
+        "config": {"Entrypoint": ["/pause", "pause"]},
+        "rootfs": {"type": "layers", "diff_ids": [diff.to_string()]},
+    });
+    std::fs::write(work.join("config.json"), config.to_string())?;
+    let manifest = json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);
+    std::fs::write(work.join("manifest.json"), manifest.to_string())?;
+    let archive = dir.join("image.tar");
+    run(Command::new("tar").arg("-C").arg(&work).arg("-cf").arg(&archive).args(["config.json", "layer.tar", "manifest.json"]))?;
+    std::fs::remove_dir_all(&work)?;
+    Ok(archive)
+}
+
 /// Polls every future to its end on this task; a bench needs no more of a scheduler.
 async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     let mut pending: Vec<_> = futures.into_iter().map(|f| (Box::pin(f), None)).collect();
@@ -214,10 +227,11 @@ async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
 
 fn connect(runtime: &Runtime, socket: &Path) -> Result<Client> {
     let deadline = Instant::now() + Duration::from_secs(20);
+    let endpoint = Endpoint::try_from(format!("unix://{}", socket.display()))?;
     loop {
-        match runtime.block_on(async { Client::connect(socket).await }) {
-            Ok(client) => return Ok(client),
-            Err(e) if Instant::now() > deadline => bail!("containerd does not answer: {e:#}"),
+        match runtime.block_on(endpoint.connect()) {
+            Ok(channel) => return Ok(Client::new(channel)),
+            Err(e) if Instant::now() > deadline => bail!("containerd does not answer: {e}"),
             Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::containerd::Containerd;
 use crate::machine::{Scratch, find, millis, rest, run};
-use crate::sample::Series;
+use cofferdam_bench::sample::Series;
 use anyhow::{Context, Result, bail};
 use cofferdam_images::Digest;
 use flate2::{Compression, write::GzEncoder};

@@ -33,7 +33,7 @@ impl Scratch {
             std::fs::create_dir_all(at.join(dir))?;
         }
         std::fs::copy(busybox()?, bin.join("busybox"))?;
-        for applet in ["sleep", "sh"] {
+        for applet in ["sleep", "sh", "true"] {
             let link = bin.join(applet);
             if !link.exists() {
                 std::os::unix::fs::symlink("busybox", link)?;

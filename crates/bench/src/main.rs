@@ -5,19 +5,17 @@
 //! are quoted as medians and compared as ratios.
 
 mod bare;
-mod chart;
 mod containerd;
-mod cri;
 mod images;
 mod machine;
 mod ours;
+mod over_cri;
 mod report;
-mod sample;
 mod soak;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use sample::Series;
+use cofferdam_bench::sample::{self, Series};
 use std::path::PathBuf;
 
 /// What is measured, and how often.
@@ -47,6 +45,12 @@ struct Args {
     /// Only this many pods up and down under crun in one engine, and what grew
     #[arg(long)]
     soak: Option<usize>,
+    /// containerd and the `cri` command of this binary beside each other over CRI, in place of all that
+    #[arg(long, value_name = "COFFERDAM")]
+    cri: Option<PathBuf>,
+    /// Pods up together over CRI
+    #[arg(long, default_value_t = 100)]
+    density: usize,
     /// Pulls of a large image in place of pods
     #[arg(long)]
     images: bool,
@@ -81,6 +85,12 @@ fn main() -> Result<()> {
         let grew = soak::soak(&ours, "crun", count, args.at_once);
         ours.close()?;
         return grew;
+    }
+    if let Some(cofferdam) = &args.cri {
+        // The monitor of the engine is the pause of containerd, and nothing more of it is needed.
+        let measured = over_cri::measure(&args, cofferdam, &scratch);
+        ours.close()?;
+        return measured;
     }
     let peer = if args.alone { None } else { Some(containerd::Containerd::start(&scratch).context("containerd as the peer")?) };
     if args.images {

@@ -1,7 +1,7 @@
 //! Cofferdam, as a library: the three verbs that a kubelet would call.
 
 use crate::machine::{COMMAND, IMAGE, Scratch, busybox, millis};
-use crate::sample::Series;
+use cofferdam_bench::sample::Series;
 use anyhow::{Context, Result};
 use cofferdam_engine::handlers::Table;
 use cofferdam_engine::{Engine, Options};

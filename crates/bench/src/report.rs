@@ -1,7 +1,8 @@
 //! What a run says: a text for the terminal, and `docs/benchmarks.md` with its chart.
 
 use crate::images::Pulls;
-use crate::{Args, Results, chart};
+use crate::{Args, Results};
+use cofferdam_bench::chart::{self, Scale};
 use anyhow::{Context, Result};
 use std::fmt::Write;
 use std::path::Path;
@@ -125,7 +126,7 @@ pub(crate) fn pulls_page(pulls: &Pulls) -> String {
 /// Writes the report and its chart beside it.
 pub(crate) fn write(path: &Path, args: &Args, results: &Results) -> Result<()> {
     let picture = path.with_extension("svg");
-    std::fs::write(&picture, chart::stages(&results.stages)).with_context(|| picture.display().to_string())?;
+    std::fs::write(&picture, chart::bars(&results.stages, Scale::Own)).with_context(|| picture.display().to_string())?;
     let mut out = String::from("# Benchmarks\n\n");
     let kernel = rustix::system::uname();
     let _ = writeln!(

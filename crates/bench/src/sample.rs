@@ -1,40 +1,53 @@
-//! Series of durations, and what is said of them.
+//! Series of values, and what is said of them.
 
-/// Durations of one thing, milliseconds.
+/// Values of one thing, mostly milliseconds.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Series {
-    pub(crate) name: String,
+pub struct Series {
+    /// What it was.
+    pub name: String,
     values: Vec<f64>,
 }
 
 impl Series {
-    pub(crate) fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), values: Vec::new() }
+    /// Nothing yet.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            values: Vec::new(),
+        }
     }
 
-    pub(crate) fn push(&mut self, millis: f64) {
+    /// One more.
+    pub fn push(&mut self, millis: f64) {
         self.values.push(millis);
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// How many.
+    pub fn len(&self) -> usize {
         self.values.len()
     }
 
-    /// The value below which this share of the values lies (nearest rank).
-    pub(crate) fn quantile(&self, share: f64) -> f64 {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The value below which this share of the values lies (nearest rank); not a number where there is none.
+    pub fn quantile(&self, share: f64) -> f64 {
         let mut sorted = self.values.clone();
         sorted.sort_by(f64::total_cmp);
         let rank = (share * sorted.len() as f64).ceil().max(1.0) as usize;
         sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
     }
 
-    pub(crate) fn p50(&self) -> f64 {
+    /// The median; not a number where there is no value.
+    pub fn p50(&self) -> f64 {
         self.quantile(0.5)
     }
 }
 
 /// The median of each stage over rounds that have the same stages.
-pub(crate) fn medians(rounds: &[Vec<(String, f64)>]) -> Vec<(String, f64)> {
+pub fn medians(rounds: &[Vec<(String, f64)>]) -> Vec<(String, f64)> {
     let Some(first) = rounds.first() else { return Vec::new() };
     let of = |name: &String| {
         let mut series = Series::default();
@@ -58,5 +71,14 @@ mod tests {
         }
         assert_eq!(series.p50(), 3.0);
         assert_eq!(series.quantile(0.95), 5.0);
+        assert_eq!(series.quantile(0.0), 1.0);
+        assert!(Series::new("nothing").p50().is_nan());
+    }
+
+    #[test]
+    fn a_median_is_of_each_stage() {
+        let round = |a: f64, b: f64| vec![("a".to_owned(), a), ("b".to_owned(), b)];
+        let medians = medians(&[round(1.0, 30.0), round(3.0, 10.0), round(2.0, 20.0)]);
+        assert_eq!(medians, [("a".to_owned(), 2.0), ("b".to_owned(), 20.0)]);
     }
 }

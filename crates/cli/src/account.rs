@@ -1,6 +1,7 @@
 //! All that is known of one pod, whoever knows it: the process that keeps it, its sandbox's records,
 //! or the last view of one that is over; its events from the view or from the file beside its logs.
 
+use crate::commands::cri;
 use crate::commands::pods::{self, Census, is_meant, text};
 use anyhow::{Result, bail};
 use cofferdam_engine::Engine;
@@ -62,7 +63,8 @@ impl Account {
         }
         for sandbox in census.sandboxes.iter().filter(|s| is(&s.config.namespace, &s.config.name, s.id.as_str())) {
             if !all.iter().any(|a| a.sandbox.as_ref().is_some_and(|s| s.id == sandbox.id)) {
-                all.push(Self::make(engine, of_records(engine, sandbox), Some(sandbox), false));
+                let kept = cri::is_kubelets(engine.layout(), &sandbox.config) && cri::holder(engine.layout()).is_some();
+                all.push(Self::make(engine, of_records(engine, sandbox), Some(sandbox), kept));
             }
         }
         for ended in census.ended.iter().rev().filter(|e| of_view(&e.view)) {

@@ -133,17 +133,16 @@ pub(crate) enum Command {
     Wait(crate::commands::wait::WaitArgs),
     /// Stop pods and remove all that is theirs
     #[command(after_help = help::STOP)]
-    Stop {
-        /// Pods: NAME, NAMESPACE/NAME or the beginning of the id
-        #[arg(required_unless_present = "all")]
-        pods: Vec<String>,
-        /// All pods, and the bridge
-        #[arg(long, conflicts_with = "pods")]
-        all: bool,
-        /// Seconds between SIGTERM and SIGKILL; the pod's own where absent
-        #[arg(long, value_name = "SECONDS")]
-        grace: Option<u64>,
-    },
+    Stop(StopArgs),
+    /// Serve a kubelet: the CRI runtime of a node
+    #[command(after_help = crate::commands::cri::HELP)]
+    Cri,
+    /// Make this node ready for `cri`: systemd unit, configuration, crictl, and the kubelet on demand
+    #[command(after_help = crate::commands::install::HELP)]
+    Install(crate::commands::install::InstallArgs),
+    /// Put back what `install` found
+    #[command(after_help = crate::commands::install::UNINSTALL)]
+    Uninstall(crate::commands::install::UninstallArgs),
     /// Pull, load, list, check and remove images
     #[command(after_help = crate::commands::image::HELP)]
     Image {
@@ -175,6 +174,9 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         refused: Option<PathBuf>,
     },
+    /// Measure container runtimes beside each other, over CRI
+    #[command(after_help = crate::commands::bench::HELP)]
+    Bench(crate::commands::bench::BenchArgs),
     /// Print a script that completes commands and options in a shell
     #[command(after_help = help::COMPLETION)]
     Completion {
@@ -208,6 +210,23 @@ pub(crate) struct RunArgs {
     /// How many pods are started at once
     #[arg(long, default_value_t = 8, value_name = "N")]
     pub(crate) parallel: usize,
+}
+
+/// Options of `stop`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StopArgs {
+    /// Pods: NAME, NAMESPACE/NAME or the beginning of the id
+    #[arg(required_unless_present = "all")]
+    pub(crate) pods: Vec<String>,
+    /// All pods, and the bridge
+    #[arg(long, conflicts_with = "pods")]
+    pub(crate) all: bool,
+    /// Seconds between SIGTERM and SIGKILL; the pod's own where absent
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) grace: Option<u64>,
+    /// Those too that a kubelet keeps, and would start anew
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// Options of `doctor`.

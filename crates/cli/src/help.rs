@@ -6,6 +6,7 @@ Examples:
   cofferdam run -f pods.yaml --detach   start them, and return when they run
   cofferdam handlers                    which enclosures this machine has
   cofferdam stop --all                  end everything and leave nothing
+  cofferdam install --dry-run           what makes this node a kubelet's with Cofferdam
 
 A command that fails by itself ends with 120; run has codes of its own, see: cofferdam run --help";
 
@@ -45,7 +46,9 @@ pub(crate) const STOP: &str = "\
 Examples:
   cofferdam stop web
   cofferdam stop web default/db --grace 5
-  cofferdam stop --all";
+  cofferdam stop --all
+
+Pods that a kubelet keeps are left to kubectl, but with --force.";
 
 pub(crate) const CONFIG: &str = "\
 Examples:

@@ -53,9 +53,8 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 /// Commands that the design has and nobody has built, each with what it will be.
-const LATER: [(&str, &str); 4] = [
+const LATER: [(&str, &str); 3] = [
     ("up", "a small cluster on this machine that kubectl speaks to"),
-    ("cri", "the CRI server for a kubelet"),
     ("webhook", "admission for a real cluster"),
     ("agent", "discovery of handlers on a real cluster's nodes"),
 ];
@@ -89,10 +88,14 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::PortForward(args) => commands::forward::forward(global, &args),
         Command::Top(args) => commands::top::top(global, &args),
         Command::Wait(args) => commands::wait::wait(global, &args),
-        Command::Stop { pods, all, grace } => commands::stop::stop(global, &pods, all, grace),
+        Command::Stop(args) => commands::stop::stop(global, &args),
+        Command::Cri => commands::cri::cri(global),
+        Command::Install(args) => commands::install::install(global, &args),
+        Command::Uninstall(args) => commands::install::uninstall(global, &args),
         Command::Image { command } => commands::image::image(global, &command),
         Command::Config { output } => commands::config::config(global, output),
         Command::Handlers { output } => commands::handlers::handlers(global, output),
+        Command::Bench(args) => commands::bench::bench(&args),
         Command::Completion { shell } => commands::shell::completion(shell),
         Command::Man { dir } => commands::shell::man(&dir),
         Command::Demo { pods, refused } => commands::demo::demo(global, pods.as_deref(), refused.as_deref()),

@@ -1,1 +1,93 @@
-//! CRI v1 over gRPC: a face on the engine, a file per verb.
+//! CRI v1 over gRPC: a face on the engine, a file per group of verbs.
+//!
+//! - [`run`], [`serve`], [`Options`]: the server
+//! - [`hooks`]: where telemetry and NRI join in
+//! - `convert`: wire to model, once, at the door, and back
+//! - `sandbox`, `container`, `exec`, `stats`, `metrics`, `images`, `runtime`, `events`: the verbs
+//! - `streams`: exec, attach and port-forward, behind the streaming server
+//!
+//! The engine's verbs block: each request has a thread from a bounded pool, which ends its work though the
+//! caller may have gone.
+
+mod container;
+mod convert;
+mod core;
+mod error;
+mod events;
+mod exec;
+mod grpc;
+pub mod hooks;
+mod images;
+mod metrics;
+mod names;
+mod rates;
+mod runtime;
+mod sandbox;
+mod serve;
+mod stats;
+mod streams;
+mod verbose;
+
+pub use hooks::{Call, Hooks, Moment, NoHooks};
+pub use serve::{Error, run, serve};
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// How CRI is served.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Unix socket to listen on; made with mode 0600. At most 107 bytes.
+    pub socket: PathBuf,
+    /// Where exec, attach and port-forward are served: loopback, port 0 for any that is free.
+    pub streaming: SocketAddr,
+    /// Who makes cgroups for pods, as a kubelet is told.
+    pub cgroup_driver: CgroupDriver,
+    /// References of images that garbage collection keeps.
+    pub pinned_images: Vec<String>,
+}
+
+impl Options {
+    /// The usual settings, on `socket`.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self {
+            socket: socket.into(),
+            streaming: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            cgroup_driver: CgroupDriver::detect(),
+            pinned_images: Vec::new(),
+        }
+    }
+}
+
+/// Who makes cgroups for pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupDriver {
+    /// systemd, as slices.
+    Systemd,
+    /// Who wants one makes a directory.
+    Cgroupfs,
+}
+
+impl CgroupDriver {
+    /// systemd where it is the machine's init (sd_booted(3)).
+    pub fn detect() -> Self {
+        if Path::new("/run/systemd/system").is_dir() { Self::Systemd } else { Self::Cgroupfs }
+    }
+}
+
+/// Nanoseconds since 1970.
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// The machine's host name.
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// A line to standard error, where `eprintln!` would panic if nobody reads it.
+fn tell(line: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr().lock(), "cofferdam: {line}");
+}

@@ -54,6 +54,7 @@ impl Engine {
             let (handler, name) = (&known.record.handler, &config.name);
             return Err(Error::Invalid(format!("handler \"{handler}\" cannot run container \"{name}\": {reason}")));
         }
+        self.check_resources(&format!("container \"{}\"", config.name), &config.resources)?;
         let config = defaults::of_container(&known.record.definition.defaults, config);
         self.make_container(pod, &config, Root::Image(Box::new(image)))
     }
@@ -68,7 +69,10 @@ impl Engine {
         }
         let id = ContainerId::from_bytes(ids::random_bytes().map_err(failed)?);
         match self.make_container_steps(&known, &id, config, &root) {
-            Ok(()) => Ok(id),
+            Ok(()) => {
+                self.cache.remember(&id, pod);
+                Ok(id)
+            }
             Err(error) => match self.undo_container(&known, &id) {
                 Ok(()) => Err(error),
                 Err(left) => Err(Error::Failed(format!("{error}; and it could not be undone yet: {left}"))),
@@ -94,7 +98,7 @@ impl Engine {
             pod: known.record.id.clone(),
             created_at: ids::now_nanos(),
             image_id: image.map(|i| i.id.to_string()).unwrap_or_default(),
-            stop_signal: image.map(|i| i.config.stop_signal.as_str()).filter(|s| !s.is_empty()).map_or(Ok(SIGTERM), signal_number)?,
+            stop_signal: stop_signal(config, image)?,
             config: config.clone(),
             image_mounts: mounts.images.clone(),
         };
@@ -121,7 +125,7 @@ impl Engine {
         self.mount_tmpfs(known, config)?;
         done(ContainerStep::Bundle);
 
-        let group = self.group(known.dirs.container_cgroup(id))?;
+        let group = self.group_of(known, id)?;
         group.create().map_err(failed)?;
         let allowed: Vec<_> = DEFAULT_DEVICES.into_iter().chain(devices::cgroup_rules(&spec)).collect();
         let free = config.security.privileged && gives_devices(known);
@@ -138,6 +142,8 @@ impl Engine {
         // before `start`, so that no instruction of the container escapes them.
         group.set_limits(&limits(&config.resources)).map_err(failed)?;
         group.kill_together().map_err(failed)?;
+        // After that: who asks for another value by name gets it.
+        group.set_unified(&config.resources.unified).map_err(failed)?;
         done(ContainerStep::Runtime);
 
         let result = ContainerResult { version: record::VERSION, pid, stages: watch.stages, ..ContainerResult::default() };
@@ -239,9 +245,22 @@ impl Engine {
         }
         let _ = std::fs::remove_file(known.dirs.exits().join(id.as_str()));
         let dirs = known.dirs.container(id);
-        if dirs.dir.exists() { remove::remove_tree(&dirs.dir).map_err(failed) } else { Ok(()) }
+        if dirs.dir.exists() {
+            remove::remove_tree(&dirs.dir).map_err(failed)?;
+        }
+        self.cache.forget(id);
+        Ok(())
     }
+}
 
+/// The signal that asks a container to end: the request's, the image's, or SIGTERM.
+fn stop_signal(config: &ContainerConfig, image: Option<&Image>) -> Result<i32> {
+    match (config.stop_signal, image.map(|i| i.config.stop_signal.as_str())) {
+        (Some(asked), _) if (1..=64).contains(&asked) => Ok(asked),
+        (Some(asked), _) => Err(Error::Invalid(format!("container \"{}\": its stop signal {asked} is not a signal", config.name))),
+        (None, None | Some("")) => Ok(SIGTERM),
+        (None, Some(of_image)) => signal_number(of_image),
+    }
 }
 
 /// Makes mount point, writable layer and work directory. The merged root has owner and mode of the

@@ -166,11 +166,13 @@ impl Engine {
             return Ok(None);
         }
         known.result.oom = self.enclosure_oom(&known);
-        self.end(&known.dirs, pod)?;
+        let ended = self.end(&known.dirs, pod);
         known.result.state = SandboxState::NotReady;
+        known.result.left = ended.as_ref().err().map(ToString::to_string);
         let why = if known.result.oom { ": the pod used more memory than its limit" } else { "" };
         known.result.reason = Some(format!("{reason}{why}"));
         record::write(&known.dirs.status(), &known.result, Durability::Cached)?;
+        ended?;
         Ok(known.result.reason)
     }
 }

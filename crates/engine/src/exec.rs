@@ -7,16 +7,19 @@ use cofferdam_host::{files, ids};
 use cofferdam_model::{ContainerId, PodId};
 use cofferdam_model::cri::{ContainerState, ContainerStatus, Error, SandboxState, ExecOutput, ExecRequest, Result};
 use cofferdam_monitor::client::AttachStream;
-use cofferdam_monitor::protocol::{Exit, Stdio};
+use cofferdam_monitor::protocol::{Exit, Frame, Stdio};
 use cofferdam_plan::spec::Process;
 use cofferdam_runtimes::Exec;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Most that [`Engine::exec_sync`] keeps of each stream, bytes (16 MiB, CRI's own bound; the
-/// monitor's frames allow less).
-const MAX_CAPTURE: u32 = 256 * 1024;
+/// Most that [`Engine::exec_sync`] keeps of each stream, bytes, as containerd does
+/// (`maxExecSyncSize`); the rest is read and dropped.
+const MAX_CAPTURE: usize = 16 << 20;
+
+/// How long a command that was killed may take to end.
+const KILLED: Duration = Duration::from_secs(5);
 
 /// A process that was started in a container.
 #[derive(Debug)]
@@ -30,17 +33,43 @@ impl Engine {
     /// Runs a command in a container and collects its output.
     pub fn exec_sync(&self, id: &ContainerId, command: &[String], timeout: Duration) -> Result<ExecOutput> {
         let request = ExecRequest { command: command.to_vec(), ..ExecRequest::default() };
-        let (session, driver) = self.begin(id, &request, None, |_| Stdio::Capture { max: MAX_CAPTURE })?;
-        let limit = if timeout.is_zero() { Duration::from_secs(u64::from(u32::MAX)) } else { timeout };
-        let waited = self.monitor(&session.known)?.wait_timeout(&session.key, limit).map_err(failed);
-        if matches!(waited, Ok(None)) {
+        let limit = Some(timeout).filter(|t| !t.is_zero()).and_then(|t| Instant::now().checked_add(t));
+        let (session, driver) = self.begin(id, &request, None, |_| Stdio::Pipes { log: None, stdin: false, stdin_once: false })?;
+        let mut output = ExecOutput::default();
+        let waited = self.collect(&session, limit, &mut output);
+        if !matches!(waited, Ok(Some(_))) {
             // An error here is a process that ended just now.
             let _ = driver.kill_exec(&session.known.pod(self)?, &session.key, &session.dir, id);
+            // Only one that has ended can be forgotten; where it does not end, it is kept until the pod goes.
+            let _ = self.monitor(&session.known).map(|monitor| monitor.wait_timeout(&session.key, KILLED));
         }
         self.finish(&session);
         match waited? {
-            Some(exit) => Ok(ExecOutput { exit_code: driver.exit_code(&exit), stdout: exit.stdout, stderr: exit.stderr }),
+            Some(exit) => Ok(ExecOutput { exit_code: driver.exit_code(&exit), ..output }),
             None => Err(Error::Timeout(format!("the command did not end within {} ms and was killed", timeout.as_millis()))),
+        }
+    }
+
+    /// Reads a session to its end; `None` where it did not end in time.
+    fn collect(&self, session: &Session, limit: Option<Instant>, output: &mut ExecOutput) -> Result<Option<Exit>> {
+        let mut stream = self.attach_session(session)?;
+        loop {
+            if let Some(limit) = limit {
+                let left = limit.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Ok(None);
+                }
+                stream.reader.limit(Some(left)).map_err(failed)?;
+            }
+            match stream.reader.next() {
+                Some(Ok(Frame::Stdout(piece))) => keep(&mut output.stdout, &piece),
+                Some(Ok(Frame::Stderr(piece))) => keep(&mut output.stderr, &piece),
+                Some(Ok(Frame::Exited(exit))) => return Ok(Some(exit)),
+                Some(Ok(Frame::Stdin(_) | Frame::Resize(..))) => {}
+                Some(Err(cofferdam_monitor::client::Error::Timeout { .. })) => return Ok(None),
+                Some(Err(e)) => return Err(failed(e)),
+                None => return Err(Error::Failed("the monitor ended before it told how the command ended".into())),
+            }
         }
     }
 
@@ -179,6 +208,12 @@ fn parse_exit(key: &str, bytes: &[u8]) -> Option<Exit> {
         truncated: false,
     };
     Some(exit)
+}
+
+/// Appends what there is room for.
+fn keep(stream: &mut Vec<u8>, piece: &[u8]) {
+    let room = MAX_CAPTURE.saturating_sub(stream.len());
+    stream.extend_from_slice(&piece[..room.min(piece.len())]);
 }
 
 #[cfg(test)]

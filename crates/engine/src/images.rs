@@ -5,12 +5,40 @@ use crate::sandbox::failed;
 use cofferdam_images::{
     Digest, Finding, FsckReport, Platform, PruneOptions, Pruned, PullEvent, Pulled, Reference, Remote, RemoteManifest, Removed, SaveFormat,
 };
-use cofferdam_model::cri::{ContainerStatus, Error, Result};
+use cofferdam_model::cri::{ContainerStatus, Error, FsUsage, Result};
 use cofferdam_registry::{Client, Credential, Image};
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
+
+/// What is known of an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageInfo {
+    /// Digest of its configuration, `sha256:…`.
+    pub id: String,
+    /// Complete references with a tag, sorted.
+    pub tags: Vec<String>,
+    /// `repository@digest`, sorted.
+    pub digests: Vec<String>,
+    /// Bytes of all layers, unpacked.
+    pub size: u64,
+    /// User as the image names it: empty, a name or a number, with a group after a colon or without.
+    pub user: String,
+    /// Labels.
+    pub labels: std::collections::BTreeMap<String, String>,
+}
+
+impl ImageInfo {
+    fn of(image: cofferdam_images::Image) -> Self {
+        let (by_digest, tags): (Vec<_>, Vec<_>) = image.names.into_iter().partition(|name| name.contains('@'));
+        let mut digests = image.repo_digests;
+        digests.extend(by_digest);
+        digests.sort();
+        digests.dedup();
+        Self { id: image.id.to_string(), tags, digests, size: image.size, user: image.config.user, labels: image.config.labels }
+    }
+}
 
 /// How an image is pulled.
 #[derive(Clone, Copy, Default)]
@@ -149,7 +177,54 @@ impl Engine {
     /// Removes an image, unless a container runs from it or mounts it.
     pub fn remove_image(&self, image: &str) -> Result<Removed> {
         let containers = self.list_containers(None)?;
-        self.store.remove(image, &|id| self.image_user(&containers, id)).map_err(failed)
+        self.store.remove(image, &|id| self.image_user(&containers, id)).map_err(|e| match e {
+            cofferdam_images::Error::NotFound(_) => Error::NotFound(e.to_string()),
+            cofferdam_images::Error::InUse { .. } => Error::Precondition(e.to_string()),
+            e => failed(e),
+        })
+    }
+
+    /// Removes an image with all its names, whichever of them, or its id, is given: what CRI's
+    /// `RemoveImage` means. One that is not there is removed already.
+    ///
+    /// # Errors
+    /// [`Error::Precondition`] where a container has it.
+    pub fn remove_image_wholly(&self, image: &str) -> Result<Removed> {
+        let Some(found) = self.image_info(image)? else { return Ok(Removed::default()) };
+        match self.remove_image(&found.id) {
+            Err(Error::NotFound(_)) => Ok(Removed::default()),
+            done => done,
+        }
+    }
+
+    /// All images, by their first name.
+    pub fn image_list(&self) -> Result<Vec<ImageInfo>> {
+        Ok(self.store.list().map_err(failed)?.into_iter().map(ImageInfo::of).collect())
+    }
+
+    /// One image, by a name, an id or the beginning of one; `None` where there is none.
+    pub fn image_info(&self, name: &str) -> Result<Option<ImageInfo>> {
+        match self.store.resolve(name) {
+            Ok(image) => Ok(Some(ImageInfo::of(image))),
+            Err(cofferdam_images::Error::NotFound(_)) => Ok(None),
+            Err(e @ (cofferdam_images::Error::Reference { .. } | cofferdam_images::Error::Ambiguous { .. })) => Err(Error::Invalid(e.to_string())),
+            Err(e) => Err(failed(e)),
+        }
+    }
+
+    /// An image's configuration as it came, JSON.
+    pub fn image_configuration(&self, name: &str) -> Result<Vec<u8>> {
+        let image = self.store.resolve(name).map_err(|e| match e {
+            cofferdam_images::Error::NotFound(_) => Error::NotFound(e.to_string()),
+            e => failed(e),
+        })?;
+        self.store.configuration(&image).map_err(failed)
+    }
+
+    /// What images hold on their file system. The first count reads all of them, later ones only what
+    /// is new.
+    pub fn image_fs(&self) -> FsUsage {
+        self.counts.images(self.store.root())
     }
 
     /// Removes images that have no name, or with `all` those that no container has, and what no image

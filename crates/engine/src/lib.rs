@@ -7,6 +7,8 @@
 //! - [`recover`]: what a killed process left
 //! - [`events`]: what happens
 
+mod cache;
+mod cleanup;
 mod confine;
 pub mod container;
 mod defaults;
@@ -17,6 +19,8 @@ pub mod exec;
 mod failpoint;
 pub mod handlers;
 pub mod images;
+mod layer;
+mod logs;
 mod monitors;
 mod mounts;
 pub mod prove;
@@ -93,6 +97,8 @@ pub struct Engine {
     table: RwLock<Arc<handlers::Table>>,
     proofs: prove::Memory,
     monitor: PathBuf,
+    cache: cache::Cache,
+    counts: layer::Counts,
     boot_id: String,
     hub: events::Hub,
     /// How many network namespaces are made ahead.
@@ -116,6 +122,8 @@ impl Engine {
             boot_id: ids::boot_id().map_err(|e| failed(&e))?,
             table: RwLock::new(Arc::new(handlers)),
             proofs: prove::Memory::default(),
+            cache: cache::Cache::default(),
+            counts: layer::Counts::default(),
             hub: events::Hub::default(),
             spare_networks: AtomicUsize::default(),
             pool: OnceLock::new(),

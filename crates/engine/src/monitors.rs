@@ -9,7 +9,7 @@ use cofferdam_model::ContainerId;
 use cofferdam_model::cri::{Error, LinuxResources, NamespaceMode, Result, SandboxConfig};
 use cofferdam_monitor::client;
 use cofferdam_monitor::protocol::{MountOp, Start, UserNamespace};
-use cofferdam_plan::userns::{self, IdRange};
+use cofferdam_plan::userns::IdRange;
 
 use cofferdam_plan::layout::PodDirs;
 use std::collections::BTreeSet;
@@ -38,7 +38,7 @@ impl Engine {
             mounts: self.monitor_mounts(dirs, config, ids),
             sysctls: sysctl_files(config)?,
             oom_score_adj: Some(privilege::clamp_oom_score_adj(MONITOR_OOM_SCORE).map_err(failed)?),
-            user_namespace: ids.map(|ids| UserNamespace { file: dirs.user_namespace(), first: ids.first, count: userns::IDS_PER_POD }),
+            user_namespace: ids.map(|ids| UserNamespace { file: dirs.user_namespace(), first: ids.first, count: ids.count }),
         };
         let (client, child) = client::start_monitor(&self.monitor, &start)
             .map_err(|e| Error::Failed(format!("the pod's monitor did not start: {e}")))?;
@@ -122,7 +122,7 @@ impl Engine {
         // A pod's limit holds for those that have joined the controller.
         let (_, of_pod) = known.resources();
         if !of_pod.hugepages.is_empty() {
-            files.extend(self.group(known.dirs.cgroup())?.set_hugepages(&of_pod.hugepages).map_err(failed)?);
+            files.extend(self.group_in(&known.dirs, known.dirs.cgroup())?.set_hugepages(&of_pod.hugepages).map_err(failed)?);
         }
         Ok(files)
     }

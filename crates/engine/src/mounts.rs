@@ -64,8 +64,10 @@ impl Engine {
                 at.to_owned()
             });
         }
+        // As containerd does: what is mounted is what the path leads to now, for the look below too.
+        let host_path = std::fs::canonicalize(&mount.host_path).unwrap_or_else(|_| mount.host_path.clone());
         if mount.propagation == Propagation::Bidirectional {
-            let on = mountinfo::mount_of(&mount.host_path).map_err(|e| Error::Invalid(e.to_string()))?;
+            let on = mountinfo::mount_of(&host_path).map_err(|e| Error::Invalid(e.to_string()))?;
             if !on.shared {
                 // containerd's words (`pkg/cri/opts`).
                 let (path, point) = (mount.host_path.display(), on.point.display());
@@ -73,13 +75,13 @@ impl Engine {
             }
         }
         let source = if mount.propagation == Propagation::Bidirectional {
-            all.before.push(MountOp::Shared { root: mount.host_path.clone(), sub: mount.sub_path.clone(), target: at.to_owned() });
+            all.before.push(MountOp::Shared { root: host_path, sub: mount.sub_path.clone(), target: at.to_owned() });
             at.to_owned()
         } else if !plain {
-            all.before.push(within(mount.host_path.clone(), &mount.sub_path, true));
+            all.before.push(within(host_path, &mount.sub_path, true));
             at.to_owned()
         } else {
-            mount.host_path.clone()
+            host_path
         };
         Ok(mapped(known, source, at, &mut all.before))
     }

@@ -57,6 +57,9 @@ pub(crate) struct SandboxResult {
     /// A change of limits that was begun; it is finished by whoever finds it.
     #[serde(default)]
     pub(crate) changing: Option<Change>,
+    /// Why not all of it is gone, where it was stopped or removed.
+    #[serde(default)]
+    pub(crate) left: Option<String>,
 }
 
 /// A change of limits.

@@ -42,7 +42,7 @@ impl Engine {
     }
 
     fn recover_pod(&self, id: &PodId) -> Result<Option<String>> {
-        let dirs = self.layout.pod(id);
+        let dirs = self.dirs(id)?;
         if !dirs.dir.exists() && !dirs.run.exists() {
             return Ok(None); // it went since it was listed
         }

@@ -13,6 +13,7 @@ use cofferdam_model::cri::{Error, LinuxResources, NamespaceMode, Result, Sandbox
 use cofferdam_model::{ContainerId, PodId};
 use cofferdam_monitor::client::Client;
 use cofferdam_network::Request;
+use cofferdam_plan::cgroup;
 use cofferdam_plan::layout::PodDirs;
 use cofferdam_plan::steps::SandboxStep;
 use cofferdam_runtimes::{Driver, Pod};
@@ -118,8 +119,10 @@ impl Engine {
             return Err(Error::Invalid(format!("handler \"{handler}\" cannot run this pod: {reason}")));
         }
         let request = Request::of(config).map_err(|e| Error::Invalid(e.to_string()))?;
+        let parent = cgroup::parent(&config.cgroup_parent).map_err(Error::Invalid)?;
+        self.check_resources("the pod", &config.resources)?;
         let id = PodId::from_bytes(ids::random_bytes().map_err(failed)?);
-        let dirs = self.layout.pod(&id);
+        let dirs = self.layout.pod(&id).within(parent);
         // Held until the result is written: nobody takes this pod for a dead one.
         let mut watch = Stopwatch::new();
         let lock = claim(&dirs)?;
@@ -147,15 +150,20 @@ impl Engine {
             reach(&format!("sandbox.{}", step.name()));
         };
         files::private_dir(dirs.exits()).map_err(failed)?;
+        if !config.cgroup_parent.as_os_str().is_empty() {
+            let parent = dirs.cgroup_parent().as_os_str().as_encoded_bytes();
+            files::atomic_write(&dirs.cgroup_file(), parent, Durability::Cached).map_err(failed)?;
+        }
         done(SandboxStep::RunDir);
 
         let record = self.write_intent(making)?;
         done(SandboxStep::Intent);
 
-        let pod_group = self.group(dirs.cgroup())?;
+        let pod_group = self.group_in(dirs, dirs.cgroup())?;
         pod_group.create().map_err(failed)?;
         pod_group.set_limits(&limits(&config.resources)).map_err(failed)?;
-        let enclosure = self.group(dirs.sandbox_cgroup())?;
+        pod_group.set_unified(&config.resources.unified).map_err(failed)?;
+        let enclosure = self.group_in(dirs, dirs.sandbox_cgroup())?;
         enclosure.create().map_err(failed)?;
         done(SandboxStep::Cgroup);
 
@@ -181,6 +189,7 @@ impl Engine {
             stages: vec![],
             resources: None,
             changing: None,
+            left: None,
         };
         let known = Known { dirs: dirs.clone(), record, result };
         let enclosure_pid = driver.make_enclosure(&known.pod(self)?).map_err(failed)?;
@@ -226,12 +235,13 @@ impl Engine {
         let Some((_lock, mut known)) = self.locked(id)? else { return Ok(()) };
         let ended = self.end(&known.dirs, id);
         let reason = match &ended {
-            Ok(()) if known.result.state == SandboxState::Ready => "it was stopped".to_owned(),
+            Ok(()) if known.result.state == SandboxState::Ready || known.result.left.is_some() => "it was stopped".to_owned(),
             Ok(()) => return Ok(()),
             Err(error) => format!("it was stopped, but not all of it is gone; stopping or removing it tries again: {error}"),
         };
         known.result.state = SandboxState::NotReady;
         known.result.reason = Some(reason);
+        known.result.left = ended.as_ref().err().map(ToString::to_string);
         let written = record::write(&known.dirs.status(), &known.result, Durability::Cached);
         // On a disk that is full it cannot be written: what was stopped is stopped all the same, removing
         // it makes room, and until then it is found as a pod that died.
@@ -256,7 +266,7 @@ impl Engine {
     /// Undoes all steps of a sandbox, last first; each tolerates that it was never done. Where one
     /// fails, the record stays, marked, and the whole is tried again later.
     pub(crate) fn undo(&self, id: &PodId) -> Result<()> {
-        let dirs = self.layout.pod(id);
+        let dirs = self.dirs(id)?;
         let known = self.known(id).ok().flatten();
         if let Some(Known { mut result, .. }) = known {
             result.removing = true;
@@ -269,6 +279,7 @@ impl Engine {
         let outcome = self.undo_steps(id, &dirs);
         if let (Err(error), Ok(Some(Known { mut result, .. }))) = (&outcome, self.known(id)) {
             result.reason = Some(format!("its removal failed and is tried again: {error}"));
+            result.left = Some(error.to_string());
             // Where this cannot be written, the error is still told to who asked.
             let _ = record::write(&dirs.status(), &result, Durability::Cached);
         }
@@ -287,8 +298,16 @@ impl Engine {
             driver.forget(dirs, id.as_str()).map_err(failed)?;
         }
         reach("undo.forgot");
+        // The record last: what cannot be removed must stay known.
+        for name in names_in(&dirs.dir)? {
+            let path = dirs.dir.join(name);
+            if path != dirs.record() && path != dirs.status() {
+                remove_any(&path)?;
+            }
+        }
         remove::remove_tree(&dirs.dir).or_else(absent_is_fine).map_err(failed)?;
         reach("undo.record");
+        self.cache.forget_pod(id, &dirs.dir);
         remove::remove_tree(&dirs.run).or_else(absent_is_fine).map_err(failed)
     }
 
@@ -340,8 +359,9 @@ impl Engine {
     /// The sandbox's record and result; `None` where it is not there or still being made.
     pub(crate) fn known(&self, id: &PodId) -> Result<Option<Known>> {
         let dirs = self.layout.pod(id);
-        let Some(record) = record::read::<SandboxRecord>(&dirs.record())? else { return Ok(None) };
-        let Some(result) = record::read::<SandboxResult>(&dirs.status())? else { return Ok(None) };
+        let Some(record) = self.cache.read::<SandboxRecord>(&dirs.record())? else { return Ok(None) };
+        let Some(result) = self.cache.read::<SandboxResult>(&dirs.status())? else { return Ok(None) };
+        let dirs = dirs.within(cgroup::parent(&record.config.cgroup_parent).map_err(Error::Failed)?);
         Ok(Some(Known { dirs, record, result }))
     }
 
@@ -358,6 +378,24 @@ impl Engine {
     /// The sandbox, or an error that names it.
     pub(crate) fn must_know(&self, id: &PodId) -> Result<Known> {
         self.known(id)?.ok_or_else(|| Error::NotFound(format!("pod sandbox {id} does not exist")))
+    }
+
+    /// Where everything of a pod is, be its record readable or not.
+    pub(crate) fn dirs(&self, id: &PodId) -> Result<PodDirs> {
+        let dirs = self.layout.pod(id);
+        let parent = match files::read_text(dirs.cgroup_file(), 4096) {
+            Ok(text) => PathBuf::from(text),
+            Err(e) if e.is_absent() => record::read::<SandboxRecord>(&dirs.record()).ok().flatten().map(|r| r.config.cgroup_parent).unwrap_or_default(),
+            Err(e) => return Err(failed(e)),
+        };
+        Ok(dirs.within(cgroup::parent(&parent).map_err(Error::Failed)?))
+    }
+
+    /// The group of a pod at a path that [`PodDirs`] gives.
+    pub(crate) fn group_in(&self, dirs: &PodDirs, path: impl AsRef<std::path::Path>) -> Result<Group> {
+        let group = self.group(path)?;
+        let ours = dirs.cgroup_parent() == std::path::Path::new(cofferdam_plan::layout::CGROUP_ROOT);
+        Ok(if ours { group } else { group.within(dirs.cgroup_parent()) })
     }
 
     /// The group at a path of the layout.
@@ -392,6 +430,7 @@ pub(crate) fn limits(resources: &LinuxResources) -> Limits {
         cpu_quota: resources.cpu_quota,
         cpu_period: resources.cpu_period,
         memory_limit: resources.memory_limit,
+        memory_swap_limit: resources.memory_swap_limit,
         pids_limit: resources.pids_limit,
     }
 }
@@ -418,6 +457,18 @@ pub(crate) fn names_in(dir: &std::path::Path) -> Result<Vec<String>> {
         Ok(entries) => Ok(entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(vec![]),
         Err(e) => Err(Error::Failed(format!("{} cannot be listed: {e}", dir.display()))),
+    }
+}
+
+/// Removes a file, or a directory with all that is in it.
+fn remove_any(path: &std::path::Path) -> Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => remove::remove_tree(path).or_else(absent_is_fine).map_err(failed),
+        Ok(_) => match std::fs::remove_file(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::Failed(format!("{} cannot be removed: {e}", path.display()))),
+            _ => Ok(()),
+        },
+        Err(_) => Ok(()),
     }
 }
 

@@ -13,7 +13,7 @@ use cofferdam_images::Image;
 use cofferdam_model::ContainerId;
 use cofferdam_model::cri::{ContainerConfig, ContainerState, Error, Result};
 use cofferdam_monitor::protocol::MountOp;
-use cofferdam_plan::spec::{ContainerSpec, Namespace, PidOf, Process, SpecMount, User};
+use cofferdam_plan::spec::{ContainerSpec, Hook, Namespace, PidOf, Process, SpecMount, User, is_mount_target};
 use cofferdam_plan::userns::IdRange;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -35,6 +35,8 @@ impl Engine {
         let security = &config.security;
         let process = self.process(&known.record.definition.defaults, config, image)?;
         let mut mounts = Self::etc_mounts(known, security.readonly_rootfs);
+        // What the request brings itself replaces ours, as a kubelet does with /etc/hosts.
+        mounts.retain(|ours| !asked.list.iter().any(|theirs| theirs.destination == ours.destination));
         let all_devices = security.privileged && gives_devices(known);
         let shared_kernel = known.record.definition.kind != Kind::Runsc;
         let mut before = Vec::new();
@@ -71,6 +73,9 @@ impl Engine {
             seccomp: confined.seccomp,
             mount_label: confined.mount_label,
             unmasked_proc: security.unmasked_proc,
+            masked_paths: paths(config, "masked", security.masked_paths.as_ref())?,
+            readonly_paths: paths(config, "read-only", security.readonly_paths.as_ref())?,
+            hooks: hooks(config)?,
             user_namespace: known.record.ids.map(|_| known.dirs.user_namespace()),
             id_map: known.record.ids.map(IdRange::map),
             ..ContainerSpec::default()
@@ -166,7 +171,7 @@ impl Engine {
             oom_score_adj: Some(privilege::clamp_oom_score_adj(config.resources.oom_score_adj.unwrap_or(0)).map_err(failed)?),
             apparmor,
             selinux,
-            rlimits: defaults.ulimits.iter().map(|(name, limit)| (name.clone(), (limit.soft, limit.hard))).collect(),
+            rlimits: rlimits(defaults, config)?,
         })
     }
 
@@ -178,6 +183,7 @@ impl Engine {
         let mut user = User::default();
         let mut wanted = match security.run_as_user {
             Some(uid) => number("runAsUser", uid)?.to_string(),
+            None if !security.run_as_username.is_empty() => username(config)?,
             None => image.map(|i| i.config.user.clone()).unwrap_or_default(),
         };
         if let Some(gid) = security.run_as_group {
@@ -226,6 +232,82 @@ fn capabilities(defaults: &Defaults, config: &ContainerConfig) -> Result<BTreeSe
     Ok(all)
 }
 
+/// A user by name: a group in it would be another request.
+fn username(config: &ContainerConfig) -> Result<String> {
+    let name = &config.security.run_as_username;
+    if name.len() > 256 || name.contains([':', '\n', '\0']) {
+        return Err(Error::Invalid(format!("container \"{}\": {name:?} is not the name of a user", config.name)));
+    }
+    Ok(name.clone())
+}
+
+/// Most paths and hooks that a request may name.
+const MAX_LIST: usize = 1024;
+
+/// Paths of the request that hide or protect something.
+fn paths(config: &ContainerConfig, what: &str, given: Option<&Vec<PathBuf>>) -> Result<Option<Vec<PathBuf>>> {
+    let Some(given) = given else { return Ok(None) };
+    let wrong = |why: String| Err(Error::Invalid(format!("container \"{}\": {why}", config.name)));
+    if given.len() > MAX_LIST {
+        return wrong(format!("it has more than {MAX_LIST} {what} paths"));
+    }
+    match given.iter().find(|path| !is_mount_target(path)) {
+        Some(bad) => wrong(format!("{what} path \"{}\" must be absolute, without \"..\"", bad.display())),
+        None => Ok(Some(given.clone())),
+    }
+}
+
+/// Limits of the processes: the handler's, and in their place the request's.
+fn rlimits(defaults: &Defaults, config: &ContainerConfig) -> Result<BTreeMap<String, (u64, u64)>> {
+    const NAMES: [&str; 16] = [
+        "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime",
+        "sigpending", "stack",
+    ];
+    let mut all: BTreeMap<_, _> = defaults.ulimits.iter().map(|(name, limit)| (name.clone(), (limit.soft, limit.hard))).collect();
+    for (asked, soft, hard) in &config.rlimits {
+        let name = asked.to_ascii_lowercase();
+        let name = name.strip_prefix("rlimit_").unwrap_or(&name);
+        let wrong = |why: String| Err(Error::Invalid(format!("container \"{}\": {why}", config.name)));
+        if !NAMES.contains(&name) {
+            return wrong(format!("{asked:?} is not a limit of setrlimit(2), as RLIMIT_NOFILE is"));
+        }
+        if soft > hard {
+            return wrong(format!("{asked} has the soft limit {soft}, above the hard one, {hard}"));
+        }
+        all.insert(name.to_owned(), (*soft, *hard));
+    }
+    Ok(all)
+}
+
+/// Hooks of the request. The stages after the start are those of commands that are never run here: a
+/// hook of theirs would be left out in silence.
+fn hooks(config: &ContainerConfig) -> Result<Vec<Hook>> {
+    let wrong = |why: String| Err(Error::Invalid(format!("container \"{}\": {why}", config.name)));
+    if config.hooks.len() > MAX_LIST {
+        return wrong(format!("it has more than {MAX_LIST} hooks"));
+    }
+    let mut all = Vec::with_capacity(config.hooks.len());
+    for (stage, hook) in &config.hooks {
+        match stage.as_str() {
+            "prestart" | "createRuntime" | "createContainer" | "startContainer" => {}
+            "poststart" | "poststop" => return wrong(format!("hooks of the stage {stage} are not run; use createRuntime, createContainer or startContainer")),
+            _ => return wrong(format!("{stage:?} is not a stage of hooks")),
+        }
+        if !is_mount_target(&hook.path) {
+            return wrong(format!("{stage} hook \"{}\" must be an absolute path, without \"..\"", hook.path.display()));
+        }
+        let timeout = match hook.timeout {
+            None => None,
+            Some(seconds) => match u32::try_from(seconds) {
+                Ok(seconds) if seconds > 0 => Some(seconds),
+                _ => return wrong(format!("{stage} hook \"{}\" has a timeout of {seconds} seconds; give at least 1", hook.path.display())),
+            },
+        };
+        all.push(Hook { moment: stage.clone(), path: hook.path.to_string_lossy().into_owned(), args: hook.args.clone(), env: hook.env.clone(), timeout });
+    }
+    Ok(all)
+}
+
 /// Kubernetes' rule for command and arguments: the pod's `command` drops the image's `CMD` too.
 fn command(config: &ContainerConfig, image: Option<&Image>) -> Result<Vec<String>> {
     let empty = || (Vec::new(), Vec::new());
@@ -268,6 +350,30 @@ pub(crate) fn signal_number(text: &str) -> Result<i32> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn what_a_request_brings_is_honoured_or_refused() {
+        use cofferdam_model::cri::OciHook;
+        let with = |change: &dyn Fn(&mut ContainerConfig)| {
+            let mut config = ContainerConfig { name: "app".into(), ..ContainerConfig::default() };
+            change(&mut config);
+            config
+        };
+        let limit = |name: &str, soft, hard| with(&|c| c.rlimits = vec![(name.to_owned(), soft, hard)]);
+        assert_eq!(rlimits(&Defaults::default(), &limit("RLIMIT_NOFILE", 1, 2)).unwrap(), [("nofile".to_owned(), (1, 2))].into());
+        for bad in [limit("RLIMIT_X", 1, 2), limit("nofile", 3, 2)] {
+            assert!(rlimits(&Defaults::default(), &bad).is_err(), "{:?}", bad.rlimits);
+        }
+        let hook = |stage: &str, path: &str, timeout| with(&|c| c.hooks = vec![(stage.to_owned(), OciHook { path: path.into(), timeout, ..OciHook::default() })]);
+        assert_eq!(hooks(&hook("createRuntime", "/h", Some(3))).unwrap()[0].timeout, Some(3));
+        for bad in [hook("poststop", "/h", None), hook("later", "/h", None), hook("prestart", "h", None), hook("prestart", "/h", Some(-1))] {
+            assert!(hooks(&bad).is_err(), "{:?}", bad.hooks);
+        }
+        let masked = |path: &str| Some(vec![PathBuf::from(path)]);
+        assert_eq!(paths(&with(&|_| ()), "masked", masked("/proc/x").as_ref()).unwrap(), masked("/proc/x"));
+        assert!(paths(&with(&|_| ()), "masked", masked("/proc/../x").as_ref()).is_err());
+        assert!(username(&with(&|c| c.security.run_as_username = "a:b".into())).is_err());
+    }
 
     #[test]
     fn stop_signals_come_in_many_forms() {

@@ -2,8 +2,14 @@
 
 use crate::Engine;
 use crate::sandbox::{Known, failed};
-use cofferdam_model::cri::{ContainerState, ContainerStats, ContainerStatus, PodStats, Result};
+use cofferdam_host::cgroup::Group;
+use cofferdam_host::ids;
+use cofferdam_model::cri::{
+    CgroupUsage, ContainerState, ContainerStats, ContainerStatus, ContainerUsage, MemoryUsage, NamespaceMode, PodStats, PodUsage, Result,
+    SandboxState,
+};
 use cofferdam_model::{ContainerId, PodId};
+use cofferdam_plan::layout::ContainerDirs;
 use cofferdam_runtimes::Usage;
 
 impl Engine {
@@ -40,6 +46,60 @@ impl Engine {
         running.into_iter().map(|c| Ok(ContainerStats { name: c.config.name, ..self.usage(&known, &c.id)? })).collect()
     }
 
+    /// Usage of one container in detail; of one that has ended, of its files alone.
+    ///
+    /// # Errors
+    /// Where there is no such container, or its cgroup cannot be read.
+    pub fn stats_of_container(&self, id: &ContainerId) -> Result<ContainerUsage> {
+        let (known, container) = self.must_know_container(id)?;
+        let runs = self.exit(&known, id)?.is_none() && known.result.state == SandboxState::Ready;
+        self.detail(&known, id, &container.dirs, runs)
+    }
+
+    fn detail(&self, known: &Known, id: &ContainerId, dirs: &ContainerDirs, runs: bool) -> Result<ContainerUsage> {
+        let writable = self.counts.recent(&dirs.upper());
+        let nothing = CgroupUsage { at: ids::now_nanos(), ..CgroupUsage::default() };
+        if !runs {
+            return Ok(ContainerUsage { cgroup: nothing, writable });
+        }
+        let told = known.driver()?.stats(&known.pod(self)?, std::slice::from_ref(id)).map_err(failed)?;
+        let cgroup = match told.and_then(|all| all.into_iter().next()) {
+            Some(used) => {
+                let memory = MemoryUsage { usage: used.memory, working_set: used.memory, ..MemoryUsage::default() };
+                CgroupUsage { cpu_nanos: used.cpu_nanos, processes: used.pids, memory, ..nothing }
+            }
+            None => cgroup_usage(&self.group_of(known, id)?)?.unwrap_or(nothing),
+        };
+        Ok(ContainerUsage { cgroup, writable })
+    }
+
+    /// Usage of a pod and each of its running containers in detail. A pod that is not ready uses nothing.
+    ///
+    /// # Errors
+    /// Where there is no such pod, or its cgroup cannot be read.
+    pub fn stats_of_pod(&self, pod: &PodId) -> Result<PodUsage> {
+        let known = self.must_know(pod)?;
+        let at = ids::now_nanos();
+        if known.result.state != SandboxState::Ready {
+            let cgroup = CgroupUsage { at, ..CgroupUsage::default() };
+            return Ok(PodUsage { cgroup, network_at: at, ..PodUsage::default() });
+        }
+        let cgroup = cgroup_usage(&self.group(known.dirs.cgroup())?)?.unwrap_or_default();
+        let network = match known.record.config.network {
+            NamespaceMode::Node => vec![],
+            // A monitor that died just now is told of by the pod's state.
+            _ => cofferdam_host::cgroup::interfaces_of(known.result.monitor_pid).or_else(|e| if e.is_absent() { Ok(vec![]) } else { Err(failed(e)) })?,
+        };
+        let mut containers = Vec::new();
+        for id in self.container_ids(&known.dirs)? {
+            let dirs = known.dirs.container(&id);
+            if self.container_result(&dirs)?.started_at != 0 && self.exit(&known, &id)?.is_none() {
+                containers.push((id.clone(), self.detail(&known, &id, &dirs, true)?));
+            }
+        }
+        Ok(PodUsage { cgroup, network, network_at: at, containers })
+    }
+
     /// What the container's own cgroup counts; nothing where it has ended since it was listed.
     fn usage(&self, known: &Known, id: &ContainerId) -> Result<ContainerStats> {
         let used = match self.group_of(known, id)?.stats() {
@@ -52,6 +112,14 @@ impl Engine {
             cpu_nanos: Some(used.cpu_nanos),
             pids: Some(used.pids),
         })
+    }
+}
+
+/// Usage of a group; `None` where it went meanwhile.
+fn cgroup_usage(group: &Group) -> Result<Option<CgroupUsage>> {
+    match group.usage() {
+        Err(e) if e.is_absent() => Ok(None),
+        used => used.map(|used| Some(CgroupUsage { at: ids::now_nanos(), ..used })).map_err(failed),
     }
 }
 

@@ -46,10 +46,13 @@ impl Engine {
             Some(exit) => {
                 let driver = known.driver()?;
                 let code = driver.exit_code(exit);
-                let oom = code != 0 && (group.stats().is_ok_and(|s| s.oom_kills > 0) || self.enclosure_oom(known));
+                let oom = code != 0 && (group.oom_kills().is_ok_and(|kills| kills > 0) || self.enclosure_oom(known));
                 let reason = if oom { "OOMKilled" } else if code == 0 { "Completed" } else { "Error" };
-                let message = if driver.lost_enclosure(exit) && !oom { events::ENCLOSURE_DIED } else { "" };
-                (ContainerState::Exited, exit.at, code, reason.to_owned(), message.to_owned())
+                let message = match driver.lost_enclosure(exit) && !oom {
+                    true => events::ENCLOSURE_DIED.to_owned(),
+                    false => driver.exit_message(exit),
+                };
+                (ContainerState::Exited, exit.at, code, reason.to_owned(), message)
             }
             None if known.result.state != SandboxState::Ready => {
                 let why = known.result.reason.clone().unwrap_or_default();
@@ -105,30 +108,39 @@ impl Engine {
     }
 
     pub(crate) fn group_of(&self, known: &Known, id: &ContainerId) -> Result<Group> {
-        self.group(known.dirs.container_cgroup(id))
+        self.group_in(&known.dirs, known.dirs.container_cgroup(id))
     }
 
     pub(crate) fn container_result(&self, dirs: &ContainerDirs) -> Result<ContainerResult> {
-        Ok(record::read(&dirs.status())?.unwrap_or_default())
+        Ok(self.cache.read(&dirs.status())?.unwrap_or_default())
     }
 
     fn container_in(&self, known: &Known, id: &ContainerId) -> Result<Option<KnownContainer>> {
         let dirs = known.dirs.container(id);
-        let Some(record) = record::read::<ContainerRecord>(&dirs.record())? else { return Ok(None) };
+        let Some(record) = self.cache.read::<ContainerRecord>(&dirs.record())? else { return Ok(None) };
         let result = self.container_result(&dirs)?;
         Ok(Some(KnownContainer { dirs, record, result }))
     }
 
     /// The container and its sandbox; `None` where there is none.
     pub(crate) fn find_container(&self, id: &ContainerId) -> Result<Option<(Known, KnownContainer)>> {
+        let look = |pod: &PodId| -> Result<Option<(Known, KnownContainer)>> {
+            let Some(known) = self.known(pod)? else { return Ok(None) };
+            Ok(self.container_in(&known, id)?.map(|container| (known, container)))
+        };
+        if let Some(pod) = self.cache.pod_of(id) {
+            if let Some(found) = look(&pod)? {
+                return Ok(Some(found));
+            }
+            self.cache.forget(id);
+        }
         for pod in self.pod_ids()? {
             if !self.layout.pod(&pod).container(id).dir.exists() {
                 continue;
             }
-            if let Some(known) = self.known(&pod)?
-                && let Some(container) = self.container_in(&known, id)?
-            {
-                return Ok(Some((known, container)));
+            if let Some(found) = look(&pod)? {
+                self.cache.remember(id, &pod);
+                return Ok(Some(found));
             }
         }
         Ok(None)

@@ -5,7 +5,7 @@ use crate::Engine;
 use crate::failpoint::reach;
 use crate::record::{self, Change};
 use crate::sandbox::{Known, failed, limits};
-use cofferdam_host::cgroup::Group;
+use cofferdam_host::cgroup::{Group, Mode};
 use cofferdam_host::files::Durability;
 use cofferdam_model::cri::{ContainerState, Error, LinuxResources, Result, SandboxState};
 use cofferdam_model::{ContainerId, PodId};
@@ -28,6 +28,7 @@ impl Engine {
         enough(&group, resources, &what)?;
         let old = status.config.resources;
         let new = merged(&old, resources);
+        self.check_resources(&what, &new)?;
         self.change(&mut known, Change::Container(id.clone(), new), Change::Container(id.clone(), old))
     }
 
@@ -41,7 +42,9 @@ impl Engine {
         }
         enough(&self.group(known.dirs.cgroup())?, resources, &format!("pod {}", known.record.id.short()))?;
         let (old_overhead, old) = known.resources();
-        let new = Change::Pod(merged(&old_overhead, overhead), merged(&old, resources));
+        let (new_overhead, new) = (merged(&old_overhead, overhead), merged(&old, resources));
+        self.check_resources("the pod", &new)?;
+        let new = Change::Pod(new_overhead, new);
         self.change(&mut known, new, Change::Pod(old_overhead, old))
     }
 
@@ -70,7 +73,7 @@ impl Engine {
 
     fn apply(&self, known: &Known, change: &Change) -> Result<()> {
         let (group, resources) = match change {
-            Change::Pod(_, all) => (self.group(known.dirs.cgroup())?, all),
+            Change::Pod(_, all) => (self.group_in(&known.dirs, known.dirs.cgroup())?, all),
             Change::Container(id, resources) => (self.group_of(known, id)?, resources),
         };
         // A container that is gone has no limits.
@@ -78,6 +81,7 @@ impl Engine {
             return Ok(());
         }
         group.set_limits(&limits(resources)).map_err(failed)?;
+        group.set_unified(&resources.unified).map_err(failed)?;
         if let Change::Container(id, resources) = change {
             known.driver()?.update(&known.pod(self)?, id, resources).map_err(failed)?;
             // Its processes joined these controllers as it was made, or do now if it did not need them then.
@@ -146,6 +150,34 @@ fn move_to(group: &Group, procs: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Of memory and swap together: where only memory's own limit changes, as much swap as before comes on top.
+fn swap_limit(old: &LinuxResources, new: &LinuxResources) -> i64 {
+    match (old.memory_swap_limit, new.memory_swap_limit) {
+        (before, 0) if before > 0 && new.memory_limit > 0 => new.memory_limit.saturating_add((before - old.memory_limit).max(0)),
+        (before, 0) => before,
+        (_, given) => given,
+    }
+}
+
+impl Engine {
+    /// Limits that cannot be honoured are refused before anything is made.
+    pub(crate) fn check_resources(&self, what: &str, resources: &LinuxResources) -> Result<()> {
+        if let Some(name) = resources.unified.keys().next()
+            && self.cgroups.mode() != Mode::V2
+        {
+            return Err(Error::Invalid(format!("{what} asks for {name}, a file of cgroup v2, and this machine's controllers are on v1; leave it out")));
+        }
+        let (memory, both) = (resources.memory_limit, resources.memory_swap_limit);
+        if both > 0 && memory <= 0 {
+            return Err(Error::Invalid(format!("{what} has a limit of memory and swap together and none of memory; give both")));
+        }
+        if both > 0 && both < memory {
+            return Err(Error::Invalid(format!("{what} may use {memory} bytes of memory, and of memory and swap together only {both}; give at least as much")));
+        }
+        Ok(())
+    }
+}
+
 /// The old limits with what is given of the new.
 fn merged(old: &LinuxResources, new: &LinuxResources) -> LinuxResources {
     fn given<T: Default + PartialEq + Clone>(old: &T, new: &T) -> T {
@@ -165,7 +197,7 @@ fn merged(old: &LinuxResources, new: &LinuxResources) -> LinuxResources {
         cpuset_cpus: given(&old.cpuset_cpus, &new.cpuset_cpus),
         cpuset_mems: given(&old.cpuset_mems, &new.cpuset_mems),
         hugepages,
-        memory_swap_limit: given(&old.memory_swap_limit, &new.memory_swap_limit),
+        memory_swap_limit: swap_limit(old, new),
         unified,
     }
 }
@@ -181,5 +213,9 @@ mod tests {
         let wanted = LinuxResources { cpu_quota: -1, cpuset_cpus: "0".into(), ..old.clone() };
         assert_eq!(merged(&old, &new), wanted);
         assert_eq!(merged(&wanted, &LinuxResources::default()), wanted);
+        let swap = |memory_limit, memory_swap_limit| LinuxResources { memory_limit, memory_swap_limit, ..LinuxResources::default() };
+        for (old, new, both) in [((10, 10), (20, 0), 20), ((10, 15), (20, 0), 25), ((10, -1), (20, 0), -1), ((10, 10), (20, 30), 30), ((10, 0), (20, 0), 0)] {
+            assert_eq!(merged(&swap(old.0, old.1), &swap(new.0, new.1)).memory_swap_limit, both, "{old:?} {new:?}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use crate::Engine;
 use crate::record::{self, SandboxRecord};
 use crate::sandbox::failed;
 use cofferdam_host::files;
-use cofferdam_model::cri::{Error, NamespaceMode, Result, SandboxConfig};
+use cofferdam_model::cri::{Error, NamespaceMode, Result, SandboxConfig, SandboxState};
 use cofferdam_plan::layout::PodDirs;
 use cofferdam_plan::userns::{self, IdRange, Pool};
 use std::collections::BTreeSet;
@@ -27,10 +27,32 @@ impl Engine {
         for id in self.pod_ids()? {
             taken.extend(record::read::<SandboxRecord>(&self.layout.pod(&id).record())?.and_then(|record| record.ids));
         }
+        if let Some(chosen) = config.ids {
+            let range = IdRange::chosen(chosen.host_id, chosen.length).map_err(Error::Invalid)?;
+            self.check_nobody_has(range)?;
+            return Ok(Some((lock, range)));
+        }
         let text = |path: &str| files::read_text(path, userns::MAX_FILE).or_else(|e| if e.is_absent() { Ok(String::new()) } else { Err(failed(e)) });
         let pool = Pool::of(&text("/etc/subuid")?, &text("/etc/subgid")?).map_err(Error::Failed)?;
         let range = pool.next(&taken).map_err(Error::Failed)?;
         Ok(Some((lock, range)))
+    }
+
+    /// Two pods that run with the same ids are no strangers to each other. One that has ended may have had
+    /// them: a kubelet gives them again.
+    fn check_nobody_has(&self, range: IdRange) -> Result<()> {
+        for id in self.pod_ids()? {
+            let Some(known) = self.known(&id)? else { continue };
+            let same = known.record.ids.is_some_and(|ids| ids.overlaps(range));
+            if same && known.result.state == SandboxState::Ready {
+                let (first, count, config) = (range.first, range.count, &known.record.config);
+                return Err(Error::Precondition(format!(
+                    "the user namespace's {count} ids from {first} are in use by pod \"{}/{}\"; stop that, or choose others",
+                    config.namespace, config.name
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Lets a pod's root through to what is in the pod's directories: of the directories above, everybody,

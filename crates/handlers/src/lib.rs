@@ -13,9 +13,11 @@
 //! - [`render`](mod@render): the table as a configuration file of our own form
 //! - [`diff`](mod@diff): what a reload changes
 
+mod beyond;
 mod containerd;
 mod containerd_handler;
 mod containerd_keys;
+pub mod cri;
 mod crio;
 mod crio_keys;
 mod defaults;
@@ -30,6 +32,8 @@ mod schema;
 pub mod table;
 mod tree;
 
+pub use beyond::Beyond;
+pub use cri::{CriSettings, NriSettings};
 pub use defaults::{Defaults, Snapshotter, Ulimit, UnsetSeccomp};
 pub use diff::{Diff, diff};
 pub use load::{Files, Loaded, Roots, Text, Wanted, load};

@@ -46,9 +46,11 @@
 //! root = "/var/lib/cofferdam"
 //! state = "/run/cofferdam"
 //! ```
+//!
+//! `[cri]` is told of in [`crate::cri`].
 
 use crate::containerd::name_at;
-use crate::{defaults, driver};
+use crate::{cri, defaults, driver};
 use crate::load::{Family, Sources};
 use crate::place::{Origin, one_line};
 use crate::runsc::{RESERVED, check_flag};
@@ -93,6 +95,7 @@ const KEYS: &[Key] = &[
         Kind::Table(&[key("root", Text, Used), key("state", Text, Used)]),
         Used,
     ),
+    key("cri", Kind::Table(cri::CRI), Used),
 ];
 
 /// `unknown` is what [`crate::render()`] writes for a handler that cannot be run.
@@ -164,6 +167,7 @@ pub(crate) fn check_file(root: Table, report: &mut Report) -> Option<Table> {
                 report.bad_value(node, format!("{section}.{name}"), format!("= {reason}"));
             }
         }
+        cri::check(&table, report);
         for name in ["default_handler", "untrusted_handler"] {
             if let Some((node, value)) = text(&table, name) {
                 name_at(node, value, name, report);
@@ -228,6 +232,7 @@ pub(crate) fn settings(table: &Table) -> Settings {
         cdi_dirs: paths("pods", "cdi_dirs"),
         root: path("paths", "root"),
         state: path("paths", "state"),
+        cri: cri::settings(table),
     }
 }
 

@@ -31,6 +31,13 @@ pub fn render(table: &HandlerTable) -> String {
         let value = |s: &Setting<Vec<PathBuf>>| format!("[{}]", s.value.iter().map(quoted).collect::<Vec<_>>().join(", "));
         s.as_ref().map(|s| (value(s), s.origin.clone()))
     };
+    let number = |s: &Option<Setting<u64>>| s.as_ref().map(|s| (s.value.to_string(), s.origin.clone()));
+    let flag = |s: &Option<Setting<bool>>| s.as_ref().map(|s| (s.value.to_string(), s.origin.clone()));
+    let words = |s: &Option<Setting<Vec<String>>>| {
+        let value = |s: &Setting<Vec<String>>| format!("[{}]", s.value.iter().map(|w| quote(w)).collect::<Vec<_>>().join(", "));
+        s.as_ref().map(|s| (value(s), s.origin.clone()))
+    };
+    let (cri, nri) = (&settings.cri, &settings.cri.nri);
     let rows = [
         ("network", "bridge", text(&settings.bridge)),
         ("network", "subnet", text(&settings.subnet)),
@@ -40,11 +47,28 @@ pub fn render(table: &HandlerTable) -> String {
         ("network", "cni_plugins", list(&settings.cni_plugins)),
         ("images", "hosts", list(&settings.registry_hosts)),
         ("images", "auth_files", list(&settings.auth_files)),
-        ("images", "keep_content", settings.keep_content.as_ref().map(|s| (s.value.to_string(), s.origin.clone()))),
+        ("images", "keep_content", flag(&settings.keep_content)),
         ("pods", "seccomp_root", path(&settings.seccomp_root)),
         ("pods", "cdi_dirs", list(&settings.cdi_dirs)),
         ("paths", "root", path(&settings.root)),
         ("paths", "state", path(&settings.state)),
+        ("cri", "socket", path(&cri.socket)),
+        ("cri", "streaming_address", text(&cri.streaming_address)),
+        ("cri", "cgroup_driver", text(&cri.cgroup_driver)),
+        ("cri", "metrics_address", text(&cri.metrics_address)),
+        ("cri", "otlp_endpoint", text(&cri.otlp_endpoint)),
+        ("cri", "log_format", text(&cri.log_format)),
+        ("cri", "log_level", text(&cri.log_level)),
+        ("cri", "pinned_images", words(&cri.pinned_images)),
+        ("cri", "spare_networks", number(&cri.spare_networks)),
+        ("cri", "max_exec_output", number(&cri.max_exec_output)),
+        ("cri.nri", "enabled", flag(&nri.enabled)),
+        ("cri.nri", "socket", path(&nri.socket)),
+        ("cri.nri", "plugin_dir", path(&nri.plugin_dir)),
+        ("cri.nri", "conf_dir", path(&nri.conf_dir)),
+        ("cri.nri", "required", words(&nri.required)),
+        ("cri.nri", "registration_timeout_ms", number(&nri.registration_timeout_ms)),
+        ("cri.nri", "request_timeout_ms", number(&nri.request_timeout_ms)),
     ];
     let mut last = "";
     for (section, key, row) in rows {

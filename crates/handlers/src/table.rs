@@ -52,6 +52,8 @@ pub struct Settings {
     pub root: Option<Setting<PathBuf>>,
     /// Folder of what does not.
     pub state: Option<Setting<PathBuf>>,
+    /// How a kubelet is served.
+    pub cri: crate::CriSettings,
 }
 
 /// A value with where it came from.

@@ -17,6 +17,7 @@
 //! - [`idmap`]: clones of mounts, with other ids, read-only through and through, or with other propagation
 //! - [`userns`]: user namespaces by descriptor
 //! - [`lsm`]: AppArmor and SELinux
+//! - [`pass_fd`]: a descriptor of ours for a child, at a number that the child knows
 //! - [`spec_dirs`]: directories of descriptions that programs leave for others
 
 pub mod cgroup;
@@ -30,6 +31,7 @@ pub mod lsm;
 pub mod machine;
 pub mod mountinfo;
 pub mod netns;
+pub mod pass_fd;
 pub mod privilege;
 pub mod process;
 pub mod remove;

@@ -64,6 +64,47 @@ fn stat(pid: i32) -> Result<Option<Stat>> {
         })
 }
 
+/// Kills a process and all that descend from it, but those that were given to another parent. They are
+/// stopped first, so that none of them makes another meanwhile.
+///
+/// # Errors
+/// Where a process cannot be signalled.
+pub fn kill_tree(root: Process) -> Result<()> {
+    let mut held = vec![root];
+    loop {
+        for process in &held {
+            process.signal(Signal::STOP)?;
+        }
+        let known: std::collections::BTreeSet<i32> = held.iter().map(|p| p.identity.pid).collect();
+        let before = held.len();
+        for pid in children_of(&known)?.difference(&known) {
+            // Its parent is stopped: its id is nobody else's, unless somebody kills it just now.
+            held.extend(Process::open_pid(*pid)?);
+        }
+        if held.len() == before || held.len() > MAX_TREE {
+            break;
+        }
+    }
+    held.iter().try_for_each(|process| process.signal(Signal::KILL).map(|_| ()))
+}
+
+/// Most processes of one tree that are stopped before all are killed.
+const MAX_TREE: usize = 4096;
+
+/// The processes whose parent is one of these.
+fn children_of(parents: &std::collections::BTreeSet<i32>) -> Result<std::collections::BTreeSet<i32>> {
+    let proc = std::path::Path::new("/proc");
+    let entries = std::fs::read_dir(proc).map_err(Error::path("list", proc))?;
+    let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+    let parent = |pid: i32| {
+        let bytes = files::read_bounded(format!("/proc/{pid}/stat"), 4096).ok()?;
+        let close = bytes.iter().rposition(|b| *b == b')')?;
+        // State, then the parent.
+        std::str::from_utf8(bytes.get(close + 1..)?).ok()?.split_ascii_whitespace().nth(1)?.parse::<i32>().ok()
+    };
+    Ok(pids.filter(|pid| parent(*pid).is_some_and(|p| parents.contains(&p))).collect())
+}
+
 /// The command name, in brackets, may hold anything, brackets too; what is counted follows the last.
 fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     let close = bytes.iter().rposition(|b| *b == b')')?;

@@ -498,6 +498,136 @@ pub struct ContainerStats {
     pub pids: Option<u64>,
 }
 
+/// Memory of a cgroup, bytes where nothing else is said; `None` where the enclosure or the kernel does not
+/// tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MemoryUsage {
+    /// All of it, page cache included.
+    pub usage: Option<u64>,
+    /// Usage less inactive page cache.
+    pub working_set: Option<u64>,
+    /// Anonymous memory.
+    pub rss: Option<u64>,
+    /// The limit less the working set; `None` without a limit.
+    pub available: Option<u64>,
+    /// Page faults, since the beginning.
+    pub page_faults: Option<u64>,
+    /// Of these, those that had to wait for a disk.
+    pub major_page_faults: Option<u64>,
+    /// Swap in use.
+    pub swap: Option<u64>,
+    /// Swap that may still be used; `None` without a limit.
+    pub swap_available: Option<u64>,
+}
+
+/// One line of a pressure file (kernel, `Documentation/accounting/psi.rst`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PressureLine {
+    /// Share of the last 10 seconds, percent.
+    pub avg10: f64,
+    /// Share of the last 60 seconds, percent.
+    pub avg60: f64,
+    /// Share of the last 300 seconds, percent.
+    pub avg300: f64,
+    /// All stalls, microseconds.
+    pub total: u64,
+}
+
+/// How long processes waited for one resource (cgroup v2 with PSI).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pressure {
+    /// Some of them.
+    pub some: PressureLine,
+    /// All of them at once.
+    pub full: PressureLine,
+}
+
+/// What one cgroup used.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CgroupUsage {
+    /// When this was read, nanoseconds since 1970.
+    pub at: i64,
+    /// CPU time since the beginning, nanoseconds; `None` where the enclosure does not tell its
+    /// containers apart.
+    pub cpu_nanos: Option<u64>,
+    /// Memory.
+    pub memory: MemoryUsage,
+    /// Tasks (threads count).
+    pub processes: Option<u64>,
+    /// Waiting for the CPU.
+    pub cpu_pressure: Option<Pressure>,
+    /// Waiting for memory.
+    pub memory_pressure: Option<Pressure>,
+    /// Waiting for disks.
+    pub io_pressure: Option<Pressure>,
+}
+
+/// What a file system, or a part of one, holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FsUsage {
+    /// When this was counted, nanoseconds since 1970.
+    pub at: i64,
+    /// Directory of what was counted.
+    pub mountpoint: PathBuf,
+    /// Bytes in use.
+    pub used_bytes: u64,
+    /// Inodes in use.
+    pub inodes_used: u64,
+}
+
+/// Usage of one container.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerUsage {
+    /// Of its cgroup, or as its enclosure counts. Of an ended one: nothing.
+    pub cgroup: CgroupUsage,
+    /// Its writable layer, as it was counted at most some seconds ago.
+    pub writable: FsUsage,
+}
+
+/// Traffic of one network interface since the pod's beginning.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct InterfaceUsage {
+    /// Name in the pod.
+    pub name: String,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Errors in receiving.
+    pub rx_errors: u64,
+    /// Packets that were received and dropped.
+    pub rx_dropped: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Errors in sending.
+    pub tx_errors: u64,
+    /// Packets that were to be sent and dropped.
+    pub tx_dropped: u64,
+}
+
+/// Usage of one pod.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodUsage {
+    /// Of the pod's cgroup: containers and enclosure.
+    pub cgroup: CgroupUsage,
+    /// Its interfaces but `lo`; empty in the machine's network.
+    pub network: Vec<InterfaceUsage>,
+    /// When the interfaces were read, nanoseconds since 1970.
+    pub network_at: i64,
+    /// Its running containers.
+    pub containers: Vec<(ContainerId, ContainerUsage)>,
+}
+
 /// An image to be pulled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PullRequest {

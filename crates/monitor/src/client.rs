@@ -369,6 +369,15 @@ pub struct AttachReader {
 }
 
 impl AttachReader {
+    /// Waits at most so long for each piece from now on; then it is [`Error::Timeout`], and the stream
+    /// is of no use any more.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    pub fn limit(&mut self, limit: Option<Duration>) -> Result<()> {
+        self.link.limit(limit)
+    }
+
     /// A handle that ends the iterator from another thread.
     ///
     /// # Errors

@@ -101,6 +101,7 @@ impl Monitor {
             let stderr = String::new();
             return Ok(Some(Response::Spawned { code: None, pid: Some(pid), stderr, timed_out: false }));
         }
+        proc.streams.commanding = true;
         proc.command = Some(Command { pid, keep: spawn.keep, requester: conn, stderr });
         self.procs.push(proc);
         if let Some(conn) = self.conn(conn) {
@@ -150,6 +151,7 @@ impl Monitor {
             return;
         };
         proc.kill_at = None;
+        proc.streams.commanding = false;
         proc.streams.step_console();
         let terminal_missing = proc.streams.console.take().is_some();
         let stderr = tail(command.stderr.as_ref(), &proc.streams.captured[1]);

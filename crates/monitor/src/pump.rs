@@ -60,13 +60,18 @@ impl Monitor {
 
     fn fan_out(&mut self, id: u64, which: usize, chunk: &[u8]) {
         let limit = self.proc(id).filter(|p| p.streams.must_flow()).map_or(usize::MAX, |_| DROP);
-        if self.attached(id).next().is_none() {
+        let keeps = self.proc(id).is_some_and(|p| p.streams.commanding && !p.streams.must_flow());
+        if self.attached(id).next().is_none() && !keeps {
             return;
         }
         let message = if which == 0 { Frame::Stdout(chunk.to_vec()) } else { Frame::Stderr(chunk.to_vec()) };
         let mut encoded = Vec::new();
         if frame::encode(&message, MAX_FRAME, &mut encoded).is_err() {
             return; // a chunk is far below a frame
+        }
+        if let Some(proc) = self.proc(id).filter(|_| keeps) {
+            proc.streams.ahead.extend_from_slice(&encoded);
+            return;
         }
         let mut dead = Vec::new();
         for conn in self.attached(id) {
@@ -127,6 +132,12 @@ impl Monitor {
     pub(crate) fn attach(&mut self, id: u64) {
         if let Some(proc) = self.proc(id) {
             proc.streams.attached = true;
+            let ahead = std::mem::take(&mut proc.streams.ahead);
+            for conn in self.attached(id) {
+                conn.push_encoded(&ahead);
+            }
+        }
+        if let Some(proc) = self.proc(id) {
             if proc.exit().is_some() {
                 proc.drain_until = Some(Instant::now() + GRACE);
             }

@@ -37,7 +37,15 @@ pub(crate) struct Streams {
     pub(crate) stdin_once: bool,
     /// Whether a client has ever attached.
     pub(crate) attached: bool,
+    /// Whether the command still runs that leaves the process behind. It must end before a client
+    /// attaches, so that it must not wait for one.
+    pub(crate) commanding: bool,
+    /// Frames for the first client, of what was read while the command ran.
+    pub(crate) ahead: Vec<u8>,
 }
+
+/// Most that is read ahead, bytes.
+const AHEAD: usize = 1 << 20;
 
 /// An output stream that is open.
 #[derive(Debug)]
@@ -122,9 +130,9 @@ impl Streams {
         self.log.is_some() || self.capture.is_some()
     }
 
-    /// Whether output is read at all: without log it waits for its first client.
+    /// Whether output is read at all: without log it waits for its first client, once the command is over.
     pub(crate) fn flows(&self) -> bool {
-        self.must_flow() || self.attached
+        self.must_flow() || self.attached || (self.commanding && self.ahead.len() < AHEAD)
     }
 
     /// Whether there is an output that has not ended.

@@ -1,5 +1,6 @@
 //! Where everything of a pod is. Every name derives from the pod's id, so a record with the id
-//! alone is enough to find and undo all of it.
+//! alone is enough to find and undo all of it; but for the cgroup of a pod whose parent somebody else
+//! chose, which a file beside the lock names.
 
 use cofferdam_model::{ContainerId, PodId};
 use std::path::{Path, PathBuf};
@@ -50,7 +51,12 @@ impl Layout {
 
     /// One pod's record, volumes and writable layers.
     pub fn pod(&self, pod: &PodId) -> PodDirs {
-        PodDirs { dir: self.pods().join(pod.as_str()), run: self.state.join("pods").join(pod.as_str()), id: pod.clone() }
+        PodDirs {
+            dir: self.pods().join(pod.as_str()),
+            run: self.state.join("pods").join(pod.as_str()),
+            id: pod.clone(),
+            cgroup_parent: CGROUP_ROOT.into(),
+        }
     }
     /// All pods' run-time directories.
     pub fn run_pods(&self) -> PathBuf {
@@ -66,9 +72,24 @@ pub struct PodDirs {
     /// Need not outlive a reboot.
     pub run: PathBuf,
     id: PodId,
+    cgroup_parent: PathBuf,
 }
 
 impl PodDirs {
+    /// With the pod's cgroup in this one, relative to a controller's root; `None` is ours.
+    pub fn within(mut self, cgroup_parent: Option<PathBuf>) -> Self {
+        self.cgroup_parent = cgroup_parent.unwrap_or_else(|| CGROUP_ROOT.into());
+        self
+    }
+    /// The cgroup in which the pod's own is, relative to a controller's root.
+    pub fn cgroup_parent(&self) -> &Path {
+        &self.cgroup_parent
+    }
+    /// Names the cgroup's parent where it is not ours, for who cannot read the record: written before
+    /// that, and like the cgroup gone with a reboot.
+    pub fn cgroup_file(&self) -> PathBuf {
+        self.run.join("cgroup-parent")
+    }
     /// The pod's id.
     pub fn id(&self) -> &str {
         self.id.as_str()
@@ -135,7 +156,7 @@ impl PodDirs {
     }
     /// Cgroup of the pod, relative to a controller's root.
     pub fn cgroup(&self) -> PathBuf {
-        Path::new(CGROUP_ROOT).join(self.id.as_str())
+        self.cgroup_parent.join(self.id.as_str())
     }
     /// Cgroup of the enclosure itself: monitor, sentry, virtual machine.
     pub fn sandbox_cgroup(&self) -> PathBuf {

@@ -4,6 +4,7 @@
 
 mod capabilities;
 pub mod cdi;
+pub mod cgroup;
 pub mod confine;
 pub mod devices;
 pub mod layout;

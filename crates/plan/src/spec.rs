@@ -251,6 +251,10 @@ pub struct ContainerSpec {
     pub mount_label: Option<String>,
     /// Nothing of `/proc` and `/sys` is masked, or read-only beyond its mount.
     pub unmasked_proc: bool,
+    /// Paths that cannot be seen, in place of the usual ones.
+    pub masked_paths: Option<Vec<PathBuf>>,
+    /// Paths that cannot be written, in place of the usual ones.
+    pub readonly_paths: Option<Vec<PathBuf>>,
     /// Programs that the runtime runs.
     pub hooks: Vec<Hook>,
     /// The container whose process ids this one sees, in place of what the pod says.
@@ -341,8 +345,9 @@ pub fn container_json(spec: &ContainerSpec) -> Value {
         linux.insert("sysctl".into(), json!(spec.sysctls));
     }
     if !spec.privileged && !spec.unmasked_proc {
-        linux.insert("maskedPaths".into(), json!(MASKED_PATHS));
-        linux.insert("readonlyPaths".into(), json!(READONLY_PATHS));
+        let paths = |given: &Option<Vec<PathBuf>>, usual: &[&str]| given.as_ref().map_or_else(|| json!(usual), |given| json!(given));
+        linux.insert("maskedPaths".into(), paths(&spec.masked_paths, &MASKED_PATHS));
+        linux.insert("readonlyPaths".into(), paths(&spec.readonly_paths, &READONLY_PATHS));
     }
     if let Some(map) = spec.id_map {
         let map = json!([{"containerID": 0, "hostID": map.host, "size": map.size}]);

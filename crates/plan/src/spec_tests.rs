@@ -213,7 +213,7 @@ fn confinement_is_written_where_the_specification_has_it() {
 
 #[test]
 fn pages_of_a_volume_are_the_pods_own() {
-    let ids = Some(crate::userns::IdRange { first: 65_536 });
+    let ids = Some(crate::userns::IdRange::of(65_536));
     assert_eq!(memory_options(0, Some(3000), None), "mode=2777,gid=3000");
     assert_eq!(memory_options(9, Some(3000), ids), "mode=2777,size=9,uid=65536,gid=68536");
     assert_eq!(hugetlbfs_options(2 << 20, 0, None, None), "pagesize=2097152,mode=0777");

@@ -22,25 +22,63 @@ const OWNER: &str = "kubelet";
 pub struct IdRange {
     /// First id, of users and of groups alike.
     pub first: u32,
+    /// How many.
+    #[serde(default = "ids_per_pod")]
+    pub count: u32,
+}
+
+fn ids_per_pod() -> u32 {
+    IDS_PER_POD
 }
 
 impl IdRange {
+    /// A range of the usual length.
+    pub fn of(first: u32) -> Self {
+        Self { first, count: IDS_PER_POD }
+    }
+
+    /// A range that somebody else chose.
+    ///
+    /// # Errors
+    /// One sentence where it has too few ids (a pod's programs expect 65534, `nobody`), or some of the
+    /// machine's own, or more than there are.
+    pub fn chosen(first: u32, count: u32) -> Result<Self, String> {
+        let said = format!("the user namespace's {count} ids from {first}");
+        if count < IDS_PER_POD {
+            return Err(format!("{said} are too few; give it at least {IDS_PER_POD}"));
+        }
+        if first < IDS_PER_POD {
+            return Err(format!("{said} are the machine's own; begin at {IDS_PER_POD} or above"));
+        }
+        // The last number stands for no id at all.
+        if first.checked_add(count).is_none() {
+            return Err(format!("{said} are more than there are"));
+        }
+        Ok(Self { first, count })
+    }
+
+    /// Whether both have an id in common.
+    pub fn overlaps(self, other: Self) -> bool {
+        let end = |range: Self| u64::from(range.first) + u64::from(range.count);
+        u64::from(self.first) < end(other) && u64::from(other.first) < end(self)
+    }
+
     /// As OCI specs and `/proc/<pid>/uid_map` have it.
     pub fn map(self) -> IdMap {
         IdMap {
             host: self.first,
-            size: IDS_PER_POD,
+            size: self.count,
         }
     }
 
     /// The id on the machine of an id inside; `None` where the pod has no such id.
     pub fn on_machine(self, inside: u32) -> Option<u32> {
-        (inside < IDS_PER_POD).then(|| self.first + inside)
+        (inside < self.count).then(|| self.first + inside)
     }
 
     /// The line of `/proc/<pid>/uid_map` and `gid_map`.
     pub fn line(self) -> String {
-        format!("0 {} {IDS_PER_POD}", self.first)
+        format!("0 {} {}", self.first, self.count)
     }
 }
 
@@ -91,8 +129,8 @@ impl Pool {
     /// The first range that is not taken; the error says that there is none left.
     pub fn next(&self, taken: &BTreeSet<IdRange>) -> Result<IdRange, String> {
         (0..self.pods)
-            .map(|at| IdRange { first: self.first + at * IDS_PER_POD })
-            .find(|range| !taken.contains(range))
+            .map(|at| IdRange::of(self.first + at * IDS_PER_POD))
+            .find(|range| !taken.iter().any(|t| t.overlaps(*range)))
             .ok_or_else(|| format!("all {} ranges of user ids are in use by pods with hostUsers: false; end one, or give \"{OWNER}\" more in /etc/subuid and /etc/subgid", self.pods))
     }
 }
@@ -130,10 +168,10 @@ mod tests {
             assert_eq!(range.first, wanted);
             taken.insert(range);
         }
-        taken.remove(&IdRange { first: 131_072 });
+        taken.remove(&IdRange::of(131_072));
         assert_eq!(pool.next(&taken).unwrap().first, 131_072);
         let full = Pool::of("kubelet:65536:131072\n", "kubelet:65536:131072\n").unwrap();
-        let taken = [65_536, 131_072].map(|first| IdRange { first }).into();
+        let taken = [65_536, 131_072].map(IdRange::of).into();
         assert!(full.next(&taken).unwrap_err().starts_with("all 2 ranges of user ids are in use"));
     }
 
@@ -169,8 +207,18 @@ mod tests {
     }
 
     #[test]
+    fn a_range_that_was_chosen_is_honoured_or_refused() {
+        assert_eq!(IdRange::chosen(100_000, 131_072), Ok(IdRange { first: 100_000, count: 131_072 }));
+        for (first, count, part) in [(65_536, 65_535, "too few"), (0, 65_536, "the machine's own"), (u32::MAX - 65_535, 65_536, "more than there are")] {
+            assert!(IdRange::chosen(first, count).unwrap_err().contains(part), "{first} {count}");
+        }
+        let wide = IdRange { first: 65_537, count: 131_072 };
+        assert_eq!(Pool::default().next(&[wide].into()).unwrap().first, 262_144, "not one that overlaps");
+    }
+
+    #[test]
     fn ids_inside_are_counted_from_the_first() {
-        let range = IdRange { first: 131_072 };
+        let range = IdRange::of(131_072);
         assert_eq!(
             (range.on_machine(0), range.on_machine(65_535), range.on_machine(65_536)),
             (Some(131_072), Some(196_607), None)

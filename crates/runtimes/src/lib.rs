@@ -182,6 +182,10 @@ pub trait Driver: Send + Sync {
     fn exec(&self, pod: &Pod<'_>, exec: Exec<'_>) -> Result<()>;
     /// The exit code in what the monitor kept.
     fn exit_code(&self, exit: &Exit) -> i32;
+    /// What else the enclosure said of an end, in one sentence; empty for nothing.
+    fn exit_message(&self, _exit: &Exit) -> String {
+        String::new()
+    }
     /// Whether a container did not end by itself, but with its enclosure.
     fn lost_enclosure(&self, _exit: &Exit) -> bool {
         false

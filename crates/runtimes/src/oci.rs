@@ -11,6 +11,7 @@ use crate::state::{clip, last_error, release_by_notifying, release_by_reading, r
 use crate::{Container, Driver, Error, Exec, Pod, Probe, Result};
 use cofferdam_model::ContainerId;
 use cofferdam_host::netns;
+use cofferdam_host::process::{Process, kill_tree};
 use cofferdam_model::cri::{ContainerConfig, NamespaceMode, SandboxConfig};
 use cofferdam_monitor::client::Client;
 use cofferdam_monitor::protocol::{Exit, Keep, MountOp, Response, Spawn, Stdio};
@@ -319,7 +320,20 @@ impl Driver for Oci {
     }
 
     fn kill_exec(&self, pod: &Pod<'_>, key: &str, _dir: &Path, _container: &ContainerId) -> Result<()> {
-        connect(pod)?.signal(key, 9).map_err(|e| monitor_error(pod, &e))
+        let mut monitor = connect(pod)?;
+        let pid = |monitor: &mut Client| {
+            let all = monitor.list().map_err(|e| monitor_error(pod, &e))?;
+            Ok(all.into_iter().find(|p| p.key == key && p.exit.is_none()).and_then(|p| p.pid))
+        };
+        // Held before the monitor says for the second time that it is this one, so that it is no other.
+        if let Some(first) = pid(&mut monitor)?
+            && let Ok(Some(process)) = Process::open_pid(first)
+            && pid(&mut monitor)? == Some(first)
+        {
+            let failed = |e: cofferdam_host::Error| Error::Runtime { command: "killing a command".into(), reason: e.to_string() };
+            return kill_tree(process).map_err(failed);
+        }
+        monitor.signal(key, 9).map_err(|e| monitor_error(pod, &e))
     }
 
     fn exit_code(&self, exit: &Exit) -> i32 {

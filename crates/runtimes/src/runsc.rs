@@ -11,6 +11,7 @@ mod seccomp;
 use crate::oci::{self, pause_spec, root_mount, run, write};
 use crate::probe;
 use crate::refuse;
+use crate::state::clip;
 use crate::{Container, Driver, Error, Exec, Pod, Probe, Result, Usage};
 use cofferdam_model::ContainerId;
 use cofferdam_model::cri::{ContainerConfig, FEATURE_CONTAINER_LIMITS, FEATURE_RECURSIVE_READ_ONLY, FEATURE_USER_NAMESPACES, NamespaceMode, SandboxConfig};
@@ -183,6 +184,9 @@ impl Driver for Runsc {
     }
 
     fn refuses_container(&self, config: &ContainerConfig, features: &BTreeMap<String, bool>) -> Option<String> {
+        if let Some((stage, _)) = config.hooks.first() {
+            return Some(format!("gVisor's containers are not processes of the machine, on which {stage} hooks could act; remove the hooks"));
+        }
         refuse::container("gVisor", config, features)
     }
 
@@ -290,6 +294,16 @@ impl Driver for Runsc {
         exit.reply.is_empty() && exit.code < 0
     }
 
+    /// A container that `run` said it had started and that the sentry does not know never ran.
+    fn exit_message(&self, exit: &Exit) -> String {
+        let reply: Value = serde_json::from_slice(&exit.reply).unwrap_or_default();
+        match (reply["result"].as_u64(), reply["err"].as_str()) {
+            (None, Some(why)) if !why.is_empty() => format!("gVisor did not run it, or lost it: {}", clip(why)),
+            (None, _) if !exit.reply.is_empty() => "gVisor did not tell how it ended".to_owned(),
+            _ => String::new(),
+        }
+    }
+
     fn exit_code(&self, exit: &Exit) -> i32 {
         if exit.reply.is_empty() {
             // The connection broke: the sentry died and took its containers with it.
@@ -391,6 +405,7 @@ mod tests {
         ];
         for (exit, code) in rows {
             assert_eq!(runsc.exit_code(&exit), code, "{:?}", String::from_utf8_lossy(&exit.reply));
+            assert_eq!(runsc.exit_message(&exit).contains("no such container"), exit.reply.windows(9).any(|w| w == b"no such c"));
             assert_eq!(runsc.lost_enclosure(&exit), exit.reply.is_empty() && exit.code == -1);
         }
     }

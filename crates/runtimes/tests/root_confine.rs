@@ -217,7 +217,7 @@ fn read_only_reaches_beneath_only_where_it_is_asked_for() {
 
 #[test]
 fn a_user_namespace_has_its_own_root_over_mapped_files() {
-    let range = IdRange { first: 720_896 };
+    let range = IdRange::of(720_896);
     each(|runtime, bundle| {
         let lower = bundle.join("lower");
         rootfs(&lower);
@@ -268,7 +268,7 @@ fn a_user_namespace_has_its_own_root_over_mapped_files() {
 
 #[test]
 fn what_is_mounted_in_a_volume_shows_in_a_user_namespace_too() {
-    let range = IdRange { first: 720_896 };
+    let range = IdRange::of(720_896);
     each(|runtime, bundle| {
         let users = userns::with_maps(&range.line(), &range.line()).unwrap();
         std::fs::create_dir_all(bundle.join("volume/sub")).unwrap();

@@ -1,5 +1,6 @@
 //! Finding a pod that is to be changed, and the process that keeps it: nobody else can change it.
 
+use super::cri;
 use super::pods::{Census, is_meant, text};
 use crate::owner::{Peer, PodName, PodNow};
 use anyhow::{Result, anyhow, bail};
@@ -41,17 +42,18 @@ pub(super) fn find(engine: &Engine, wanted: &str) -> Result<Found> {
             Ok(Found { peer, name, handler, now })
         }
         (Some(_), others) => bail!("\"{wanted}\" begins the id of {} pods; give more of it", others + 1),
-        (None, _) => Err(not_kept(&census, wanted)),
+        (None, _) => Err(not_kept(engine, &census, wanted)),
     }
 }
 
 /// The error for a pod that no process keeps.
-fn not_kept(census: &Census, wanted: &str) -> anyhow::Error {
-    let here = census
-        .sandboxes
-        .iter()
-        .any(|p| is_meant(wanted, &p.config.namespace, &p.config.name, p.id.as_str()));
-    match (here, census.peers.silent.first()) {
+fn not_kept(engine: &Engine, census: &Census, wanted: &str) -> anyhow::Error {
+    let mut all = census.sandboxes.iter();
+    let here = all.find(|p| is_meant(wanted, &p.config.namespace, &p.config.name, p.id.as_str()));
+    if here.is_some_and(|p| cri::is_kubelets(engine.layout(), &p.config)) && cri::holder(engine.layout()).is_some() {
+        return anyhow!("pod \"{wanted}\" is a kubelet's, and changed by it alone: use kubectl");
+    }
+    match (here.is_some(), census.peers.silent.first()) {
         (true, Some(pid)) => anyhow!("pod \"{wanted}\" cannot be changed: process {pid}, which keeps pods, does not answer"),
         (true, None) => anyhow!("pod \"{wanted}\" cannot be changed: no process keeps it any more; stop it, and run it again"),
         (false, _) => census.absent(wanted),

@@ -2,9 +2,11 @@
 
 pub(crate) mod attach;
 pub(crate) mod attempt;
+pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod config;
 pub(crate) mod copy;
+pub(crate) mod cri;
 pub(crate) mod debug;
 pub(crate) mod demo;
 pub(crate) mod detach;
@@ -15,6 +17,7 @@ pub(crate) mod exec;
 pub(crate) mod forward;
 pub(crate) mod handlers;
 pub(crate) mod image;
+pub(crate) mod install;
 mod kept;
 pub(crate) mod logs;
 pub(crate) mod pods;

@@ -1,6 +1,7 @@
 //! `cofferdam ps`: the pods of this machine.
 
 use crate::args::{Global, Output};
+use crate::commands::cri;
 use crate::commands::pods::{self, Census, text};
 use crate::settings::Settings;
 use crate::show::{self, Colour, paint};
@@ -102,7 +103,7 @@ fn with_sandbox(engine: &Engine, pod: &SandboxStatus, view: Option<&Value>) -> R
         containers: count,
         ip: pod.ip,
         created_at: pod.created_at,
-        kept: view.is_some(),
+        kept: view.is_some() || (cri::is_kubelets(engine.layout(), config) && cri::holder(engine.layout()).is_some()),
         over: false,
         exit_code: None,
         stats: engine.pod_stats(&pod.id).ok(),

@@ -3,9 +3,9 @@
 //! The processes that keep pods are asked first, for pods too that have not begun; what then is left
 //! belongs to no living process, and is ended here.
 
-use crate::args::Global;
+use crate::args::{Global, StopArgs};
 use crate::commands::pods::{self, Census, is_meant, text};
-use crate::commands::run;
+use crate::commands::{cri, run};
 use crate::ended;
 use crate::owner::desk::DEFAULT_GRACE;
 use crate::owner::{self, Order};
@@ -30,20 +30,39 @@ const SILENCE: Duration = Duration::from_secs(1);
 type Name = (String, String);
 
 /// Stops pods by name, or all.
-pub(crate) fn stop(global: &Global, wanted: &[String], all: bool, grace: Option<u64>) -> Result<u8> {
+pub(crate) fn stop(global: &Global, args: &StopArgs) -> Result<u8> {
     let settings = Settings::read(global).insist()?;
     let engine = settings.open()?;
-    if all {
-        stop_all(&engine, grace)?
+    if args.all {
+        stop_all(&engine, args)?
     } else {
-        stop_some(&engine, wanted, grace)?
+        stop_some(&engine, args)?
     }
     Ok(0)
 }
 
-fn stop_some(engine: &Engine, wanted: &[String], grace: Option<u64>) -> Result<()> {
+/// Refuses pods that a kubelet keeps, before anything is stopped: it would start them anew.
+fn leave_kubelets(engine: &Engine, pods: &[&SandboxStatus], args: &StopArgs) -> Result<()> {
+    let layout = engine.layout();
+    if args.force || cri::holder(layout).is_none() {
+        return Ok(());
+    }
+    let kept = pods.iter().filter(|p| cri::is_kubelets(layout, &p.config));
+    let names: BTreeSet<String> = kept.map(|p| format!("{}/{}", p.config.namespace, p.config.name)).collect();
+    let list = names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len() {
+        0 => Ok(()),
+        _ if args.all => bail!("a kubelet keeps {list}, and nothing is stopped: use kubectl drain, or give --force to end them all the same"),
+        _ => bail!("a kubelet keeps {list}, and nothing is stopped: use kubectl delete pod, or give --force to end it all the same"),
+    }
+}
+
+fn stop_some(engine: &Engine, args: &StopArgs) -> Result<()> {
     let census = Census::take(engine)?;
-    let names = wanted.iter().map(|w| choose(&census, w)).collect::<Result<BTreeSet<Name>>>()?;
+    let grace = args.grace;
+    let names = args.pods.iter().map(|w| choose(&census, w)).collect::<Result<BTreeSet<Name>>>()?;
+    let here = census.sandboxes.iter().filter(|p| names.contains(&(p.config.namespace.clone(), p.config.name.clone())));
+    leave_kubelets(engine, &here.collect::<Vec<_>>(), args)?;
     let meant = |v: &Value| v["ended"] == false && names.contains(&name_of(v));
     let mut wait = Wait::new();
     // All are asked before any is waited for.
@@ -102,14 +121,20 @@ fn choose(census: &Census, wanted: &str) -> Result<Name> {
     }
 }
 
-fn stop_all(engine: &Engine, grace: Option<u64>) -> Result<()> {
+fn stop_all(engine: &Engine, args: &StopArgs) -> Result<()> {
     let census = Census::take(engine)?;
+    let grace = args.grace;
+    leave_kubelets(engine, &census.sandboxes.iter().collect::<Vec<_>>(), args)?;
     let of_sandboxes = census.sandboxes.iter().map(|p| (p.config.namespace.clone(), p.config.name.clone()));
     let names: BTreeSet<Name> = census.live().map(name_of).chain(of_sandboxes).collect();
     // Held until all is torn down: who wants to keep pods meanwhile waits.
     let _alone = ask_all(engine, grace)?;
     end_all(engine, &engine.list_sandboxes()?, grace)?;
-    engine.tear_down()?;
+    match cri::holder(engine.layout()) {
+        // What all pods need, its next ones will.
+        Some(pid) => show::tell(format_args!("cofferdam: the daemon runs (process {pid}): the bridge and its rules stay")),
+        None => engine.tear_down()?,
+    }
     let dirs = run::dirs(engine.layout());
     for dir in [dirs.volumes, dirs.secrets, dirs.logs] {
         ended::clear(&dir)?;

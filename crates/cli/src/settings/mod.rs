@@ -24,9 +24,9 @@ use std::sync::Arc;
 /// Where handlers' binaries are searched where `PATH` is not set.
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Default of `--root`.
-const ROOT: &str = "/var/lib/cofferdam";
+pub(crate) const ROOT: &str = "/var/lib/cofferdam";
 /// Default of `--state`.
-const STATE: &str = "/run/cofferdam";
+pub(crate) const STATE: &str = "/run/cofferdam";
 
 /// The merged configuration and what it was made of.
 pub(crate) struct Settings {

@@ -300,6 +300,21 @@ impl Trial {
         said(&listed)
     }
 
+    /// What a command says of itself.
+    #[track_caller]
+    pub(crate) fn help(&self, command: &str) -> String {
+        self.bare().call(&[command, "--help"]).good().out
+    }
+
+    /// What an install into an empty folder would do.
+    #[track_caller]
+    pub(crate) fn installs(&self) -> String {
+        let world = self.bare();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cofferdam"));
+        command.args(["install", "--dry-run", "--root-dir"]).arg(&world.dir);
+        super::common::answer(command, b"").good().out
+    }
+
     /// A command that does not exist yet.
     #[track_caller]
     pub(crate) fn unknown(&self, command: &str) -> String {

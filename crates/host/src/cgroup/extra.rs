@@ -107,8 +107,8 @@ impl Group {
         };
         let place = self.cgroups.place_of(controller)?.ok_or_else(missing)?;
         let mut directory = place.point.clone();
-        for component in self.path.components() {
-            if place.unified {
+        for (depth, component) in self.path.components().enumerate() {
+            if place.unified && !self.left_alone(depth, &directory.join(component)) {
                 enable(&directory, &[controller])?;
             }
             let parent = directory.clone();

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 pub struct Group {
     pub(super) cgroups: Cgroups,
     pub(super) path: PathBuf,
+    /// How many of the path's first groups are somebody else's.
+    theirs: usize,
 }
 
 /// v2 controllers that are given to children; devices are an eBPF program and freezing is built in.
@@ -40,6 +42,7 @@ impl Group {
         Ok(Self {
             cgroups,
             path: path.to_owned(),
+            theirs: 0,
         })
     }
 
@@ -50,7 +53,21 @@ impl Group {
 
     /// The group `name` inside this one.
     pub fn child(&self, name: &str) -> Result<Self> {
-        Self::new(self.cgroups.clone(), &self.path.join(name))
+        let child = Self::new(self.cgroups.clone(), &self.path.join(name))?;
+        Ok(Self { theirs: self.theirs, ..child })
+    }
+
+    /// The same group, where `parent`, a group above it, is somebody else's: on v2 that one lets its
+    /// children have the controllers, and those above it, whose children are not ours, stay as they are.
+    #[must_use]
+    pub fn within(mut self, parent: &Path) -> Self {
+        self.theirs = parent.components().count();
+        self
+    }
+
+    /// Whether the group at `directory`, whose child at `depth` of the path is needed, stays as it is.
+    pub(super) fn left_alone(&self, depth: usize, child: &Path) -> bool {
+        depth < self.theirs && child.is_dir()
     }
 
     /// The group's directories, one a hierarchy.
@@ -67,8 +84,8 @@ impl Group {
     pub fn create(&self) -> Result<()> {
         for point in self.cgroups.points() {
             let mut directory = point.clone();
-            for component in self.path.components() {
-                if self.cgroups.mode() == Mode::V2 {
+            for (depth, component) in self.path.components().enumerate() {
+                if self.cgroups.mode() == Mode::V2 && !self.left_alone(depth, &directory.join(component)) {
                     enable_controllers(&directory)?;
                 }
                 directory.push(component);
@@ -304,6 +321,16 @@ mod tests {
                 .join("cg/cofferdam/pod/cgroup.subtree_control")
                 .exists()
         );
+    }
+
+    #[test]
+    fn somebody_elses_groups_only_let_their_children_have_controllers() {
+        let (dir, cgroups) = fixture();
+        let group = cgroups.group("cofferdam/pod").unwrap().within(Path::new("cofferdam"));
+        group.create().unwrap();
+        let read = |p: &str| std::fs::read_to_string(dir.path().join("cg").join(p)).unwrap();
+        assert_eq!(read("cgroup.subtree_control"), "memory", "what is above the parent stays");
+        assert_eq!(read("cofferdam/cgroup.subtree_control"), "+cpu +memory");
     }
 
     #[test]

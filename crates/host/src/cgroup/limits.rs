@@ -15,8 +15,11 @@ pub struct Limits {
     pub cpu_quota: i64,
     /// The period, microseconds.
     pub cpu_period: u64,
-    /// Memory, bytes. Swap comes on top of it for nobody, as the kubelet's default has it.
+    /// Memory, bytes. Swap comes on top of it only where `memory_swap_limit` says so, as the kubelet's
+    /// default has it.
     pub memory_limit: i64,
+    /// Memory and swap together, bytes.
+    pub memory_swap_limit: i64,
     /// Number of tasks.
     pub pids_limit: i64,
 }
@@ -90,7 +93,10 @@ fn settings_v1(limits: &Limits) -> Vec<Setting> {
             value,
             "a memory limit",
         ));
-        settings.push(swap("memory.memsw.limit_in_bytes", value));
+    }
+    if limits.memory_limit != 0 || limits.memory_swap_limit != 0 {
+        let both = if limits.memory_swap_limit == 0 { limits.memory_limit } else { limits.memory_swap_limit };
+        settings.push(swap("memory.memsw.limit_in_bytes", both.max(-1)));
     }
     if limits.pids_limit != 0 {
         settings.push(setting(
@@ -139,10 +145,9 @@ fn settings_v2(limits: &Limits) -> Vec<Setting> {
             or_max(limits.memory_limit),
             "a memory limit",
         ));
-        settings.push(swap(
-            "memory.swap.max",
-            if limits.memory_limit > 0 { "0" } else { "max" },
-        ));
+    }
+    if limits.memory_limit != 0 || limits.memory_swap_limit != 0 {
+        settings.push(swap("memory.swap.max", swap_alone(limits)));
     }
     if limits.pids_limit != 0 {
         settings.push(setting(
@@ -153,6 +158,15 @@ fn settings_v2(limits: &Limits) -> Vec<Setting> {
         ));
     }
     settings
+}
+
+/// v2 counts swap by itself.
+fn swap_alone(limits: &Limits) -> String {
+    match (limits.memory_limit, limits.memory_swap_limit) {
+        (memory, 0) => if memory > 0 { "0" } else { "max" }.to_owned(),
+        (_, both) if both < 0 => "max".to_owned(),
+        (memory, both) => both.saturating_sub(memory.max(0)).max(0).to_string(),
+    }
 }
 
 fn or_max(limit: i64) -> String {
@@ -290,6 +304,24 @@ mod tests {
                 },
                 "memory.limit_in_bytes=1048576 memory.memsw.limit_in_bytes=1048576",
                 "memory.max=1048576 memory.swap.max=0",
+            ),
+            (
+                Limits {
+                    memory_limit: 1 << 20,
+                    memory_swap_limit: 3 << 20,
+                    ..none
+                },
+                "memory.limit_in_bytes=1048576 memory.memsw.limit_in_bytes=3145728",
+                "memory.max=1048576 memory.swap.max=2097152",
+            ),
+            (
+                Limits {
+                    memory_limit: 1 << 20,
+                    memory_swap_limit: -1,
+                    ..none
+                },
+                "memory.limit_in_bytes=1048576 memory.memsw.limit_in_bytes=-1",
+                "memory.max=1048576 memory.swap.max=max",
             ),
             (
                 Limits {

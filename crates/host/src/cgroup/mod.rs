@@ -15,12 +15,14 @@ mod group;
 mod kill;
 mod limits;
 mod stats;
+mod usage;
 mod warm;
 
 pub use devices::{Access, DEFAULT_DEVICES, DeviceKind, DeviceRule};
 pub use group::Group;
 pub use limits::Limits;
 pub use stats::Stats;
+pub use usage::{interfaces, interfaces_of};
 pub use warm::FastMoves;
 
 use crate::{Error, Result, files, mountinfo};

@@ -84,7 +84,7 @@ fn field(path: &Path, name: &str) -> Result<u64> {
         .ok_or_else(|| malformed(path, format!("it has no number named {name}")))
 }
 
-fn malformed(path: &Path, reason: String) -> Error {
+pub(super) fn malformed(path: &Path, reason: String) -> Error {
     Error::Malformed {
         path: path.to_owned(),
         reason,

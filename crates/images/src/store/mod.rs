@@ -225,6 +225,15 @@ impl Store {
         Ok(dirs)
     }
 
+    /// An image's configuration as it came, JSON.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn configuration(&self, image: &Image) -> Result<Vec<u8>> {
+        let path = self.blob(&image.id);
+        fs::read(&path).at("read", &path)
+    }
+
     /// The image with this id, or `None` where there is none.
     fn image(&self, id: &Digest, names: &names::Names) -> Result<Option<Image>> {
         let Some(record) = self.read_record(id)? else {

@@ -1,0 +1,200 @@
+//! Verbs on containers.
+
+use crate::convert::mount::Machine;
+use crate::convert::{container as convert, filter, resources, status};
+use crate::core::{Core, Note};
+use crate::error::{self, absent_is_done};
+use crate::hooks::Moment;
+use crate::names::{self, Claim};
+use crate::verbose;
+use cofferdam_cri_api::v1::{self, ContainerEventType};
+use cofferdam_model::ContainerId;
+use cofferdam_model::cri::{ContainerConfig, ContainerState, ContainerStatus, Error, SandboxConfig, SandboxStatus};
+use std::path::Path;
+use std::time::Duration;
+use tonic::Status;
+
+impl Core {
+    pub(crate) fn create_container(&self, request: v1::CreateContainerRequest, note: &mut Note) -> Result<v1::CreateContainerResponse, Status> {
+        let pod_id = self.pod(&request.pod_sandbox_id)?;
+        let pod = self.engine.sandbox_status(&pod_id).map_err(error::status)?;
+        note.handler.clone_from(&pod.handler);
+        note.pod = pod_id.to_string();
+        let wire = request.config.ok_or_else(|| Status::invalid_argument("config: it is missing"))?;
+        let mut config = convert::container(&wire, &pod.config, machine())?;
+        let name = names::container(&config.name, config.attempt, &pod_id, &pod.config);
+        let alive = |id: &str| ContainerId::new(id).is_ok_and(|id| !matches!(self.engine.container_status(&id), Err(Error::NotFound(_))));
+        let claim = self.names.claim(&name, &note.left, alive);
+        let reservation = match claim.map_err(|why| Status::unknown(format!("failed to reserve container name {name:?}: {why}")))? {
+            Claim::Made(container_id) => return Ok(v1::CreateContainerResponse { container_id }),
+            Claim::Make(reservation) => reservation,
+        };
+        self.hooks.creating(&pod, &mut config).map_err(error::status)?;
+        make_sources(&config)?;
+        make_log_directory(&config, &pod.config)?;
+        let id = self.engine.create_container(&pod_id, &config).map_err(error::status)?;
+        note.container = id.to_string();
+        if let Ok(made) = self.engine.container_status(&id) {
+            if let Err(why) = self.hooks.lifecycle(Moment::ContainerMade(&pod, &made)) {
+                let undone = self.engine.remove_container(&id);
+                return Err(error::status(undone.err().unwrap_or(why)));
+            }
+            note.stages.clone_from(&made.stages);
+        }
+        reservation.keep(id.as_str());
+        self.tell_container(&id, ContainerEventType::ContainerCreatedEvent);
+        Ok(v1::CreateContainerResponse { container_id: id.to_string() })
+    }
+
+    pub(crate) fn start_container(&self, request: v1::StartContainerRequest, note: &mut Note) -> Result<v1::StartContainerResponse, Status> {
+        let id = self.container(&request.container_id)?;
+        let (pod, container) = self.known_container(&id, note)?;
+        self.hooks.lifecycle(Moment::ContainerStarting(&pod, &container)).map_err(error::status)?;
+        self.engine.start_container(&id).map_err(error::status)?;
+        if let Ok(started) = self.engine.container_status(&id) {
+            self.tell_hooks(Moment::ContainerStarted(&pod, &started));
+            note.stages = started.stages.into_iter().filter(|s| s.name == "start").collect();
+        }
+        self.tell_container(&id, ContainerEventType::ContainerStartedEvent);
+        Ok(v1::StartContainerResponse {})
+    }
+
+    pub(crate) fn stop_container(&self, request: v1::StopContainerRequest, note: &mut Note) -> Result<v1::StopContainerResponse, Status> {
+        let done = v1::StopContainerResponse {};
+        let Some(id) = self.find_container(&request.container_id)? else { return Ok(done) };
+        let (pod, container) = match self.known_container(&id, note) {
+            Err(status) if status.code() == tonic::Code::NotFound => return Ok(done),
+            known => known?,
+        };
+        let grace = Duration::from_secs(request.timeout.try_into().unwrap_or(0));
+        absent_is_done(self.engine.stop_container(&id, grace))?;
+        if container.state != ContainerState::Exited {
+            self.tell_hooks(Moment::ContainerStopped(&pod, &container));
+        }
+        Ok(done)
+    }
+
+    pub(crate) fn remove_container(&self, request: v1::RemoveContainerRequest, note: &mut Note) -> Result<v1::RemoveContainerResponse, Status> {
+        let done = v1::RemoveContainerResponse {};
+        let Some(id) = self.find_container(&request.container_id)? else { return Ok(done) };
+        let before = match self.known_container(&id, note) {
+            Err(status) if status.code() == tonic::Code::NotFound => return Ok(done),
+            known => known?,
+        };
+        absent_is_done(self.engine.remove_container(&id))?;
+        self.names.forget(id.as_str());
+        self.rates.forget(id.as_str());
+        self.tell_hooks(Moment::ContainerRemoved(&before.0, &before.1));
+        self.tell_gone(id.as_str(), self.engine.sandbox_status(&before.0.id).ok().map(|pod| status::sandbox(&pod)));
+        Ok(done)
+    }
+
+    pub(crate) fn container_status(&self, request: v1::ContainerStatusRequest, note: &mut Note) -> Result<v1::ContainerStatusResponse, Status> {
+        let id = self.container(&request.container_id)?;
+        let (pod, found) = self.known_container(&id, note)?;
+        Ok(v1::ContainerStatusResponse {
+            status: Some(self.container_on_wire(&found, &pod.config)),
+            info: if request.verbose { verbose::container(self, &pod, &found) } else { Default::default() },
+        })
+    }
+
+    pub(crate) fn list_containers(&self, wanted: Option<v1::ContainerFilter>) -> Result<Vec<v1::Container>, Status> {
+        let wanted = wanted.unwrap_or_default();
+        let all = self.engine.list_containers(None).map_err(error::status)?;
+        Ok(all.into_iter().filter(|c| filter::container(&wanted, c)).map(status::listed_container).collect())
+    }
+
+    pub(crate) fn update_container_resources(
+        &self,
+        request: v1::UpdateContainerResourcesRequest,
+        note: &mut Note,
+    ) -> Result<v1::UpdateContainerResourcesResponse, Status> {
+        let id = self.container(&request.container_id)?;
+        let (pod, _) = self.known_container(&id, note)?;
+        if request.windows.is_some() {
+            return Err(Status::invalid_argument("windows: this runtime is for Linux"));
+        }
+        // What annotations mean is for plugins; none are kept.
+        let wire = request.linux.unwrap_or_default();
+        let mut change = resources::change("linux", &wire)?;
+        self.hooks.updating(&pod, &id, &mut change).map_err(error::status)?;
+        self.engine.update_container(&id, &change).map_err(error::status)?;
+        if let Ok(changed) = self.engine.container_status(&id) {
+            self.tell_hooks(Moment::ContainerUpdated(&pod, &changed));
+        }
+        Ok(v1::UpdateContainerResourcesResponse {})
+    }
+
+    pub(crate) fn reopen_container_log(&self, request: v1::ReopenContainerLogRequest, note: &mut Note) -> Result<v1::ReopenContainerLogResponse, Status> {
+        let id = self.container(&request.container_id)?;
+        let (_, container) = self.known_container(&id, note)?;
+        if container.state != ContainerState::Running {
+            return Err(Status::unknown("container is not running"));
+        }
+        self.engine.reopen_log(&id).map_err(error::status)?;
+        Ok(v1::ReopenContainerLogResponse {})
+    }
+
+    /// The container and its sandbox; what is known of them is noted.
+    pub(crate) fn known_container(&self, id: &ContainerId, note: &mut Note) -> Result<(SandboxStatus, ContainerStatus), Status> {
+        let absent = |e| match e {
+            Error::NotFound(_) => Status::not_found(format!("an error occurred when try to find container \"{id}\": not found")),
+            other => error::status(other),
+        };
+        let container = self.engine.container_status(id).map_err(absent)?;
+        let pod = self.engine.sandbox_status(&container.pod).map_err(absent)?;
+        note.handler.clone_from(&pod.handler);
+        note.pod = pod.id.to_string();
+        note.container = id.to_string();
+        Ok((pod, container))
+    }
+
+    /// A container as its status shows it, with what its image says.
+    pub(crate) fn container_on_wire(&self, container: &ContainerStatus, pod: &SandboxConfig) -> v1::ContainerStatus {
+        let image = self.engine.images().resolve(&container.image_id).ok();
+        let user = image.as_ref().and_then(|image| self.user(container, image));
+        status::container(container, pod, image.as_ref(), user)
+    }
+
+    /// Who the container's first process is. It may have become another since.
+    fn user(&self, container: &ContainerStatus, image: &cofferdam_images::Image) -> Option<v1::LinuxContainerUser> {
+        let security = &container.config.security;
+        let spec = match (security.run_as_user, security.run_as_username.as_str()) {
+            (Some(uid), _) => uid.to_string(),
+            (None, "") => image.config.user.clone(),
+            (None, name) => name.to_owned(),
+        };
+        let found = self.engine.images().user(image, &spec).ok()?;
+        let gid = security.run_as_group.unwrap_or_else(|| found.gid.into());
+        let of_image = found.groups.iter().map(|g| i64::from(*g)).filter(|_| !security.strict_groups);
+        let mut groups: Vec<i64> = std::iter::once(gid).chain(of_image).chain(security.supplemental_groups.iter().copied()).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        Some(v1::LinuxContainerUser { uid: found.uid.into(), gid, supplemental_groups: groups })
+    }
+}
+
+fn machine() -> Machine {
+    Machine { selinux: Path::new("/sys/fs/selinux/enforce").exists() }
+}
+
+/// What is to be mounted and is not there is made, a directory, as under containerd.
+fn make_sources(config: &ContainerConfig) -> Result<(), Status> {
+    for mount in config.mounts.iter().filter(|m| m.image.is_none() && m.tmpfs.is_none()) {
+        if !mount.host_path.exists() {
+            let made = std::fs::create_dir_all(&mount.host_path);
+            made.map_err(|e| Status::unknown(format!("failed to create host path {:?} of a mount: {e}", mount.host_path)))?;
+        }
+    }
+    Ok(())
+}
+
+/// The directory of the log may be one of the container's own within the pod's.
+fn make_log_directory(config: &ContainerConfig, pod: &SandboxConfig) -> Result<(), Status> {
+    if config.log_path.as_os_str().is_empty() {
+        return Ok(());
+    }
+    let path = pod.log_directory.join(&config.log_path);
+    let directory = path.parent().unwrap_or(&path);
+    std::fs::create_dir_all(directory).map_err(|e| Status::unknown(format!("failed to create log directory {directory:?}: {e}")))
+}

@@ -1,0 +1,117 @@
+//! Verbs that run something in a container or connect to it.
+
+use crate::core::{Core, Note};
+use crate::{error, streams};
+use cofferdam_cri_api::v1;
+use cofferdam_model::ContainerId;
+use cofferdam_model::cri::{ContainerState, Error, SandboxState};
+use std::time::Duration;
+use tonic::Status;
+
+impl Core {
+    pub(crate) fn exec_sync(&self, request: v1::ExecSyncRequest, note: &mut Note) -> Result<v1::ExecSyncResponse, Status> {
+        let id = self.running(&request.container_id, note)?;
+        if request.cmd.is_empty() {
+            return Err(Status::invalid_argument("cmd: it is empty"));
+        }
+        // Zero and less is without a limit.
+        let limit = Duration::from_secs(request.timeout.try_into().unwrap_or(0));
+        let output = self.engine.exec_sync(&id, &request.cmd, limit).map_err(|e| match e {
+            // A kubelet knows a probe that took too long by the code, people by containerd's words.
+            Error::Timeout(_) => {
+                let text = format!("failed to exec in container: timeout {}s exceeded: context deadline exceeded", limit.as_secs());
+                Status::deadline_exceeded(text)
+            }
+            other => error::status(other),
+        })?;
+        Ok(v1::ExecSyncResponse { stdout: output.stdout, stderr: output.stderr, exit_code: output.exit_code })
+    }
+
+    pub(crate) fn exec(&self, request: v1::ExecRequest, note: &mut Note) -> Result<v1::ExecResponse, Status> {
+        check_streams(request.tty, request.stdin, request.stdout, request.stderr)?;
+        if request.cmd.is_empty() {
+            return Err(Status::invalid_argument("cmd: it is empty"));
+        }
+        let id = self.running(&request.container_id, note)?;
+        let url = self.streams()?.exec_url(cofferdam_streaming::ExecRequest {
+            container: id.to_string(),
+            command: request.cmd,
+            tty: request.tty,
+            stdin: request.stdin,
+            stdout: request.stdout,
+            stderr: request.stderr,
+        });
+        Ok(v1::ExecResponse { url: url.map_err(streams::status)? })
+    }
+
+    pub(crate) fn attach(&self, request: v1::AttachRequest, note: &mut Note) -> Result<v1::AttachResponse, Status> {
+        check_streams(request.tty, request.stdin, request.stdout, request.stderr)?;
+        let id = self.running(&request.container_id, note)?;
+        let url = self.streams()?.attach_url(cofferdam_streaming::AttachRequest {
+            container: id.to_string(),
+            tty: request.tty,
+            stdin: request.stdin,
+            stdout: request.stdout,
+            stderr: request.stderr,
+        });
+        Ok(v1::AttachResponse { url: url.map_err(streams::status)? })
+    }
+
+    pub(crate) fn port_forward(&self, request: v1::PortForwardRequest, note: &mut Note) -> Result<v1::PortForwardResponse, Status> {
+        let id = self.pod(&request.pod_sandbox_id)?;
+        let pod = self.engine.sandbox_status(&id).map_err(error::status)?;
+        note.handler = pod.handler;
+        note.pod = id.to_string();
+        if pod.state != SandboxState::Ready {
+            return Err(Status::unknown("sandbox container is not running"));
+        }
+        let port = |port: &i32| u16::try_from(*port).ok().filter(|p| *p > 0).ok_or_else(|| Status::invalid_argument(format!("port: {port} is no port")));
+        let ports = request.port.iter().map(port).collect::<Result<_, _>>()?;
+        let url = self.streams()?.port_forward_url(cofferdam_streaming::PortForwardRequest { pod: id.to_string(), ports });
+        Ok(v1::PortForwardResponse { url: url.map_err(streams::status)? })
+    }
+
+    fn streams(&self) -> Result<&cofferdam_streaming::Server, Status> {
+        self.streams.as_ref().ok_or_else(|| Status::unavailable("streams are not served"))
+    }
+
+    /// A container that runs, or containerd's sentence.
+    fn running(&self, text: &str, note: &mut Note) -> Result<ContainerId, Status> {
+        let id = self.container(text)?;
+        let (_, container) = self.known_container(&id, note)?;
+        let state = match container.state {
+            ContainerState::Running => return Ok(id),
+            other => crate::convert::filter::container_state(other).as_str_name(),
+        };
+        Err(Status::unknown(format!("container is in {state} state")))
+    }
+}
+
+/// Kubernetes' rule (`k8s.io/kubelet/pkg/cri/streaming`): at least one stream, and a terminal has no standard error.
+fn check_streams(tty: bool, stdin: bool, stdout: bool, stderr: bool) -> Result<(), Status> {
+    if tty && stderr {
+        return Err(Status::invalid_argument("tty and stderr cannot both be true"));
+    }
+    if !stdin && !stdout && !stderr {
+        return Err(Status::invalid_argument("one of stdin, stdout, or stderr must be set"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_terminal_has_no_standard_error_and_something_is_streamed() {
+        for (tty, stdin, stdout, stderr, fits) in [
+            (true, true, true, false, true),
+            (true, true, true, true, false),
+            (false, false, false, true, true),
+            (false, false, false, false, false),
+        ] {
+            assert_eq!(check_streams(tty, stdin, stdout, stderr).is_ok(), fits);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Verbs on images.
+
+use crate::convert::{image as convert, usage};
+use crate::core::{Core, Note};
+use crate::{error, verbose};
+use cofferdam_cri_api::v1;
+use cofferdam_engine::images::PullOptions;
+use cofferdam_images::{Image, Reference};
+use cofferdam_model::cri::Error;
+use tonic::Status;
+
+/// The image that a request names.
+fn named(spec: Option<v1::ImageSpec>) -> Result<v1::ImageSpec, Status> {
+    spec.filter(|s| !s.image.is_empty()).ok_or_else(|| Status::invalid_argument("image.image: it is empty"))
+}
+
+fn failed(error: cofferdam_images::Error) -> Status {
+    match error {
+        cofferdam_images::Error::Reference { .. } | cofferdam_images::Error::Ambiguous { .. } => Status::invalid_argument(error.to_string()),
+        other => Status::unknown(other.to_string()),
+    }
+}
+
+impl Core {
+    /// The image of a reference or id; `None` where it is not there.
+    fn find_image(&self, text: &str) -> Result<Option<Image>, Status> {
+        match self.engine.images().resolve(text) {
+            Ok(image) => Ok(Some(image)),
+            Err(cofferdam_images::Error::NotFound(_)) => Ok(None),
+            Err(other) => Err(failed(other)),
+        }
+    }
+
+    fn image_on_wire(&self, image: &Image) -> v1::Image {
+        let pinned = self.options.pinned_images.iter().filter_map(|name| Reference::parse(name).ok());
+        let pinned = pinned.map(|name| name.to_string()).any(|name| image.names.contains(&name) || image.repo_digests.contains(&name));
+        convert::image(image, pinned)
+    }
+
+    pub(crate) fn list_images(&self, filter: Option<v1::ImageFilter>) -> Result<Vec<v1::Image>, Status> {
+        let wanted = filter.and_then(|f| f.image).map(|i| i.image).filter(|text| !text.is_empty());
+        let images = match wanted {
+            Some(text) => self.find_image(&text)?.into_iter().collect(),
+            None => self.engine.images().list().map_err(failed)?,
+        };
+        Ok(images.iter().map(|image| self.image_on_wire(image)).collect())
+    }
+
+    pub(crate) fn image_status(&self, request: v1::ImageStatusRequest) -> Result<v1::ImageStatusResponse, Status> {
+        let spec = named(request.image)?;
+        let Some(image) = self.find_image(&spec.image)? else { return Ok(v1::ImageStatusResponse::default()) };
+        Ok(v1::ImageStatusResponse {
+            image: Some(self.image_on_wire(&image)),
+            info: if request.verbose { verbose::image(&self.engine, &image) } else { Default::default() },
+        })
+    }
+
+    pub(crate) fn pull_image(&self, request: v1::PullImageRequest, note: &mut Note) -> Result<v1::PullImageResponse, Status> {
+        let spec = named(request.image)?;
+        // One store serves all handlers, so that an image pulled for one is there for each. A handler that
+        // is unknown is told of now rather than when the pod starts.
+        note.handler.clone_from(&spec.runtime_handler);
+        if !spec.runtime_handler.is_empty() {
+            self.engine.table().resolve(&spec.runtime_handler).map_err(error::status)?;
+        }
+        let config = request.auth.map_or(Ok(None), |auth| convert::docker_config(&spec.image, &auth))?;
+        let configs: Vec<Vec<u8>> = config.into_iter().collect();
+        let options = PullOptions { docker_configs: &configs, ..PullOptions::default() };
+        let pulled = self.engine.pull(&spec.image, options).map_err(|e| match e {
+            Error::NotFound(text) => Status::not_found(format!("failed to pull and unpack image {:?}: {text}", spec.image)),
+            Error::Invalid(text) => Status::invalid_argument(text),
+            other => Status::unknown(format!("failed to pull and unpack image {:?}: {other}", spec.image)),
+        })?;
+        Ok(v1::PullImageResponse { image_ref: pulled.id.to_string() })
+    }
+
+    pub(crate) fn remove_image(&self, request: v1::RemoveImageRequest) -> Result<v1::RemoveImageResponse, Status> {
+        let spec = named(request.image)?;
+        // All names of the image go, as CRI has it, whichever of them was given.
+        self.engine.remove_image_wholly(&spec.image).map_err(error::status)?;
+        Ok(v1::RemoveImageResponse {})
+    }
+
+    pub(crate) fn image_fs_info(&self) -> Result<v1::ImageFsInfoResponse, Status> {
+        let images = usage::filesystem(&self.engine.image_fs());
+        // Writable layers are on the same file system, which is all that a kubelet wants to know.
+        Ok(v1::ImageFsInfoResponse { image_filesystems: vec![images.clone()], container_filesystems: vec![images] })
+    }
+}

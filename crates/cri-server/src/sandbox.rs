@@ -1,0 +1,131 @@
+//! Verbs on pod sandboxes.
+
+use crate::convert::{filter, sandbox as convert, status};
+use crate::core::{Core, Note};
+use crate::error::{self, absent_is_done};
+use crate::hooks::Moment;
+use crate::names::{self, Claim};
+use crate::verbose;
+use cofferdam_cri_api::v1::{self, ContainerEventType};
+use cofferdam_model::PodId;
+use cofferdam_model::cri::{Error, SandboxStatus};
+use tonic::Status;
+
+impl Core {
+    pub(crate) fn run_pod_sandbox(&self, request: v1::RunPodSandboxRequest, note: &mut Note) -> Result<v1::RunPodSandboxResponse, Status> {
+        note.handler.clone_from(&request.runtime_handler);
+        let wire = request.config.ok_or_else(|| Status::invalid_argument("config: it is missing"))?;
+        let config = convert::sandbox(&wire, &crate::host_name())?;
+        let name = names::sandbox(&config);
+        let alive = |id: &str| PodId::new(id).is_ok_and(|id| !matches!(self.engine.sandbox_status(&id), Err(Error::NotFound(_))));
+        let claim = self.names.claim(&name, &note.left, alive);
+        let reservation = match claim.map_err(|why| Status::unknown(format!("failed to reserve sandbox name {name:?}: {why}")))? {
+            Claim::Made(pod_sandbox_id) => return Ok(v1::RunPodSandboxResponse { pod_sandbox_id }),
+            Claim::Make(reservation) => reservation,
+        };
+        if !config.log_directory.as_os_str().is_empty() {
+            let made = std::fs::create_dir_all(&config.log_directory);
+            made.map_err(|e| Status::unknown(format!("failed to create sandbox log directory {}: {e}", config.log_directory.display())))?;
+        }
+        let id = self.engine.run_sandbox(&config, &request.runtime_handler).map_err(error::status)?;
+        note.pod = id.to_string();
+        if let Ok(made) = self.engine.sandbox_status(&id) {
+            note.handler.clone_from(&made.handler);
+            if let Err(why) = self.hooks.lifecycle(Moment::SandboxMade(&made)) {
+                let undone = self.engine.remove_sandbox(&id);
+                return Err(error::status(undone.err().unwrap_or(why)));
+            }
+            note.stages.clone_from(&made.stages);
+        }
+        reservation.keep(id.as_str());
+        self.tell_pod(&id, ContainerEventType::ContainerCreatedEvent);
+        self.tell_pod(&id, ContainerEventType::ContainerStartedEvent);
+        Ok(v1::RunPodSandboxResponse { pod_sandbox_id: id.to_string() })
+    }
+
+    pub(crate) fn stop_pod_sandbox(&self, request: v1::StopPodSandboxRequest, note: &mut Note) -> Result<v1::StopPodSandboxResponse, Status> {
+        let done = v1::StopPodSandboxResponse {};
+        let Some(id) = self.find_pod(&request.pod_sandbox_id)? else { return Ok(done) };
+        let Some(before) = self.known_pod(&id, note)? else { return Ok(done) };
+        absent_is_done(self.engine.stop_sandbox(&id))?;
+        self.tell_hooks(Moment::SandboxStopped(&before));
+        if before.state == cofferdam_model::cri::SandboxState::Ready {
+            self.tell_pod(&id, ContainerEventType::ContainerStoppedEvent);
+        }
+        Ok(done)
+    }
+
+    pub(crate) fn remove_pod_sandbox(&self, request: v1::RemovePodSandboxRequest, note: &mut Note) -> Result<v1::RemovePodSandboxResponse, Status> {
+        let done = v1::RemovePodSandboxResponse {};
+        let Some(id) = self.find_pod(&request.pod_sandbox_id)? else { return Ok(done) };
+        let before = self.known_pod(&id, note)?;
+        let containers = self.engine.list_containers(Some(&id)).unwrap_or_default();
+        // A sandbox whose record cannot be read is removed all the same.
+        absent_is_done(self.engine.remove_sandbox(&id))?;
+        for container in &containers {
+            self.names.forget(container.id.as_str());
+            self.rates.forget(container.id.as_str());
+            if let Some(pod) = &before {
+                self.tell_hooks(Moment::ContainerRemoved(pod, container));
+            }
+            self.tell_gone(container.id.as_str(), None);
+        }
+        self.names.forget(id.as_str());
+        self.rates.forget(id.as_str());
+        if let Some(before) = before {
+            self.tell_hooks(Moment::SandboxRemoved(&before));
+            self.tell_gone(id.as_str(), Some(status::sandbox(&SandboxStatus { state: cofferdam_model::cri::SandboxState::NotReady, ..before })));
+        }
+        Ok(done)
+    }
+
+    pub(crate) fn pod_sandbox_status(&self, request: v1::PodSandboxStatusRequest, note: &mut Note) -> Result<v1::PodSandboxStatusResponse, Status> {
+        let id = self.pod(&request.pod_sandbox_id)?;
+        let found = self.known_pod(&id, note)?;
+        let found = found.ok_or_else(|| Status::not_found(format!("an error occurred when try to find sandbox {id:?}: not found", id = id.as_str())))?;
+        let timestamp = crate::now();
+        let containers = self.engine.list_containers(Some(&id)).map_err(error::status)?;
+        Ok(v1::PodSandboxStatusResponse {
+            status: Some(status::sandbox(&found)),
+            info: if request.verbose { verbose::sandbox(self, &found) } else { Default::default() },
+            containers_statuses: containers.iter().map(|c| self.container_on_wire(c, &found.config)).collect(),
+            timestamp,
+        })
+    }
+
+    pub(crate) fn list_pod_sandbox(&self, wanted: Option<v1::PodSandboxFilter>) -> Result<Vec<v1::PodSandbox>, Status> {
+        let wanted = wanted.unwrap_or_default();
+        let all = self.engine.list_sandboxes().map_err(error::status)?;
+        Ok(all.into_iter().filter(|pod| filter::sandbox(&wanted, pod)).map(status::listed_sandbox).collect())
+    }
+
+    pub(crate) fn update_pod_sandbox_resources(
+        &self,
+        request: v1::UpdatePodSandboxResourcesRequest,
+        note: &mut Note,
+    ) -> Result<v1::UpdatePodSandboxResourcesResponse, Status> {
+        let id = self.pod(&request.pod_sandbox_id)?;
+        let found = self.engine.sandbox_status(&id).map_err(error::status)?;
+        note.handler.clone_from(&found.handler);
+        note.pod = id.to_string();
+        let parent = &found.config.cgroup_parent;
+        let (overhead, resources) = convert::pod_limits(parent, "request", request.overhead.as_ref(), request.resources.as_ref())?;
+        self.hooks.lifecycle(Moment::SandboxUpdating(&found, &overhead, &resources)).map_err(error::status)?;
+        self.engine.update_sandbox(&id, &overhead, &resources).map_err(error::status)?;
+        self.tell_hooks(Moment::SandboxUpdated(&found));
+        Ok(v1::UpdatePodSandboxResourcesResponse {})
+    }
+
+    /// The sandbox, `None` where it is gone; what is known of it is noted.
+    fn known_pod(&self, id: &PodId, note: &mut Note) -> Result<Option<SandboxStatus>, Status> {
+        match self.engine.sandbox_status(id) {
+            Ok(found) => {
+                note.handler.clone_from(&found.handler);
+                note.pod = id.to_string();
+                Ok(Some(found))
+            }
+            Err(Error::NotFound(_)) => Ok(None),
+            Err(other) => Err(error::status(other)),
+        }
+    }
+}
