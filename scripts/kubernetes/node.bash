@@ -19,6 +19,7 @@ enclose() {
   umount -R /sys/fs/cgroup
   # The machine's sysfs shows another network's links.
   mount -t sysfs sysfs /sys
+  [ -z "${HIDE_HUGEPAGES:-}" ] || mount -t tmpfs tmpfs /sys/kernel/mm/hugepages # TEMPORARY
   if [ "${hierarchies[*]}" = /sys/fs/cgroup=cgroup2 ]; then mount -t cgroup2 cgroup2 /sys/fs/cgroup
   else
     mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup
@@ -182,7 +183,7 @@ runtime() {
       # Its own bridge; a CNI configuration would be taken in the place of it.
       [ "${CNI:-}" ] && networks
       export RUNTIME_ENDPOINT=unix:///run/cofferdam/cri.sock
-      supervise "${CARGO_TARGET_DIR:-$root/target}/debug/cofferdam" --root "$folder/cofferdam" cri &
+      supervise "$COFFERDAM" cri --root "$folder/cofferdam" &
       ;;
   esac >"$folder/runtime.log" 2>&1 </dev/null
   pids+=($!)

@@ -6,6 +6,7 @@
 #   scripts/kubernetes/node.sh COMMAND...
 #
 # RUNTIME     cofferdam (the default) or containerd, its peer
+# COFFERDAM   its binary; built, where that is not set
 # KEEP_LOGS   set, the logs stay where the command fails
 # The command finds what start.sh tells of, and besides: RUNTIME_ENDPOINT (the CRI socket), and
 # $KUBERNETES_FOLDER/runtime.pid; a runtime that is killed comes back, as a service manager brings it.
@@ -24,7 +25,8 @@ for tool in docker-registry ip "${runtimes[@]}"; do
   command -v "$tool" >/dev/null || { echo "node.sh: $tool is missing: run scripts/preflight.sh --install kubernetes" >&2; exit 1; }
 done
 ./build.sh etcd kube-apiserver kube-scheduler kube-controller-manager kubectl kubelet agnhost
-[ "$RUNTIME" = containerd ] || (cd "$root" && cargo build --locked --package cofferdam-cli)
+if [ "$RUNTIME" = cofferdam ] && [ -z "${COFFERDAM:-}" ]; then (cd "$root" && cargo build --locked --package cofferdam-cli); fi
+export COFFERDAM=${COFFERDAM:-${CARGO_TARGET_DIR:-$root/target}/debug/cofferdam}
 
 # A cgroup of ours in every hierarchy becomes the root that the node sees.
 name=cofferdam-kubernetes.$$

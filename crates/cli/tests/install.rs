@@ -97,6 +97,8 @@ impl Machine {
                         folders.push(entry.clone());
                         String::new()
                     }
+                    // It has the number of the process that held it.
+                    _ if entry.ends_with("install/lock") => String::new(),
                     _ => fs::read_to_string(&entry).unwrap(),
                 };
                 all.insert(

@@ -39,7 +39,7 @@ const ROOMS: [(&str, Floor, &[&str]); 23] = [
     ("cluster", Floor::Edge, &[]),
     ("cri-api", Floor::Edge, &[]),
     ("streaming", Floor::Edge, &[]),
-    ("nri", Floor::Edge, &[]),
+    ("nri", Floor::Edge, &["model", "host"]),
     ("telemetry", Floor::Edge, &[]),
     ("engine", Floor::Service, &["model", "handlers", "plan", "host", "registry", "images", "cni", "network", "monitor", "runtimes"]),
     ("node", Floor::Service, &["model", "host"]),
@@ -49,12 +49,12 @@ const ROOMS: [(&str, Floor, &[&str]); 23] = [
         Floor::Service,
         &["model", "handlers", "plan", "host", "images", "monitor", "engine", "cri-api", "streaming", "nri", "telemetry"],
     ),
+    ("bench", Floor::Door, &["model", "handlers", "plan", "host", "images", "network", "engine", "cri-api"]),
     (
         "cli",
         Floor::Door,
-        &["model", "decide", "manifest", "handlers", "plan", "host", "images", "network", "monitor", "cluster", "engine", "node", "doctor", "cri-api", "cri-server"],
+        &["model", "decide", "manifest", "handlers", "plan", "host", "images", "network", "monitor", "cluster", "engine", "node", "doctor", "cri-api", "cri-server", "bench"],
     ),
-    ("bench", Floor::Door, &["model", "handlers", "plan", "host", "images", "network", "engine", "cri-api"]),
 ];
 
 /// Crates that bring files, sockets, threads or a clock, and must be in no pure crate's tree.

@@ -12,7 +12,8 @@ fn pool() -> DescriptorPool {
 }
 
 fn message(pool: &DescriptorPool, name: &str) -> MessageDescriptor {
-    pool.get_message_by_name(&format!("runtime.v1.{name}")).unwrap_or_else(|| panic!("{name} is missing"))
+    pool.get_message_by_name(&format!("runtime.v1.{name}"))
+        .unwrap_or_else(|| panic!("{name} is missing"))
 }
 
 #[test]
@@ -47,7 +48,10 @@ fn no_field_is_lost_or_renumbered() {
         fields += numbers.len();
         sum += numbers.iter().sum::<u32>();
     }
-    let values: Vec<i32> = pool.all_enums().flat_map(|e| e.values().map(|v| v.number()).collect::<Vec<_>>()).collect();
+    let values: Vec<i32> = pool
+        .all_enums()
+        .flat_map(|e| e.values().map(|v| v.number()).collect::<Vec<_>>())
+        .collect();
     assert_eq!((messages, fields, sum), (175, 478, 1720));
     assert_eq!((pool.all_enums().len(), values.len(), values.iter().sum::<i32>()), (11, 95, 2176));
 }
@@ -56,26 +60,91 @@ fn no_field_is_lost_or_renumbered() {
 fn numbers_that_matter() {
     let pool = pool();
     let rows: &[(&str, &str, u32, Kind)] = &[
-        ("PodSandboxConfig", "linux", 8, Kind::Message(message(&pool, "LinuxPodSandboxConfig"))),
-        ("LinuxPodSandboxConfig", "overhead", 4, Kind::Message(message(&pool, "LinuxContainerResources"))),
-        ("LinuxPodSandboxConfig", "resources", 5, Kind::Message(message(&pool, "LinuxContainerResources"))),
+        (
+            "PodSandboxConfig",
+            "linux",
+            8,
+            Kind::Message(message(&pool, "LinuxPodSandboxConfig")),
+        ),
+        (
+            "LinuxPodSandboxConfig",
+            "overhead",
+            4,
+            Kind::Message(message(&pool, "LinuxContainerResources")),
+        ),
+        (
+            "LinuxPodSandboxConfig",
+            "resources",
+            5,
+            Kind::Message(message(&pool, "LinuxContainerResources")),
+        ),
         ("RunPodSandboxRequest", "runtime_handler", 2, Kind::String),
         ("PodSandboxStatus", "runtime_handler", 9, Kind::String),
         ("PodSandbox", "runtime_handler", 7, Kind::String),
-        ("PodSandboxStatusResponse", "containers_statuses", 3, Kind::Message(message(&pool, "ContainerStatus"))),
-        ("NamespaceOption", "userns_options", 5, Kind::Message(message(&pool, "UserNamespace"))),
-        ("LinuxSandboxSecurityContext", "run_as_group", 8, Kind::Message(message(&pool, "Int64Value"))),
-        ("LinuxSandboxSecurityContext", "supplemental_groups_policy", 11, Kind::Enum(pool.get_enum_by_name("runtime.v1.SupplementalGroupsPolicy").unwrap())),
-        ("LinuxContainerSecurityContext", "run_as_group", 12, Kind::Message(message(&pool, "Int64Value"))),
+        (
+            "PodSandboxStatusResponse",
+            "containers_statuses",
+            3,
+            Kind::Message(message(&pool, "ContainerStatus")),
+        ),
+        (
+            "NamespaceOption",
+            "userns_options",
+            5,
+            Kind::Message(message(&pool, "UserNamespace")),
+        ),
+        (
+            "LinuxSandboxSecurityContext",
+            "run_as_group",
+            8,
+            Kind::Message(message(&pool, "Int64Value")),
+        ),
+        (
+            "LinuxSandboxSecurityContext",
+            "supplemental_groups_policy",
+            11,
+            Kind::Enum(pool.get_enum_by_name("runtime.v1.SupplementalGroupsPolicy").unwrap()),
+        ),
+        (
+            "LinuxContainerSecurityContext",
+            "run_as_group",
+            12,
+            Kind::Message(message(&pool, "Int64Value")),
+        ),
         ("LinuxContainerSecurityContext", "no_new_privs", 11, Kind::Bool),
         ("LinuxContainerSecurityContext", "masked_paths", 13, Kind::String),
-        ("LinuxContainerSecurityContext", "seccomp", 15, Kind::Message(message(&pool, "SecurityProfile"))),
-        ("LinuxContainerSecurityContext", "supplemental_groups_policy", 17, Kind::Enum(pool.get_enum_by_name("runtime.v1.SupplementalGroupsPolicy").unwrap())),
-        ("LinuxContainerResources", "unified", 9, Kind::Message(message(&pool, "LinuxContainerResources.UnifiedEntry"))),
+        (
+            "LinuxContainerSecurityContext",
+            "seccomp",
+            15,
+            Kind::Message(message(&pool, "SecurityProfile")),
+        ),
+        (
+            "LinuxContainerSecurityContext",
+            "supplemental_groups_policy",
+            17,
+            Kind::Enum(pool.get_enum_by_name("runtime.v1.SupplementalGroupsPolicy").unwrap()),
+        ),
+        (
+            "LinuxContainerResources",
+            "unified",
+            9,
+            Kind::Message(message(&pool, "LinuxContainerResources.UnifiedEntry")),
+        ),
         ("LinuxContainerResources", "memory_swap_limit_in_bytes", 10, Kind::Int64),
         ("ContainerConfig", "CDI_devices", 17, Kind::Message(message(&pool, "CDIDevice"))),
-        ("ContainerConfig", "stop_signal", 18, Kind::Enum(pool.get_enum_by_name("runtime.v1.Signal").unwrap())),
-        ("ContainerStatus", "stop_signal", 19, Kind::Enum(pool.get_enum_by_name("runtime.v1.Signal").unwrap())),
+        (
+            "ContainerConfig",
+            "stop_signal",
+            18,
+            Kind::Enum(pool.get_enum_by_name("runtime.v1.Signal").unwrap()),
+        ),
+        (
+            "ContainerStatus",
+            "stop_signal",
+            19,
+            Kind::Enum(pool.get_enum_by_name("runtime.v1.Signal").unwrap()),
+        ),
         ("KeyValue", "value", 2, Kind::Bytes),
         ("Mount", "uidMappings", 6, Kind::Message(message(&pool, "IDMapping"))),
         ("Mount", "recursive_read_only", 8, Kind::Bool),
@@ -89,20 +158,45 @@ fn numbers_that_matter() {
         ("MemoryUsage", "psi", 8, Kind::Message(message(&pool, "PsiStats"))),
         ("ContainerStats", "io", 6, Kind::Message(message(&pool, "IoUsage"))),
         ("PsiData", "Avg300", 4, Kind::Double),
-        ("StatusResponse", "runtime_handlers", 3, Kind::Message(message(&pool, "RuntimeHandler"))),
+        (
+            "StatusResponse",
+            "runtime_handlers",
+            3,
+            Kind::Message(message(&pool, "RuntimeHandler")),
+        ),
         ("StatusResponse", "features", 4, Kind::Message(message(&pool, "RuntimeFeatures"))),
         ("AttachRequest", "stdin", 2, Kind::Bool),
         ("ExecRequest", "stdin", 4, Kind::Bool),
-        ("ContainerEventResponse", "pod_sandbox_status", 4, Kind::Message(message(&pool, "PodSandboxStatus"))),
+        (
+            "ContainerEventResponse",
+            "pod_sandbox_status",
+            4,
+            Kind::Message(message(&pool, "PodSandboxStatus")),
+        ),
         ("Metric", "label_values", 4, Kind::String),
-        ("UpdatePodSandboxResourcesRequest", "overhead", 2, Kind::Message(message(&pool, "LinuxContainerResources"))),
+        (
+            "UpdatePodSandboxResourcesRequest",
+            "overhead",
+            2,
+            Kind::Message(message(&pool, "LinuxContainerResources")),
+        ),
     ];
     for (name, field, number, kind) in rows {
-        let found = message(&pool, name).get_field_by_name(field).unwrap_or_else(|| panic!("{name}.{field} is missing"));
+        let found = message(&pool, name)
+            .get_field_by_name(field)
+            .unwrap_or_else(|| panic!("{name}.{field} is missing"));
         assert_eq!((found.number(), &found.kind()), (*number, kind), "{name}.{field}");
     }
-    let signal = |name: &str| pool.get_enum_by_name("runtime.v1.Signal").unwrap().get_value_by_name(name).map(|v| v.number());
-    assert_eq!([signal("SIGNAL_SIGKILL"), signal("SIGNAL_SIGTERM"), signal("SIGNAL_SIGRTMAX")], [Some(13), Some(23), Some(65)]);
+    let signal = |name: &str| {
+        pool.get_enum_by_name("runtime.v1.Signal")
+            .unwrap()
+            .get_value_by_name(name)
+            .map(|v| v.number())
+    };
+    assert_eq!(
+        [signal("SIGNAL_SIGKILL"), signal("SIGNAL_SIGTERM"), signal("SIGNAL_SIGRTMAX")],
+        [Some(13), Some(23), Some(65)]
+    );
 }
 
 #[test]
@@ -116,7 +210,10 @@ fn secrets_are_not_printed() {
         registry_token: secret(),
         ..Default::default()
     };
-    let request = v1::PullImageRequest { auth: Some(auth), ..Default::default() };
+    let request = v1::PullImageRequest {
+        auth: Some(auth),
+        ..Default::default()
+    };
     let text = format!("{request:?}");
     assert!(text.contains("\"me\"") && !text.contains("s3cret"), "{text}");
 }

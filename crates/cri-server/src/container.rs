@@ -15,7 +15,11 @@ use std::time::Duration;
 use tonic::Status;
 
 impl Core {
-    pub(crate) fn create_container(&self, request: v1::CreateContainerRequest, note: &mut Note) -> Result<v1::CreateContainerResponse, Status> {
+    pub(crate) fn create_container(
+        &self,
+        request: v1::CreateContainerRequest,
+        note: &mut Note,
+    ) -> Result<v1::CreateContainerResponse, Status> {
         let pod_id = self.pod(&request.pod_sandbox_id)?;
         let pod = self.engine.sandbox_status(&pod_id).map_err(error::status)?;
         note.handler.clone_from(&pod.handler);
@@ -43,13 +47,21 @@ impl Core {
         }
         reservation.keep(id.as_str());
         self.tell_container(&id, ContainerEventType::ContainerCreatedEvent);
-        Ok(v1::CreateContainerResponse { container_id: id.to_string() })
+        Ok(v1::CreateContainerResponse {
+            container_id: id.to_string(),
+        })
     }
 
-    pub(crate) fn start_container(&self, request: v1::StartContainerRequest, note: &mut Note) -> Result<v1::StartContainerResponse, Status> {
+    pub(crate) fn start_container(
+        &self,
+        request: v1::StartContainerRequest,
+        note: &mut Note,
+    ) -> Result<v1::StartContainerResponse, Status> {
         let id = self.container(&request.container_id)?;
         let (pod, container) = self.known_container(&id, note)?;
-        self.hooks.lifecycle(Moment::ContainerStarting(&pod, &container)).map_err(error::status)?;
+        self.hooks
+            .lifecycle(Moment::ContainerStarting(&pod, &container))
+            .map_err(error::status)?;
         self.engine.start_container(&id).map_err(error::status)?;
         if let Ok(started) = self.engine.container_status(&id) {
             self.tell_hooks(Moment::ContainerStarted(&pod, &started));
@@ -61,7 +73,9 @@ impl Core {
 
     pub(crate) fn stop_container(&self, request: v1::StopContainerRequest, note: &mut Note) -> Result<v1::StopContainerResponse, Status> {
         let done = v1::StopContainerResponse {};
-        let Some(id) = self.find_container(&request.container_id)? else { return Ok(done) };
+        let Some(id) = self.find_container(&request.container_id)? else {
+            return Ok(done);
+        };
         let (pod, container) = match self.known_container(&id, note) {
             Err(status) if status.code() == tonic::Code::NotFound => return Ok(done),
             known => known?,
@@ -74,9 +88,15 @@ impl Core {
         Ok(done)
     }
 
-    pub(crate) fn remove_container(&self, request: v1::RemoveContainerRequest, note: &mut Note) -> Result<v1::RemoveContainerResponse, Status> {
+    pub(crate) fn remove_container(
+        &self,
+        request: v1::RemoveContainerRequest,
+        note: &mut Note,
+    ) -> Result<v1::RemoveContainerResponse, Status> {
         let done = v1::RemoveContainerResponse {};
-        let Some(id) = self.find_container(&request.container_id)? else { return Ok(done) };
+        let Some(id) = self.find_container(&request.container_id)? else {
+            return Ok(done);
+        };
         let before = match self.known_container(&id, note) {
             Err(status) if status.code() == tonic::Code::NotFound => return Ok(done),
             known => known?,
@@ -85,23 +105,38 @@ impl Core {
         self.names.forget(id.as_str());
         self.rates.forget(id.as_str());
         self.tell_hooks(Moment::ContainerRemoved(&before.0, &before.1));
-        self.tell_gone(id.as_str(), self.engine.sandbox_status(&before.0.id).ok().map(|pod| status::sandbox(&pod)));
+        self.tell_gone(
+            id.as_str(),
+            self.engine.sandbox_status(&before.0.id).ok().map(|pod| status::sandbox(&pod)),
+        );
         Ok(done)
     }
 
-    pub(crate) fn container_status(&self, request: v1::ContainerStatusRequest, note: &mut Note) -> Result<v1::ContainerStatusResponse, Status> {
+    pub(crate) fn container_status(
+        &self,
+        request: v1::ContainerStatusRequest,
+        note: &mut Note,
+    ) -> Result<v1::ContainerStatusResponse, Status> {
         let id = self.container(&request.container_id)?;
         let (pod, found) = self.known_container(&id, note)?;
         Ok(v1::ContainerStatusResponse {
             status: Some(self.container_on_wire(&found, &pod.config)),
-            info: if request.verbose { verbose::container(self, &pod, &found) } else { Default::default() },
+            info: if request.verbose {
+                verbose::container(self, &pod, &found)
+            } else {
+                Default::default()
+            },
         })
     }
 
     pub(crate) fn list_containers(&self, wanted: Option<v1::ContainerFilter>) -> Result<Vec<v1::Container>, Status> {
         let wanted = wanted.unwrap_or_default();
         let all = self.engine.list_containers(None).map_err(error::status)?;
-        Ok(all.into_iter().filter(|c| filter::container(&wanted, c)).map(status::listed_container).collect())
+        Ok(all
+            .into_iter()
+            .filter(|c| filter::container(&wanted, c))
+            .map(status::listed_container)
+            .collect())
     }
 
     pub(crate) fn update_container_resources(
@@ -125,7 +160,11 @@ impl Core {
         Ok(v1::UpdateContainerResourcesResponse {})
     }
 
-    pub(crate) fn reopen_container_log(&self, request: v1::ReopenContainerLogRequest, note: &mut Note) -> Result<v1::ReopenContainerLogResponse, Status> {
+    pub(crate) fn reopen_container_log(
+        &self,
+        request: v1::ReopenContainerLogRequest,
+        note: &mut Note,
+    ) -> Result<v1::ReopenContainerLogResponse, Status> {
         let id = self.container(&request.container_id)?;
         let (_, container) = self.known_container(&id, note)?;
         if container.state != ContainerState::Running {
@@ -167,15 +206,24 @@ impl Core {
         let found = self.engine.images().user(image, &spec).ok()?;
         let gid = security.run_as_group.unwrap_or_else(|| found.gid.into());
         let of_image = found.groups.iter().map(|g| i64::from(*g)).filter(|_| !security.strict_groups);
-        let mut groups: Vec<i64> = std::iter::once(gid).chain(of_image).chain(security.supplemental_groups.iter().copied()).collect();
+        let mut groups: Vec<i64> = std::iter::once(gid)
+            .chain(of_image)
+            .chain(security.supplemental_groups.iter().copied())
+            .collect();
         groups.sort_unstable();
         groups.dedup();
-        Some(v1::LinuxContainerUser { uid: found.uid.into(), gid, supplemental_groups: groups })
+        Some(v1::LinuxContainerUser {
+            uid: found.uid.into(),
+            gid,
+            supplemental_groups: groups,
+        })
     }
 }
 
 fn machine() -> Machine {
-    Machine { selinux: Path::new("/sys/fs/selinux/enforce").exists() }
+    Machine {
+        selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+    }
 }
 
 /// What is to be mounted and is not there is made, a directory, as under containerd.

@@ -120,15 +120,32 @@ impl Core {
             core.told(verb, began, note, outcome.as_ref().err());
             outcome
         });
-        let outcome = done.await.unwrap_or_else(|e| Err(Status::internal(format!("{verb} broke off: {e}"))));
+        let outcome = done
+            .await
+            .unwrap_or_else(|e| Err(Status::internal(format!("{verb} broke off: {e}"))));
         watch.1 = true;
         outcome.map(Response::new)
     }
 
     fn told(&self, verb: &'static str, began: Instant, note: Note, failure: Option<&Status>) {
-        let Note { handler, stages, pod, container, .. } = note;
+        let Note {
+            handler,
+            stages,
+            pod,
+            container,
+            ..
+        } = note;
         let (code, message) = failure.map_or((Code::Ok, String::new()), |s| (s.code(), s.message().to_owned()));
-        self.hooks.called(&Call { verb, handler, code, message, took: began.elapsed(), stages, pod, container });
+        self.hooks.called(&Call {
+            verb,
+            handler,
+            code,
+            message,
+            took: began.elapsed(),
+            stages,
+            pod,
+            container,
+        });
     }
 
     /// The id that `text` is or begins (containerd takes the beginning of an id too); `None` where there is
@@ -153,17 +170,24 @@ impl Core {
             return Err(Status::invalid_argument("container_id: it is empty"));
         }
         let all = self.engine.list_containers(None).map_err(error::status)?;
-        one(text, all.into_iter().map(|container| container.id).filter(|id| id.as_str().starts_with(text)))
+        one(
+            text,
+            all.into_iter()
+                .map(|container| container.id)
+                .filter(|id| id.as_str().starts_with(text)),
+        )
     }
 
     /// The sandbox, or containerd's sentence.
     pub(crate) fn pod(&self, text: &str) -> Result<PodId, Status> {
-        self.find_pod(text)?.ok_or_else(|| Status::not_found(format!("an error occurred when try to find sandbox {text:?}: not found")))
+        self.find_pod(text)?
+            .ok_or_else(|| Status::not_found(format!("an error occurred when try to find sandbox {text:?}: not found")))
     }
 
     /// The container, or containerd's sentence.
     pub(crate) fn container(&self, text: &str) -> Result<ContainerId, Status> {
-        self.find_container(text)?.ok_or_else(|| Status::not_found(format!("an error occurred when try to find container {text:?}: not found")))
+        self.find_container(text)?
+            .ok_or_else(|| Status::not_found(format!("an error occurred when try to find container {text:?}: not found")))
     }
 
     /// Tells the hooks of a moment that can no more be prevented.

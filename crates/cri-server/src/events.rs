@@ -13,7 +13,7 @@ use std::time::Duration;
 /// How often the thread that listens to the engine looks whether the server is still there.
 const LOOK: Duration = Duration::from_secs(2);
 /// Stack of that thread, bytes.
-const STACK: usize = 256 * 1024;
+const STACK: usize = 1 << 20;
 
 impl Core {
     /// Something happened to a sandbox.
@@ -68,7 +68,11 @@ impl Core {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         };
-        std::thread::Builder::new().name("cri-events".into()).stack_size(STACK).spawn(listen).map(drop)
+        std::thread::Builder::new()
+            .name("cri-events".into())
+            .stack_size(STACK)
+            .spawn(listen)
+            .map(drop)
     }
 
     fn happened(&self, event: &Event) {

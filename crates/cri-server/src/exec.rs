@@ -19,12 +19,19 @@ impl Core {
         let output = self.engine.exec_sync(&id, &request.cmd, limit).map_err(|e| match e {
             // A kubelet knows a probe that took too long by the code, people by containerd's words.
             Error::Timeout(_) => {
-                let text = format!("failed to exec in container: timeout {}s exceeded: context deadline exceeded", limit.as_secs());
+                let text = format!(
+                    "failed to exec in container: timeout {}s exceeded: context deadline exceeded",
+                    limit.as_secs()
+                );
                 Status::deadline_exceeded(text)
             }
             other => error::status(other),
         })?;
-        Ok(v1::ExecSyncResponse { stdout: output.stdout, stderr: output.stderr, exit_code: output.exit_code })
+        Ok(v1::ExecSyncResponse {
+            stdout: output.stdout,
+            stderr: output.stderr,
+            exit_code: output.exit_code,
+        })
     }
 
     pub(crate) fn exec(&self, request: v1::ExecRequest, note: &mut Note) -> Result<v1::ExecResponse, Status> {
@@ -41,7 +48,9 @@ impl Core {
             stdout: request.stdout,
             stderr: request.stderr,
         });
-        Ok(v1::ExecResponse { url: url.map_err(streams::status)? })
+        Ok(v1::ExecResponse {
+            url: url.map_err(streams::status)?,
+        })
     }
 
     pub(crate) fn attach(&self, request: v1::AttachRequest, note: &mut Note) -> Result<v1::AttachResponse, Status> {
@@ -54,7 +63,9 @@ impl Core {
             stdout: request.stdout,
             stderr: request.stderr,
         });
-        Ok(v1::AttachResponse { url: url.map_err(streams::status)? })
+        Ok(v1::AttachResponse {
+            url: url.map_err(streams::status)?,
+        })
     }
 
     pub(crate) fn port_forward(&self, request: v1::PortForwardRequest, note: &mut Note) -> Result<v1::PortForwardResponse, Status> {
@@ -65,10 +76,20 @@ impl Core {
         if pod.state != SandboxState::Ready {
             return Err(Status::unknown("sandbox container is not running"));
         }
-        let port = |port: &i32| u16::try_from(*port).ok().filter(|p| *p > 0).ok_or_else(|| Status::invalid_argument(format!("port: {port} is no port")));
+        let port = |port: &i32| {
+            u16::try_from(*port)
+                .ok()
+                .filter(|p| *p > 0)
+                .ok_or_else(|| Status::invalid_argument(format!("port: {port} is no port")))
+        };
         let ports = request.port.iter().map(port).collect::<Result<_, _>>()?;
-        let url = self.streams()?.port_forward_url(cofferdam_streaming::PortForwardRequest { pod: id.to_string(), ports });
-        Ok(v1::PortForwardResponse { url: url.map_err(streams::status)? })
+        let url = self.streams()?.port_forward_url(cofferdam_streaming::PortForwardRequest {
+            pod: id.to_string(),
+            ports,
+        });
+        Ok(v1::PortForwardResponse {
+            url: url.map_err(streams::status)?,
+        })
     }
 
     fn streams(&self) -> Result<&cofferdam_streaming::Server, Status> {

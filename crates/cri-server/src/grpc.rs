@@ -50,7 +50,9 @@ impl RuntimeService for Service {
         self.0.call("RuntimeConfig", Quick, r, |core, _, _| Ok(core.runtime_config())).await
     }
     async fn update_runtime_config(&self, r: Request<UpdateRuntimeConfigRequest>) -> Answer<UpdateRuntimeConfigResponse> {
-        self.0.call("UpdateRuntimeConfig", Quick, r, |core, r, _| Ok(core.update_runtime_config(r))).await
+        self.0
+            .call("UpdateRuntimeConfig", Quick, r, |core, r, _| Ok(core.update_runtime_config(r)))
+            .await
     }
 
     async fn run_pod_sandbox(&self, r: Request<RunPodSandboxRequest>) -> Answer<RunPodSandboxResponse> {
@@ -66,14 +68,29 @@ impl RuntimeService for Service {
         self.0.call("PodSandboxStatus", Quick, r, Core::pod_sandbox_status).await
     }
     async fn list_pod_sandbox(&self, r: Request<ListPodSandboxRequest>) -> Answer<ListPodSandboxResponse> {
-        self.0.call("ListPodSandbox", Quick, r, |core, r, _| Ok(ListPodSandboxResponse { items: core.list_pod_sandbox(r.filter)? })).await
+        self.0
+            .call("ListPodSandbox", Quick, r, |core, r, _| {
+                Ok(ListPodSandboxResponse {
+                    items: core.list_pod_sandbox(r.filter)?,
+                })
+            })
+            .await
     }
     async fn stream_pod_sandboxes(&self, r: Request<StreamPodSandboxesRequest>) -> Answer<Self::StreamPodSandboxesStream> {
         let wrap = |pod_sandboxes| StreamPodSandboxesResponse { pod_sandboxes };
-        self.0.call("StreamPodSandboxes", Quick, r, move |core, r, _| Ok(pieces(core.list_pod_sandbox(r.filter)?, wrap))).await
+        self.0
+            .call("StreamPodSandboxes", Quick, r, move |core, r, _| {
+                Ok(pieces(core.list_pod_sandbox(r.filter)?, wrap))
+            })
+            .await
     }
-    async fn update_pod_sandbox_resources(&self, r: Request<UpdatePodSandboxResourcesRequest>) -> Answer<UpdatePodSandboxResourcesResponse> {
-        self.0.call("UpdatePodSandboxResources", Quick, r, Core::update_pod_sandbox_resources).await
+    async fn update_pod_sandbox_resources(
+        &self,
+        r: Request<UpdatePodSandboxResourcesRequest>,
+    ) -> Answer<UpdatePodSandboxResourcesResponse> {
+        self.0
+            .call("UpdatePodSandboxResources", Quick, r, Core::update_pod_sandbox_resources)
+            .await
     }
 
     async fn create_container(&self, r: Request<CreateContainerRequest>) -> Answer<CreateContainerResponse> {
@@ -92,14 +109,26 @@ impl RuntimeService for Service {
         self.0.call("ContainerStatus", Quick, r, Core::container_status).await
     }
     async fn list_containers(&self, r: Request<ListContainersRequest>) -> Answer<ListContainersResponse> {
-        self.0.call("ListContainers", Quick, r, |core, r, _| Ok(ListContainersResponse { containers: core.list_containers(r.filter)? })).await
+        self.0
+            .call("ListContainers", Quick, r, |core, r, _| {
+                Ok(ListContainersResponse {
+                    containers: core.list_containers(r.filter)?,
+                })
+            })
+            .await
     }
     async fn stream_containers(&self, r: Request<StreamContainersRequest>) -> Answer<Self::StreamContainersStream> {
         let wrap = |containers| StreamContainersResponse { containers };
-        self.0.call("StreamContainers", Quick, r, move |core, r, _| Ok(pieces(core.list_containers(r.filter)?, wrap))).await
+        self.0
+            .call("StreamContainers", Quick, r, move |core, r, _| {
+                Ok(pieces(core.list_containers(r.filter)?, wrap))
+            })
+            .await
     }
     async fn update_container_resources(&self, r: Request<UpdateContainerResourcesRequest>) -> Answer<UpdateContainerResourcesResponse> {
-        self.0.call("UpdateContainerResources", Quick, r, Core::update_container_resources).await
+        self.0
+            .call("UpdateContainerResources", Quick, r, Core::update_container_resources)
+            .await
     }
     async fn reopen_container_log(&self, r: Request<ReopenContainerLogRequest>) -> Answer<ReopenContainerLogResponse> {
         self.0.call("ReopenContainerLog", Quick, r, Core::reopen_container_log).await
@@ -122,38 +151,74 @@ impl RuntimeService for Service {
         self.0.call("ContainerStats", Quick, r, Core::one_container_stats).await
     }
     async fn list_container_stats(&self, r: Request<ListContainerStatsRequest>) -> Answer<ListContainerStatsResponse> {
-        self.0.call("ListContainerStats", Quick, r, |core, r, _| Ok(ListContainerStatsResponse { stats: core.list_container_stats(r.filter)? })).await
+        self.0
+            .call("ListContainerStats", Quick, r, |core, r, _| {
+                Ok(ListContainerStatsResponse {
+                    stats: core.list_container_stats(r.filter)?,
+                })
+            })
+            .await
     }
     async fn stream_container_stats(&self, r: Request<StreamContainerStatsRequest>) -> Answer<Self::StreamContainerStatsStream> {
         let wrap = |container_stats| StreamContainerStatsResponse { container_stats };
-        self.0.call("StreamContainerStats", Quick, r, move |core, r, _| Ok(pieces(core.list_container_stats(r.filter)?, wrap))).await
+        self.0
+            .call("StreamContainerStats", Quick, r, move |core, r, _| {
+                Ok(pieces(core.list_container_stats(r.filter)?, wrap))
+            })
+            .await
     }
     async fn pod_sandbox_stats(&self, r: Request<PodSandboxStatsRequest>) -> Answer<PodSandboxStatsResponse> {
         self.0.call("PodSandboxStats", Quick, r, Core::one_pod_stats).await
     }
     async fn list_pod_sandbox_stats(&self, r: Request<ListPodSandboxStatsRequest>) -> Answer<ListPodSandboxStatsResponse> {
-        self.0.call("ListPodSandboxStats", Quick, r, |core, r, _| Ok(ListPodSandboxStatsResponse { stats: core.list_pod_sandbox_stats(r.filter)? })).await
+        self.0
+            .call("ListPodSandboxStats", Quick, r, |core, r, _| {
+                Ok(ListPodSandboxStatsResponse {
+                    stats: core.list_pod_sandbox_stats(r.filter)?,
+                })
+            })
+            .await
     }
     async fn stream_pod_sandbox_stats(&self, r: Request<StreamPodSandboxStatsRequest>) -> Answer<Self::StreamPodSandboxStatsStream> {
         let wrap = |pod_sandbox_stats| StreamPodSandboxStatsResponse { pod_sandbox_stats };
-        self.0.call("StreamPodSandboxStats", Quick, r, move |core, r, _| Ok(pieces(core.list_pod_sandbox_stats(r.filter)?, wrap))).await
+        self.0
+            .call("StreamPodSandboxStats", Quick, r, move |core, r, _| {
+                Ok(pieces(core.list_pod_sandbox_stats(r.filter)?, wrap))
+            })
+            .await
     }
     async fn list_metric_descriptors(&self, r: Request<ListMetricDescriptorsRequest>) -> Answer<ListMetricDescriptorsResponse> {
-        let all = |_: &Core, _, _: &mut _| Ok(ListMetricDescriptorsResponse { descriptors: metrics::descriptors() });
+        let all = |_: &Core, _, _: &mut _| {
+            Ok(ListMetricDescriptorsResponse {
+                descriptors: metrics::descriptors(),
+            })
+        };
         self.0.call("ListMetricDescriptors", Quick, r, all).await
     }
     async fn list_pod_sandbox_metrics(&self, r: Request<ListPodSandboxMetricsRequest>) -> Answer<ListPodSandboxMetricsResponse> {
-        self.0.call("ListPodSandboxMetrics", Quick, r, |core, _, _| Ok(ListPodSandboxMetricsResponse { pod_metrics: core.pod_metrics()? })).await
+        self.0
+            .call("ListPodSandboxMetrics", Quick, r, |core, _, _| {
+                Ok(ListPodSandboxMetricsResponse {
+                    pod_metrics: core.pod_metrics()?,
+                })
+            })
+            .await
     }
     async fn stream_pod_sandbox_metrics(&self, r: Request<StreamPodSandboxMetricsRequest>) -> Answer<Self::StreamPodSandboxMetricsStream> {
         let wrap = |pod_sandbox_metrics| StreamPodSandboxMetricsResponse { pod_sandbox_metrics };
-        self.0.call("StreamPodSandboxMetrics", Quick, r, move |core, _, _| Ok(pieces(core.pod_metrics()?, wrap))).await
+        self.0
+            .call("StreamPodSandboxMetrics", Quick, r, move |core, _, _| {
+                Ok(pieces(core.pod_metrics()?, wrap))
+            })
+            .await
     }
 
     async fn get_container_events(&self, _: Request<GetEventsRequest>) -> Answer<Self::GetContainerEventsStream> {
         let events = BroadcastStream::new(self.0.events.subscribe()).map(|event| {
             // Who falls behind is told so, and looks at everything anew.
-            event.map_err(|BroadcastStreamRecvError::Lagged(lost)| Status::aborted(format!("{lost} events were not taken in time; list and listen again")))
+            event.map_err(|BroadcastStreamRecvError::Lagged(lost)| {
+                Status::aborted(format!("{lost} events were not taken in time; list and listen again"))
+            })
         });
         Ok(Response::new(Box::pin(events)))
     }
@@ -176,11 +241,21 @@ impl ImageService for Service {
     type StreamImagesStream = BoxStream<StreamImagesResponse>;
 
     async fn list_images(&self, r: Request<ListImagesRequest>) -> Answer<ListImagesResponse> {
-        self.0.call("ListImages", Quick, r, |core, r, _| Ok(ListImagesResponse { images: core.list_images(r.filter)? })).await
+        self.0
+            .call("ListImages", Quick, r, |core, r, _| {
+                Ok(ListImagesResponse {
+                    images: core.list_images(r.filter)?,
+                })
+            })
+            .await
     }
     async fn stream_images(&self, r: Request<StreamImagesRequest>) -> Answer<Self::StreamImagesStream> {
         let wrap = |images| StreamImagesResponse { images };
-        self.0.call("StreamImages", Quick, r, move |core, r, _| Ok(pieces(core.list_images(r.filter)?, wrap))).await
+        self.0
+            .call("StreamImages", Quick, r, move |core, r, _| {
+                Ok(pieces(core.list_images(r.filter)?, wrap))
+            })
+            .await
     }
     async fn image_status(&self, r: Request<ImageStatusRequest>) -> Answer<ImageStatusResponse> {
         self.0.call("ImageStatus", Quick, r, |core, r, _| core.image_status(r)).await

@@ -1,8 +1,8 @@
 //! Where others join in: what measures the verbs, and what has a say in a pod's life (NRI). One value
 //! that implements [`Hooks`] is given to the server; calls are made from the thread that does the verb.
 
-use cofferdam_model::cri::{ContainerConfig, ContainerStatus, Error, LinuxResources, SandboxStatus, Stage};
 use cofferdam_model::ContainerId;
+use cofferdam_model::cri::{ContainerConfig, ContainerStatus, Error, LinuxResources, SandboxStatus, Stage};
 use std::time::Duration;
 
 /// A verb that was done.

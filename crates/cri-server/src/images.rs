@@ -11,12 +11,15 @@ use tonic::Status;
 
 /// The image that a request names.
 fn named(spec: Option<v1::ImageSpec>) -> Result<v1::ImageSpec, Status> {
-    spec.filter(|s| !s.image.is_empty()).ok_or_else(|| Status::invalid_argument("image.image: it is empty"))
+    spec.filter(|s| !s.image.is_empty())
+        .ok_or_else(|| Status::invalid_argument("image.image: it is empty"))
 }
 
 fn failed(error: cofferdam_images::Error) -> Status {
     match error {
-        cofferdam_images::Error::Reference { .. } | cofferdam_images::Error::Ambiguous { .. } => Status::invalid_argument(error.to_string()),
+        cofferdam_images::Error::Reference { .. } | cofferdam_images::Error::Ambiguous { .. } => {
+            Status::invalid_argument(error.to_string())
+        }
         other => Status::unknown(other.to_string()),
     }
 }
@@ -33,7 +36,9 @@ impl Core {
 
     fn image_on_wire(&self, image: &Image) -> v1::Image {
         let pinned = self.options.pinned_images.iter().filter_map(|name| Reference::parse(name).ok());
-        let pinned = pinned.map(|name| name.to_string()).any(|name| image.names.contains(&name) || image.repo_digests.contains(&name));
+        let pinned = pinned
+            .map(|name| name.to_string())
+            .any(|name| image.names.contains(&name) || image.repo_digests.contains(&name));
         convert::image(image, pinned)
     }
 
@@ -48,10 +53,16 @@ impl Core {
 
     pub(crate) fn image_status(&self, request: v1::ImageStatusRequest) -> Result<v1::ImageStatusResponse, Status> {
         let spec = named(request.image)?;
-        let Some(image) = self.find_image(&spec.image)? else { return Ok(v1::ImageStatusResponse::default()) };
+        let Some(image) = self.find_image(&spec.image)? else {
+            return Ok(v1::ImageStatusResponse::default());
+        };
         Ok(v1::ImageStatusResponse {
             image: Some(self.image_on_wire(&image)),
-            info: if request.verbose { verbose::image(&self.engine, &image) } else { Default::default() },
+            info: if request.verbose {
+                verbose::image(&self.engine, &image)
+            } else {
+                Default::default()
+            },
         })
     }
 
@@ -65,13 +76,18 @@ impl Core {
         }
         let config = request.auth.map_or(Ok(None), |auth| convert::docker_config(&spec.image, &auth))?;
         let configs: Vec<Vec<u8>> = config.into_iter().collect();
-        let options = PullOptions { docker_configs: &configs, ..PullOptions::default() };
+        let options = PullOptions {
+            docker_configs: &configs,
+            ..PullOptions::default()
+        };
         let pulled = self.engine.pull(&spec.image, options).map_err(|e| match e {
             Error::NotFound(text) => Status::not_found(format!("failed to pull and unpack image {:?}: {text}", spec.image)),
             Error::Invalid(text) => Status::invalid_argument(text),
             other => Status::unknown(format!("failed to pull and unpack image {:?}: {other}", spec.image)),
         })?;
-        Ok(v1::PullImageResponse { image_ref: pulled.id.to_string() })
+        Ok(v1::PullImageResponse {
+            image_ref: pulled.id.to_string(),
+        })
     }
 
     pub(crate) fn remove_image(&self, request: v1::RemoveImageRequest) -> Result<v1::RemoveImageResponse, Status> {
@@ -84,6 +100,9 @@ impl Core {
     pub(crate) fn image_fs_info(&self) -> Result<v1::ImageFsInfoResponse, Status> {
         let images = usage::filesystem(&self.engine.image_fs());
         // Writable layers are on the same file system, which is all that a kubelet wants to know.
-        Ok(v1::ImageFsInfoResponse { image_filesystems: vec![images.clone()], container_filesystems: vec![images] })
+        Ok(v1::ImageFsInfoResponse {
+            image_filesystems: vec![images.clone()],
+            container_filesystems: vec![images],
+        })
     }
 }

@@ -71,13 +71,19 @@ pub enum CgroupDriver {
 impl CgroupDriver {
     /// systemd where it is the machine's init (sd_booted(3)).
     pub fn detect() -> Self {
-        if Path::new("/run/systemd/system").is_dir() { Self::Systemd } else { Self::Cgroupfs }
+        if Path::new("/run/systemd/system").is_dir() {
+            Self::Systemd
+        } else {
+            Self::Cgroupfs
+        }
     }
 }
 
 /// Nanoseconds since 1970.
 fn now() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 

@@ -47,7 +47,13 @@ impl Names {
 
     /// A name that something has already, found when the server starts.
     pub(crate) fn insert(&self, name: String, id: String) {
-        self.lock().insert(name, Slot { id: Some(id), left: Left::default() });
+        self.lock().insert(
+            name,
+            Slot {
+                id: Some(id),
+                left: Left::default(),
+            },
+        );
     }
 
     /// Takes `name`. `alive` says whether what has it is still there: others than this server may have
@@ -71,8 +77,18 @@ impl Names {
                 }
             }
         }
-        slots.insert(name.to_owned(), Slot { id: None, left: left.clone() });
-        Ok(Claim::Make(Reservation { names: self, name: name.to_owned(), kept: false }))
+        slots.insert(
+            name.to_owned(),
+            Slot {
+                id: None,
+                left: left.clone(),
+            },
+        );
+        Ok(Claim::Make(Reservation {
+            names: self,
+            name: name.to_owned(),
+            kept: false,
+        }))
     }
 
     /// What has `id` is gone.
@@ -128,10 +144,16 @@ mod tests {
     fn a_name_is_one_things_until_that_is_gone() {
         let names = Names::default();
         let first = make(&names);
-        assert_eq!(names.claim("n", &Left::default(), |_| true).unwrap_err(), "name \"n\" is reserved for \"a request that is under way\"");
+        assert_eq!(
+            names.claim("n", &Left::default(), |_| true).unwrap_err(),
+            "name \"n\" is reserved for \"a request that is under way\""
+        );
         drop(first);
         make(&names).keep("id1");
-        assert_eq!(names.claim("n", &Left::default(), |_| true).unwrap_err(), "name \"n\" is reserved for \"id1\"");
+        assert_eq!(
+            names.claim("n", &Left::default(), |_| true).unwrap_err(),
+            "name \"n\" is reserved for \"id1\""
+        );
         names.forget("id1");
         make(&names).keep("id2");
         // Removed by somebody else.
@@ -142,7 +164,9 @@ mod tests {
     fn what_was_made_for_a_caller_who_left_goes_to_the_next() {
         let names = Names::default();
         let left = Left::default();
-        let Ok(Claim::Make(first)) = names.claim("n", &left, |_| true) else { panic!("it is free") };
+        let Ok(Claim::Make(first)) = names.claim("n", &left, |_| true) else {
+            panic!("it is free")
+        };
         left.store(true, Ordering::Release);
         let next = std::thread::scope(|scope| {
             let waiting = scope.spawn(|| matches!(names.claim("n", &Left::default(), |_| true), Ok(Claim::Made(id)) if id == "id"));

@@ -30,7 +30,11 @@ impl Rates {
         if passed >= SHORTEST {
             let used = u128::from(nanos.saturating_sub(last.nanos));
             let rate = used * 1_000_000_000 / u128::from(passed.unsigned_abs());
-            *last = Sample { at, nanos, rate: u64::try_from(rate).ok() };
+            *last = Sample {
+                at,
+                nanos,
+                rate: u64::try_from(rate).ok(),
+            };
         }
         last.rate
     }

@@ -25,15 +25,32 @@ impl Core {
         let network = self.engine.network_status();
         let network = match &network {
             Ok(()) => condition("NetworkReady", None),
-            Err(why) => condition("NetworkReady", Some(("NetworkPluginNotReady", format!("Network plugin returns error: {why}")))),
+            Err(why) => condition(
+                "NetworkReady",
+                Some(("NetworkPluginNotReady", format!("Network plugin returns error: {why}"))),
+            ),
         };
         let unproved: Vec<String> = handlers.iter().filter_map(|h| h.unproved.clone()).collect();
         let proved = (!unproved.is_empty()).then(|| ("HandlersUnproved", unproved.join("; ")));
         Ok(v1::StatusResponse {
-            status: Some(v1::RuntimeStatus { conditions: vec![condition("RuntimeReady", None), network, condition("CofferdamHandlersProved", proved)] }),
-            info: if request.verbose { verbose::runtime(self, &handlers) } else { Default::default() },
+            status: Some(v1::RuntimeStatus {
+                conditions: vec![
+                    condition("RuntimeReady", None),
+                    network,
+                    condition("CofferdamHandlersProved", proved),
+                ],
+            }),
+            info: if request.verbose {
+                verbose::runtime(self, &handlers)
+            } else {
+                Default::default()
+            },
             runtime_handlers: runtime_handlers(&handlers),
-            features: Some(v1::RuntimeFeatures { supplemental_groups_policy: true, user_namespaces_host_network: false, mount_options: false }),
+            features: Some(v1::RuntimeFeatures {
+                supplemental_groups_policy: true,
+                user_namespaces_host_network: false,
+                mount_options: false,
+            }),
         })
     }
 
@@ -42,7 +59,11 @@ impl Core {
             CgroupDriver::Systemd => v1::CgroupDriver::Systemd,
             CgroupDriver::Cgroupfs => v1::CgroupDriver::Cgroupfs,
         };
-        v1::RuntimeConfigResponse { linux: Some(v1::LinuxRuntimeConfiguration { cgroup_driver: driver.into() }) }
+        v1::RuntimeConfigResponse {
+            linux: Some(v1::LinuxRuntimeConfiguration {
+                cgroup_driver: driver.into(),
+            }),
+        }
     }
 
     pub(crate) fn update_runtime_config(&self, request: v1::UpdateRuntimeConfigRequest) -> v1::UpdateRuntimeConfigResponse {
@@ -53,16 +74,28 @@ impl Core {
         v1::UpdateRuntimeConfigResponse {}
     }
 
-    pub(crate) fn checkpoint_container(&self, request: v1::CheckpointContainerRequest, note: &mut Note) -> Result<v1::CheckpointContainerResponse, Status> {
+    pub(crate) fn checkpoint_container(
+        &self,
+        request: v1::CheckpointContainerRequest,
+        note: &mut Note,
+    ) -> Result<v1::CheckpointContainerResponse, Status> {
         let id = self.container(&request.container_id)?;
         let (pod, _) = self.known_container(&id, note)?;
-        Err(Status::unimplemented(format!("handler \"{}\" cannot write a running container down; no handler of this runtime can", pod.handler)))
+        Err(Status::unimplemented(format!(
+            "handler \"{}\" cannot write a running container down; no handler of this runtime can",
+            pod.handler
+        )))
     }
 }
 
 fn condition(kind: &str, wrong: Option<(&str, String)>) -> v1::RuntimeCondition {
     let (status, (reason, message)) = (wrong.is_none(), wrong.unwrap_or_default());
-    v1::RuntimeCondition { r#type: kind.into(), status, reason: reason.into(), message }
+    v1::RuntimeCondition {
+        r#type: kind.into(),
+        status,
+        reason: reason.into(),
+        message,
+    }
 }
 
 /// The handlers that are proved, the default one under "" too. One that is not is none that a scheduler
@@ -96,8 +129,15 @@ mod tests {
             unproved: unproved.map(str::to_owned),
             features: [(FEATURE_USER_NAMESPACES.to_owned(), userns)].into(),
         };
-        let told = runtime_handlers(&[handler("crun", true, None, true), handler("kata", false, Some("no"), true), handler("runsc", false, None, false)]);
-        let told: Vec<_> = told.iter().map(|h| (h.name.as_str(), h.features.is_some_and(|f| f.user_namespaces))).collect();
+        let told = runtime_handlers(&[
+            handler("crun", true, None, true),
+            handler("kata", false, Some("no"), true),
+            handler("runsc", false, None, false),
+        ]);
+        let told: Vec<_> = told
+            .iter()
+            .map(|h| (h.name.as_str(), h.features.is_some_and(|f| f.user_namespaces)))
+            .collect();
         assert_eq!(told, [("", true), ("crun", true), ("runsc", false)]);
         assert!(runtime_handlers(&[handler("crun", true, Some("no"), true)]).is_empty());
     }

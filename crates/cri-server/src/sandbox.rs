@@ -25,7 +25,12 @@ impl Core {
         };
         if !config.log_directory.as_os_str().is_empty() {
             let made = std::fs::create_dir_all(&config.log_directory);
-            made.map_err(|e| Status::unknown(format!("failed to create sandbox log directory {}: {e}", config.log_directory.display())))?;
+            made.map_err(|e| {
+                Status::unknown(format!(
+                    "failed to create sandbox log directory {}: {e}",
+                    config.log_directory.display()
+                ))
+            })?;
         }
         let id = self.engine.run_sandbox(&config, &request.runtime_handler).map_err(error::status)?;
         note.pod = id.to_string();
@@ -40,13 +45,23 @@ impl Core {
         reservation.keep(id.as_str());
         self.tell_pod(&id, ContainerEventType::ContainerCreatedEvent);
         self.tell_pod(&id, ContainerEventType::ContainerStartedEvent);
-        Ok(v1::RunPodSandboxResponse { pod_sandbox_id: id.to_string() })
+        Ok(v1::RunPodSandboxResponse {
+            pod_sandbox_id: id.to_string(),
+        })
     }
 
-    pub(crate) fn stop_pod_sandbox(&self, request: v1::StopPodSandboxRequest, note: &mut Note) -> Result<v1::StopPodSandboxResponse, Status> {
+    pub(crate) fn stop_pod_sandbox(
+        &self,
+        request: v1::StopPodSandboxRequest,
+        note: &mut Note,
+    ) -> Result<v1::StopPodSandboxResponse, Status> {
         let done = v1::StopPodSandboxResponse {};
-        let Some(id) = self.find_pod(&request.pod_sandbox_id)? else { return Ok(done) };
-        let Some(before) = self.known_pod(&id, note)? else { return Ok(done) };
+        let Some(id) = self.find_pod(&request.pod_sandbox_id)? else {
+            return Ok(done);
+        };
+        let Some(before) = self.known_pod(&id, note)? else {
+            return Ok(done);
+        };
         absent_is_done(self.engine.stop_sandbox(&id))?;
         self.tell_hooks(Moment::SandboxStopped(&before));
         if before.state == cofferdam_model::cri::SandboxState::Ready {
@@ -55,9 +70,15 @@ impl Core {
         Ok(done)
     }
 
-    pub(crate) fn remove_pod_sandbox(&self, request: v1::RemovePodSandboxRequest, note: &mut Note) -> Result<v1::RemovePodSandboxResponse, Status> {
+    pub(crate) fn remove_pod_sandbox(
+        &self,
+        request: v1::RemovePodSandboxRequest,
+        note: &mut Note,
+    ) -> Result<v1::RemovePodSandboxResponse, Status> {
         let done = v1::RemovePodSandboxResponse {};
-        let Some(id) = self.find_pod(&request.pod_sandbox_id)? else { return Ok(done) };
+        let Some(id) = self.find_pod(&request.pod_sandbox_id)? else {
+            return Ok(done);
+        };
         let before = self.known_pod(&id, note)?;
         let containers = self.engine.list_containers(Some(&id)).unwrap_or_default();
         // A sandbox whose record cannot be read is removed all the same.
@@ -74,20 +95,39 @@ impl Core {
         self.rates.forget(id.as_str());
         if let Some(before) = before {
             self.tell_hooks(Moment::SandboxRemoved(&before));
-            self.tell_gone(id.as_str(), Some(status::sandbox(&SandboxStatus { state: cofferdam_model::cri::SandboxState::NotReady, ..before })));
+            self.tell_gone(
+                id.as_str(),
+                Some(status::sandbox(&SandboxStatus {
+                    state: cofferdam_model::cri::SandboxState::NotReady,
+                    ..before
+                })),
+            );
         }
         Ok(done)
     }
 
-    pub(crate) fn pod_sandbox_status(&self, request: v1::PodSandboxStatusRequest, note: &mut Note) -> Result<v1::PodSandboxStatusResponse, Status> {
+    pub(crate) fn pod_sandbox_status(
+        &self,
+        request: v1::PodSandboxStatusRequest,
+        note: &mut Note,
+    ) -> Result<v1::PodSandboxStatusResponse, Status> {
         let id = self.pod(&request.pod_sandbox_id)?;
         let found = self.known_pod(&id, note)?;
-        let found = found.ok_or_else(|| Status::not_found(format!("an error occurred when try to find sandbox {id:?}: not found", id = id.as_str())))?;
+        let found = found.ok_or_else(|| {
+            Status::not_found(format!(
+                "an error occurred when try to find sandbox {id:?}: not found",
+                id = id.as_str()
+            ))
+        })?;
         let timestamp = crate::now();
         let containers = self.engine.list_containers(Some(&id)).map_err(error::status)?;
         Ok(v1::PodSandboxStatusResponse {
             status: Some(status::sandbox(&found)),
-            info: if request.verbose { verbose::sandbox(self, &found) } else { Default::default() },
+            info: if request.verbose {
+                verbose::sandbox(self, &found)
+            } else {
+                Default::default()
+            },
             containers_statuses: containers.iter().map(|c| self.container_on_wire(c, &found.config)).collect(),
             timestamp,
         })
@@ -96,7 +136,11 @@ impl Core {
     pub(crate) fn list_pod_sandbox(&self, wanted: Option<v1::PodSandboxFilter>) -> Result<Vec<v1::PodSandbox>, Status> {
         let wanted = wanted.unwrap_or_default();
         let all = self.engine.list_sandboxes().map_err(error::status)?;
-        Ok(all.into_iter().filter(|pod| filter::sandbox(&wanted, pod)).map(status::listed_sandbox).collect())
+        Ok(all
+            .into_iter()
+            .filter(|pod| filter::sandbox(&wanted, pod))
+            .map(status::listed_sandbox)
+            .collect())
     }
 
     pub(crate) fn update_pod_sandbox_resources(
@@ -110,7 +154,9 @@ impl Core {
         note.pod = id.to_string();
         let parent = &found.config.cgroup_parent;
         let (overhead, resources) = convert::pod_limits(parent, "request", request.overhead.as_ref(), request.resources.as_ref())?;
-        self.hooks.lifecycle(Moment::SandboxUpdating(&found, &overhead, &resources)).map_err(error::status)?;
+        self.hooks
+            .lifecycle(Moment::SandboxUpdating(&found, &overhead, &resources))
+            .map_err(error::status)?;
         self.engine.update_sandbox(&id, &overhead, &resources).map_err(error::status)?;
         self.tell_hooks(Moment::SandboxUpdated(&found));
         Ok(v1::UpdatePodSandboxResourcesResponse {})

@@ -1,10 +1,10 @@
 //! The socket, the threads, and the end.
 
+use crate::Options;
 use crate::core::{Core, THREADS};
 use crate::grpc::Service;
 use crate::hooks::Hooks;
 use crate::streams::Bridge;
-use crate::Options;
 use cofferdam_cri_api::v1::image_service_server::ImageServiceServer;
 use cofferdam_cri_api::v1::runtime_service_server::RuntimeServiceServer;
 use cofferdam_engine::Engine;
@@ -68,7 +68,12 @@ pub enum Error {
 ///
 /// # Errors
 /// Where it cannot listen, or the engine cannot say what runs.
-pub fn run(options: Options, engine: Arc<Engine>, hooks: Arc<dyn Hooks>, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
+pub fn run(
+    options: Options,
+    engine: Arc<Engine>,
+    hooks: Arc<dyn Hooks>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Error> {
     let threads = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(THREADS)
@@ -87,11 +92,18 @@ pub fn run(options: Options, engine: Arc<Engine>, hooks: Arc<dyn Hooks>, stop: i
 ///
 /// # Errors
 /// As those of [`run`].
-pub async fn serve(options: Options, engine: Arc<Engine>, hooks: Arc<dyn Hooks>, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
+pub async fn serve(
+    options: Options,
+    engine: Arc<Engine>,
+    hooks: Arc<dyn Hooks>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Error> {
     let (socket, at) = (options.socket.clone(), options.streaming);
     let listener = listen(&socket)?;
     let mut core = Core::new(options, engine.clone(), hooks)?;
-    let streams = cofferdam_streaming::Server::start(at, Arc::new(Bridge(engine)), cofferdam_streaming::Options::default()).await.map_err(|e| Error::Streaming { at, why: e.to_string() })?;
+    let streams = cofferdam_streaming::Server::start(at, Arc::new(Bridge(engine)), cofferdam_streaming::Options::default())
+        .await
+        .map_err(|e| Error::Streaming { at, why: e.to_string() })?;
     core.streams = Some(streams);
     let core = Arc::new(core);
     core.follow().map_err(Error::Threads)?;
@@ -122,7 +134,10 @@ pub async fn serve(options: Options, engine: Arc<Engine>, hooks: Arc<dyn Hooks>,
 
 /// Listens on `socket`. One that nobody listens on is removed; one that somebody does is left alone.
 fn listen(socket: &Path) -> Result<UnixListener, Error> {
-    let wrong = |why: &dyn std::fmt::Display| Error::Listen { socket: socket.to_owned(), why: why.to_string() };
+    let wrong = |why: &dyn std::fmt::Display| Error::Listen {
+        socket: socket.to_owned(),
+        why: why.to_string(),
+    };
     if let Some(parent) = socket.parent() {
         std::fs::create_dir_all(parent).map_err(|e| wrong(&e))?;
     }

@@ -5,14 +5,20 @@ use crate::convert::{filter, status};
 use crate::core::{Core, Note};
 use crate::error;
 use cofferdam_cri_api::v1;
-use cofferdam_model::cri::{ContainerState, ContainerUsage, PodUsage, ContainerStatus, SandboxState, SandboxStatus};
+use cofferdam_model::cri::{ContainerState, ContainerStatus, ContainerUsage, PodUsage, SandboxState, SandboxStatus};
 use tonic::Status;
 
 impl Core {
-    pub(crate) fn one_container_stats(&self, request: v1::ContainerStatsRequest, note: &mut Note) -> Result<v1::ContainerStatsResponse, Status> {
+    pub(crate) fn one_container_stats(
+        &self,
+        request: v1::ContainerStatsRequest,
+        note: &mut Note,
+    ) -> Result<v1::ContainerStatsResponse, Status> {
         let id = self.container(&request.container_id)?;
         let (_, container) = self.known_container(&id, note)?;
-        Ok(v1::ContainerStatsResponse { stats: Some(self.container_stats_on_wire(&container)?) })
+        Ok(v1::ContainerStatsResponse {
+            stats: Some(self.container_stats_on_wire(&container)?),
+        })
     }
 
     pub(crate) fn list_container_stats(&self, wanted: Option<v1::ContainerStatsFilter>) -> Result<Vec<v1::ContainerStats>, Status> {
@@ -26,31 +32,51 @@ impl Core {
         Ok(self.stats_of(all.iter().filter(|c| takes(c))))
     }
 
-    pub(crate) fn one_pod_stats(&self, request: v1::PodSandboxStatsRequest, note: &mut Note) -> Result<v1::PodSandboxStatsResponse, Status> {
+    pub(crate) fn one_pod_stats(
+        &self,
+        request: v1::PodSandboxStatsRequest,
+        note: &mut Note,
+    ) -> Result<v1::PodSandboxStatsResponse, Status> {
         let id = self.pod(&request.pod_sandbox_id)?;
         let pod = self.engine.sandbox_status(&id).map_err(error::status)?;
         note.handler.clone_from(&pod.handler);
         note.pod = id.to_string();
         if pod.state != SandboxState::Ready {
-            return Err(Status::unavailable(format!("failed to get pod sandbox stats since sandbox container {:?} is not in ready state", id.as_str())));
+            return Err(Status::unavailable(format!(
+                "failed to get pod sandbox stats since sandbox container {:?} is not in ready state",
+                id.as_str()
+            )));
         }
-        Ok(v1::PodSandboxStatsResponse { stats: Some(self.pod_stats_on_wire(&pod)?) })
+        Ok(v1::PodSandboxStatsResponse {
+            stats: Some(self.pod_stats_on_wire(&pod)?),
+        })
     }
 
     pub(crate) fn list_pod_sandbox_stats(&self, wanted: Option<v1::PodSandboxStatsFilter>) -> Result<Vec<v1::PodSandboxStats>, Status> {
         let wanted = wanted.unwrap_or_default();
         let takes = |p: &SandboxStatus| {
-            p.state == SandboxState::Ready && filter::names(&wanted.id, p.id.as_str()) && filter::selects(&wanted.label_selector, &p.config.labels)
+            p.state == SandboxState::Ready
+                && filter::names(&wanted.id, p.id.as_str())
+                && filter::selects(&wanted.label_selector, &p.config.labels)
         };
         let all = self.engine.list_sandboxes().map_err(error::status)?;
         // One that ends while it is measured is no error of the list.
-        Ok(all.iter().filter(|p| takes(p)).filter_map(|pod| self.pod_stats_on_wire(pod).ok()).collect())
+        Ok(all
+            .iter()
+            .filter(|p| takes(p))
+            .filter_map(|pod| self.pod_stats_on_wire(pod).ok())
+            .collect())
     }
 
     fn pod_stats_on_wire(&self, pod: &SandboxStatus) -> Result<v1::PodSandboxStats, Status> {
         let (usage, rate) = self.usage_of_pod(pod)?;
         let containers = self.engine.list_containers(Some(&pod.id)).map_err(error::status)?;
-        Ok(usage::pod(status::sandbox_attributes(pod), &usage, rate, self.stats_of(containers.iter())))
+        Ok(usage::pod(
+            status::sandbox_attributes(pod),
+            &usage,
+            rate,
+            self.stats_of(containers.iter()),
+        ))
     }
 
     fn container_stats_on_wire(&self, container: &ContainerStatus) -> Result<v1::ContainerStats, Status> {
@@ -67,14 +93,20 @@ impl Core {
     /// A container's usage, and its CPU time a second, nanoseconds, once it was measured twice.
     pub(crate) fn usage_of(&self, container: &ContainerStatus) -> Result<(ContainerUsage, Option<u64>), Status> {
         let usage = self.engine.stats_of_container(&container.id).map_err(error::status)?;
-        let rate = usage.cgroup.cpu_nanos.and_then(|nanos| self.rates.take(container.id.as_str(), usage.cgroup.at, nanos));
+        let rate = usage
+            .cgroup
+            .cpu_nanos
+            .and_then(|nanos| self.rates.take(container.id.as_str(), usage.cgroup.at, nanos));
         Ok((usage, rate))
     }
 
     /// As [`Core::usage_of`], of a pod.
     pub(crate) fn usage_of_pod(&self, pod: &SandboxStatus) -> Result<(PodUsage, Option<u64>), Status> {
         let usage = self.engine.stats_of_pod(&pod.id).map_err(error::status)?;
-        let rate = usage.cgroup.cpu_nanos.and_then(|nanos| self.rates.take(pod.id.as_str(), usage.cgroup.at, nanos));
+        let rate = usage
+            .cgroup
+            .cpu_nanos
+            .and_then(|nanos| self.rates.take(pod.id.as_str(), usage.cgroup.at, nanos));
         Ok((usage, rate))
     }
 }

@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 
 /// Pieces that wait on their way, each direction.
 const PIECES: usize = 8;
-/// Stack of a thread that carries one direction, bytes.
-const STACK: usize = 128 * 1024;
+/// Stack of a thread that carries one direction, bytes. What of it is not used is no memory.
+const STACK: usize = 1 << 20;
 
 /// The engine, as the streaming server asks it.
 #[derive(Debug, Clone)]
@@ -47,7 +47,11 @@ impl Backend for Bridge {
         let engine = self.0.clone();
         blocking(move || {
             let id = container_id(&request.container)?;
-            let asked = cri::ExecRequest { command: request.command, tty: request.tty, stdin: request.stdin };
+            let asked = cri::ExecRequest {
+                command: request.command,
+                tty: request.tty,
+                stdin: request.stdin,
+            };
             let session = engine.exec(&id, &asked, (0, 0)).map_err(backend)?;
             let stream = match engine.attach_session(&session) {
                 Ok(stream) => stream,
@@ -57,7 +61,9 @@ impl Backend for Bridge {
                 }
             };
             let code = move |exit: Option<&Exit>| {
-                let code = exit.map_or(Err("the process's end cannot be told".to_owned()), |exit| engine.session_code(&session, exit).map_err(|e| e.to_string()));
+                let code = exit.map_or(Err("the process's end cannot be told".to_owned()), |exit| {
+                    engine.session_code(&session, exit).map_err(|e| e.to_string())
+                });
                 engine.finish(&session);
                 code
             };
@@ -105,7 +111,11 @@ fn duplex(fd: OwnedFd) -> std::io::Result<Box<dyn Duplex>> {
 
 /// A thread for each direction of a stream. `end` is told the exit, `None` where the stream broke, and gives
 /// the code.
-fn carry(stream: AttachStream, parting: Parting, end: impl FnOnce(Option<&Exit>) -> Result<i32, String> + Send + 'static) -> Result<Process, Error> {
+fn carry(
+    stream: AttachStream,
+    parting: Parting,
+    end: impl FnOnce(Option<&Exit>) -> Result<i32, String> + Send + 'static,
+) -> Result<Process, Error> {
     let (input, from_client) = mpsc::channel(PIECES);
     let (to_client, output) = mpsc::channel(PIECES);
     let AttachStream { reader, writer } = stream;
@@ -120,7 +130,12 @@ fn carry(stream: AttachStream, parting: Parting, end: impl FnOnce(Option<&Exit>)
 }
 
 fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
-    std::thread::Builder::new().name(name.into()).stack_size(STACK).spawn(work).map(drop).map_err(backend)
+    std::thread::Builder::new()
+        .name(name.into())
+        .stack_size(STACK)
+        .spawn(work)
+        .map(drop)
+        .map_err(backend)
 }
 
 /// From the client to the process, until the client leaves or the process is gone.

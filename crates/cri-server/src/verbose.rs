@@ -62,7 +62,9 @@ pub(crate) fn container(core: &Core, pod: &SandboxStatus, container: &ContainerS
 
 pub(crate) fn image(engine: &Engine, image: &Image) -> BTreeMap<String, String> {
     let configuration = engine.image_configuration(&image.id.to_string()).ok();
-    let spec: Value = configuration.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or(Value::Null);
+    let spec: Value = configuration
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or(Value::Null);
     info(&json!({ "imageSpec": spec, "target": image.target.as_ref().map(ToString::to_string) }))
 }
 

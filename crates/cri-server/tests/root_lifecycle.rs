@@ -17,22 +17,47 @@ fn id(text: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_lives_and_goes() {
     let mut world = World::new().await;
-    assert_eq!(std::fs::metadata(world.dir.join("cri.sock")).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        std::fs::metadata(world.dir.join("cri.sock")).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
     let pod = world.pod("web").await;
     let host = world.dir.join("made/for/the/mount");
     let mut config = world.container_config("main", "echo said; id -u; echo $A; cat /vol/none; exit 3");
-    config.envs = vec![v1::KeyValue { key: "A".into(), value: b"value".to_vec() }];
-    config.mounts = vec![v1::Mount { container_path: "/vol".into(), host_path: host.to_string_lossy().into_owned(), ..Default::default() }];
+    config.envs = vec![v1::KeyValue {
+        key: "A".into(),
+        value: b"value".to_vec(),
+    }];
+    config.mounts = vec![v1::Mount {
+        container_path: "/vol".into(),
+        host_path: host.to_string_lossy().into_owned(),
+        ..Default::default()
+    }];
     config.linux = Some(v1::LinuxContainerConfig {
-        security_context: Some(v1::LinuxContainerSecurityContext { run_as_user: Some(v1::Int64Value { value: 1000 }), supplemental_groups: vec![77], ..Default::default() }),
+        security_context: Some(v1::LinuxContainerSecurityContext {
+            run_as_user: Some(v1::Int64Value { value: 1000 }),
+            supplemental_groups: vec![77],
+            ..Default::default()
+        }),
         ..Default::default()
     });
     let container = world.create_with(&pod, config).await.unwrap();
     assert!(host.is_dir(), "a host path that is missing is made a directory");
     let status = world.container(&container).await;
     assert_eq!((status.state(), status.started_at), (v1::ContainerState::ContainerCreated, 0));
-    world.runtime.start_container(v1::StartContainerRequest { container_id: id(&container) }).await.unwrap();
-    let again = world.runtime.start_container(v1::StartContainerRequest { container_id: id(&container) }).await;
+    world
+        .runtime
+        .start_container(v1::StartContainerRequest {
+            container_id: id(&container),
+        })
+        .await
+        .unwrap();
+    let again = world
+        .runtime
+        .start_container(v1::StartContainerRequest {
+            container_id: id(&container),
+        })
+        .await;
     assert!(again.is_err());
     let status = world.ended(&container).await;
     assert_eq!((status.exit_code, status.reason.as_str()), (3, "Error"));
@@ -48,16 +73,42 @@ async fn a_pod_lives_and_goes() {
 
     for _ in 0..2 {
         // Both may be repeated.
-        world.runtime.stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id: id(&pod) }).await.unwrap();
+        world
+            .runtime
+            .stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id: id(&pod) })
+            .await
+            .unwrap();
     }
-    let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id(&pod), verbose: false };
-    let status = world.runtime.pod_sandbox_status(request.clone()).await.unwrap().into_inner().status.unwrap();
-    assert_eq!((status.state(), status.runtime_handler.as_str()), (v1::PodSandboxState::SandboxNotready, "crun"));
+    let request = v1::PodSandboxStatusRequest {
+        pod_sandbox_id: id(&pod),
+        verbose: false,
+    };
+    let status = world
+        .runtime
+        .pod_sandbox_status(request.clone())
+        .await
+        .unwrap()
+        .into_inner()
+        .status
+        .unwrap();
+    assert_eq!(
+        (status.state(), status.runtime_handler.as_str()),
+        (v1::PodSandboxState::SandboxNotready, "crun")
+    );
     for _ in 0..2 {
-        world.runtime.remove_pod_sandbox(v1::RemovePodSandboxRequest { pod_sandbox_id: id(&pod) }).await.unwrap();
+        world
+            .runtime
+            .remove_pod_sandbox(v1::RemovePodSandboxRequest { pod_sandbox_id: id(&pod) })
+            .await
+            .unwrap();
     }
     assert_eq!(world.runtime.pod_sandbox_status(request).await.unwrap_err().code(), Code::NotFound);
-    let left = world.runtime.list_containers(v1::ListContainersRequest::default()).await.unwrap().into_inner();
+    let left = world
+        .runtime
+        .list_containers(v1::ListContainersRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(left.containers, []);
 }
 
@@ -68,21 +119,84 @@ async fn what_is_missing_is_told_as_containerd_does() {
         let container_id = || id(missing);
         let code = |status: tonic::Status| status.code();
         let w = &mut world.runtime;
-        assert_eq!(w.container_status(v1::ContainerStatusRequest { container_id: container_id(), ..Default::default() }).await.map(drop).map_err(code), Err(Code::NotFound));
-        assert_eq!(w.start_container(v1::StartContainerRequest { container_id: container_id() }).await.map(drop).map_err(code), Err(Code::NotFound));
-        assert_eq!(w.container_stats(v1::ContainerStatsRequest { container_id: container_id() }).await.map(drop).map_err(code), Err(Code::NotFound));
-        let update = v1::UpdateContainerResourcesRequest { container_id: container_id(), ..Default::default() };
-        assert_eq!(w.update_container_resources(update).await.map(drop).map_err(code), Err(Code::NotFound));
-        assert_eq!(w.reopen_container_log(v1::ReopenContainerLogRequest { container_id: container_id() }).await.map(drop).map_err(code), Err(Code::NotFound));
-        let exec = v1::ExecSyncRequest { container_id: container_id(), cmd: vec!["true".into()], timeout: 0 };
+        assert_eq!(
+            w.container_status(v1::ContainerStatusRequest {
+                container_id: container_id(),
+                ..Default::default()
+            })
+            .await
+            .map(drop)
+            .map_err(code),
+            Err(Code::NotFound)
+        );
+        assert_eq!(
+            w.start_container(v1::StartContainerRequest {
+                container_id: container_id()
+            })
+            .await
+            .map(drop)
+            .map_err(code),
+            Err(Code::NotFound)
+        );
+        assert_eq!(
+            w.container_stats(v1::ContainerStatsRequest {
+                container_id: container_id()
+            })
+            .await
+            .map(drop)
+            .map_err(code),
+            Err(Code::NotFound)
+        );
+        let update = v1::UpdateContainerResourcesRequest {
+            container_id: container_id(),
+            ..Default::default()
+        };
+        assert_eq!(
+            w.update_container_resources(update).await.map(drop).map_err(code),
+            Err(Code::NotFound)
+        );
+        assert_eq!(
+            w.reopen_container_log(v1::ReopenContainerLogRequest {
+                container_id: container_id()
+            })
+            .await
+            .map(drop)
+            .map_err(code),
+            Err(Code::NotFound)
+        );
+        let exec = v1::ExecSyncRequest {
+            container_id: container_id(),
+            cmd: vec!["true".into()],
+            timeout: 0,
+        };
         assert_eq!(w.exec_sync(exec).await.map(drop).map_err(code), Err(Code::NotFound));
-        let forward = v1::PortForwardRequest { pod_sandbox_id: id(missing), port: vec![80] };
+        let forward = v1::PortForwardRequest {
+            pod_sandbox_id: id(missing),
+            port: vec![80],
+        };
         assert_eq!(w.port_forward(forward).await.map(drop).map_err(code), Err(Code::NotFound));
         // Done already.
-        w.stop_container(v1::StopContainerRequest { container_id: container_id(), timeout: 0 }).await.unwrap();
-        w.remove_container(v1::RemoveContainerRequest { container_id: container_id() }).await.unwrap();
-        w.stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id: id(missing) }).await.unwrap();
-        w.remove_pod_sandbox(v1::RemovePodSandboxRequest { pod_sandbox_id: id(missing) }).await.unwrap();
+        w.stop_container(v1::StopContainerRequest {
+            container_id: container_id(),
+            timeout: 0,
+        })
+        .await
+        .unwrap();
+        w.remove_container(v1::RemoveContainerRequest {
+            container_id: container_id(),
+        })
+        .await
+        .unwrap();
+        w.stop_pod_sandbox(v1::StopPodSandboxRequest {
+            pod_sandbox_id: id(missing),
+        })
+        .await
+        .unwrap();
+        w.remove_pod_sandbox(v1::RemovePodSandboxRequest {
+            pod_sandbox_id: id(missing),
+        })
+        .await
+        .unwrap();
     }
 }
 
@@ -91,12 +205,25 @@ async fn an_unknown_handler_is_refused_and_leaves_nothing() {
     let mut world = World::new().await;
     let config = world.pod_config("web");
     for _ in 0..2 {
-        let request = v1::RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: "nosuch".into() };
+        let request = v1::RunPodSandboxRequest {
+            config: Some(config.clone()),
+            runtime_handler: "nosuch".into(),
+        };
         let why = world.runtime.run_pod_sandbox(request).await.unwrap_err();
         assert_eq!(why.code(), Code::Unknown);
-        assert!(why.message().starts_with("failed to get sandbox runtime: no runtime for \"nosuch\" is configured"), "{}", why.message());
+        assert!(
+            why.message()
+                .starts_with("failed to get sandbox runtime: no runtime for \"nosuch\" is configured"),
+            "{}",
+            why.message()
+        );
     }
-    let all = world.runtime.list_pod_sandbox(v1::ListPodSandboxRequest::default()).await.unwrap().into_inner();
+    let all = world
+        .runtime
+        .list_pod_sandbox(v1::ListPodSandboxRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(all.items, []);
     // Its name is free.
     world.run_pod(config).await.unwrap();
@@ -107,18 +234,27 @@ async fn names_are_given_once_and_kept_over_a_restart() {
     let mut world = World::new().await;
     let pod = world.pod("web").await;
     let again = world.run_pod(world.pod_config("web")).await.unwrap_err();
-    let sentence = format!("failed to reserve sandbox name \"web_default_web-uid_0\": name \"web_default_web-uid_0\" is reserved for \"{pod}\"");
+    let sentence =
+        format!("failed to reserve sandbox name \"web_default_web-uid_0\": name \"web_default_web-uid_0\" is reserved for \"{pod}\"");
     assert_eq!(again.message(), sentence);
     let container = world.start(&pod, "main", "sleep 1000").await;
     let config = world.container_config("main", "true");
     let again = world.create_with(&pod, config.clone()).await.unwrap_err();
-    assert!(again.message().starts_with("failed to reserve container name") && again.message().ends_with(&format!("{container:?}")), "{}", again.message());
+    assert!(
+        again.message().starts_with("failed to reserve container name") && again.message().ends_with(&format!("{container:?}")),
+        "{}",
+        again.message()
+    );
 
     world.restart().await;
     assert_eq!(world.container(&container).await.state(), v1::ContainerState::ContainerRunning);
     assert!(world.run_pod(world.pod_config("web")).await.is_err());
     assert!(world.create_with(&pod, config.clone()).await.is_err());
-    world.runtime.remove_container(v1::RemoveContainerRequest { container_id: container }).await.unwrap();
+    world
+        .runtime
+        .remove_container(v1::RemoveContainerRequest { container_id: container })
+        .await
+        .unwrap();
     world.create_with(&pod, config).await.unwrap();
     let mut next = world.pod_config("web");
     next.metadata.as_mut().unwrap().attempt = 1;
@@ -133,14 +269,44 @@ async fn lists_are_filtered_whole_and_in_pieces() {
     world.ended(&second).await;
     let pods = [
         (v1::PodSandboxFilter::default(), vec![&a, &b]),
-        (v1::PodSandboxFilter { id: a[..8].into(), ..Default::default() }, vec![&a]),
-        (v1::PodSandboxFilter { label_selector: [(id("app"), id("b"))].into(), ..Default::default() }, vec![&b]),
-        (v1::PodSandboxFilter { state: Some(v1::PodSandboxStateValue { state: 1 }), ..Default::default() }, vec![]),
+        (
+            v1::PodSandboxFilter {
+                id: a[..8].into(),
+                ..Default::default()
+            },
+            vec![&a],
+        ),
+        (
+            v1::PodSandboxFilter {
+                label_selector: [(id("app"), id("b"))].into(),
+                ..Default::default()
+            },
+            vec![&b],
+        ),
+        (
+            v1::PodSandboxFilter {
+                state: Some(v1::PodSandboxStateValue { state: 1 }),
+                ..Default::default()
+            },
+            vec![],
+        ),
     ];
     for (filter, expected) in pods {
-        let listed = world.runtime.list_pod_sandbox(v1::ListPodSandboxRequest { filter: Some(filter.clone()) }).await.unwrap().into_inner();
+        let listed = world
+            .runtime
+            .list_pod_sandbox(v1::ListPodSandboxRequest {
+                filter: Some(filter.clone()),
+            })
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!(listed.items.iter().map(|p| &p.id).collect::<Vec<_>>(), expected, "{filter:?}");
-        let mut stream = world.runtime.stream_pod_sandboxes(v1::StreamPodSandboxesRequest { filter: Some(filter) }).await.unwrap().into_inner();
+        let mut stream = world
+            .runtime
+            .stream_pod_sandboxes(v1::StreamPodSandboxesRequest { filter: Some(filter) })
+            .await
+            .unwrap()
+            .into_inner();
         let mut streamed = vec![];
         while let Some(piece) = stream.message().await.unwrap() {
             streamed.extend(piece.pod_sandboxes);
@@ -150,12 +316,38 @@ async fn lists_are_filtered_whole_and_in_pieces() {
     let state = |state: v1::ContainerState| Some(v1::ContainerStateValue { state: state.into() });
     let containers = [
         (v1::ContainerFilter::default(), vec![&first, &second]),
-        (v1::ContainerFilter { pod_sandbox_id: b.clone(), ..Default::default() }, vec![&second]),
-        (v1::ContainerFilter { state: state(v1::ContainerState::ContainerRunning), ..Default::default() }, vec![&first]),
-        (v1::ContainerFilter { id: second[..6].into(), state: state(v1::ContainerState::ContainerRunning), ..Default::default() }, vec![]),
+        (
+            v1::ContainerFilter {
+                pod_sandbox_id: b.clone(),
+                ..Default::default()
+            },
+            vec![&second],
+        ),
+        (
+            v1::ContainerFilter {
+                state: state(v1::ContainerState::ContainerRunning),
+                ..Default::default()
+            },
+            vec![&first],
+        ),
+        (
+            v1::ContainerFilter {
+                id: second[..6].into(),
+                state: state(v1::ContainerState::ContainerRunning),
+                ..Default::default()
+            },
+            vec![],
+        ),
     ];
     for (filter, expected) in containers {
-        let listed = world.runtime.list_containers(v1::ListContainersRequest { filter: Some(filter.clone()) }).await.unwrap().into_inner();
+        let listed = world
+            .runtime
+            .list_containers(v1::ListContainersRequest {
+                filter: Some(filter.clone()),
+            })
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!(listed.containers.iter().map(|c| &c.id).collect::<Vec<_>>(), expected, "{filter:?}");
     }
     // The beginning of an id is enough for a verb, as under containerd.
@@ -171,8 +363,19 @@ async fn commands_run_and_are_ended_in_time() {
     assert_eq!((out.stdout, out.stderr, out.exit_code), (b"out\n".to_vec(), b"err\n".to_vec(), 7));
     let late = world.exec(&container, "sleep 1000", 1).await.unwrap_err();
     assert_eq!(late.code(), Code::DeadlineExceeded);
-    assert!(late.message().contains("timeout 1s exceeded: context deadline exceeded"), "{}", late.message());
-    world.runtime.stop_container(v1::StopContainerRequest { container_id: id(&container), timeout: 0 }).await.unwrap();
+    assert!(
+        late.message().contains("timeout 1s exceeded: context deadline exceeded"),
+        "{}",
+        late.message()
+    );
+    world
+        .runtime
+        .stop_container(v1::StopContainerRequest {
+            container_id: id(&container),
+            timeout: 0,
+        })
+        .await
+        .unwrap();
     let ended = world.exec(&container, "true", 1).await.unwrap_err();
     assert_eq!(ended.message(), "container is in CONTAINER_EXITED state");
     assert_eq!(world.ended(&container).await.exit_code, 137);
@@ -181,40 +384,85 @@ async fn commands_run_and_are_ended_in_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_tell_of_every_step() {
     let mut world = World::new().await;
-    let mut events = world.runtime.get_container_events(v1::GetEventsRequest {}).await.unwrap().into_inner();
+    let mut events = world
+        .runtime
+        .get_container_events(v1::GetEventsRequest {})
+        .await
+        .unwrap()
+        .into_inner();
     let pod = world.pod("web").await;
     let container = world.start(&pod, "main", "exit 4").await;
     world.ended(&container).await;
     let mut seen = vec![];
     let mut next = async |count: usize| {
         while seen.len() < count {
-            let event = tokio::time::timeout(common::PATIENCE, events.message()).await.unwrap().unwrap().unwrap();
+            let event = tokio::time::timeout(common::PATIENCE, events.message())
+                .await
+                .unwrap()
+                .unwrap()
+                .unwrap();
             seen.push((event.container_id.clone(), event.container_event_type(), event));
         }
         seen.clone()
     };
     let first = next(5).await;
-    world.runtime.remove_container(v1::RemoveContainerRequest { container_id: id(&container) }).await.unwrap();
-    world.runtime.stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id: id(&pod) }).await.unwrap();
-    world.runtime.remove_pod_sandbox(v1::RemovePodSandboxRequest { pod_sandbox_id: id(&pod) }).await.unwrap();
+    world
+        .runtime
+        .remove_container(v1::RemoveContainerRequest {
+            container_id: id(&container),
+        })
+        .await
+        .unwrap();
+    world
+        .runtime
+        .stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id: id(&pod) })
+        .await
+        .unwrap();
+    world
+        .runtime
+        .remove_pod_sandbox(v1::RemovePodSandboxRequest { pod_sandbox_id: id(&pod) })
+        .await
+        .unwrap();
     let mut next = async |from: usize, count: usize| {
         let mut all = first[..from].to_vec();
         while all.len() < count {
-            let event = tokio::time::timeout(common::PATIENCE, events.message()).await.unwrap().unwrap().unwrap();
+            let event = tokio::time::timeout(common::PATIENCE, events.message())
+                .await
+                .unwrap()
+                .unwrap()
+                .unwrap();
             all.push((event.container_id.clone(), event.container_event_type(), event));
         }
         all
     };
     let all = next(5, 8).await;
-    use v1::ContainerEventType::{ContainerCreatedEvent as Created, ContainerDeletedEvent as Deleted, ContainerStartedEvent as Started, ContainerStoppedEvent as Stopped};
+    use v1::ContainerEventType::{
+        ContainerCreatedEvent as Created, ContainerDeletedEvent as Deleted, ContainerStartedEvent as Started,
+        ContainerStoppedEvent as Stopped,
+    };
     let mut kinds: Vec<_> = all.iter().map(|(id, kind, _)| (id.as_str(), *kind)).collect();
     // The end of so short a container may be told before the start's verb returns.
     kinds[3..5].sort_by_key(|(_, kind)| *kind as i32);
     let (p, c) = (pod.as_str(), container.as_str());
-    assert_eq!(kinds, [(p, Created), (p, Started), (c, Created), (c, Started), (c, Stopped), (c, Deleted), (p, Stopped), (p, Deleted)]);
+    assert_eq!(
+        kinds,
+        [
+            (p, Created),
+            (p, Started),
+            (c, Created),
+            (c, Started),
+            (c, Stopped),
+            (c, Deleted),
+            (p, Stopped),
+            (p, Deleted)
+        ]
+    );
     let stopped = &all.iter().find(|(id, kind, _)| id == c && *kind == Stopped).unwrap().2;
     assert_eq!(stopped.pod_sandbox_status.as_ref().unwrap().id, pod);
-    assert_eq!((stopped.containers_statuses[0].id.as_str(), stopped.containers_statuses[0].exit_code), (c, 4));
+    assert_eq!(
+        (stopped.containers_statuses[0].id.as_str(), stopped.containers_statuses[0].exit_code),
+        (c, 4)
+    );
 }
 
 #[derive(Default)]
@@ -237,9 +485,42 @@ async fn verbs_are_told_with_handler_code_and_stages() {
     let told: Vec<_> = calls.iter().map(|c| (c.verb, c.handler.as_str(), c.code)).collect();
     assert_eq!(
         told,
-        [("RunPodSandbox", "crun", Code::Ok), ("RunPodSandbox", "crun", Code::Unknown), ("CreateContainer", "crun", Code::Ok), ("StartContainer", "crun", Code::Ok)]
+        [
+            ("RunPodSandbox", "crun", Code::Ok),
+            ("RunPodSandbox", "crun", Code::Unknown),
+            ("CreateContainer", "crun", Code::Ok),
+            ("StartContainer", "crun", Code::Ok)
+        ]
     );
     assert!(calls[0].stages.iter().any(|s| s.name == "enclosure") || !calls[0].stages.is_empty());
     assert_eq!(calls[0].pod, pod);
     assert!(!calls[2].container.is_empty() && calls[1].message.contains("reserved"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_is_given_up_loses_nothing() {
+    let mut world = World::new().await;
+    for (number, millis) in [0, 2, 5, 10, 20, 40].into_iter().enumerate() {
+        let config = world.pod_config(&format!("pod{number}"));
+        let first = tokio::time::timeout(std::time::Duration::from_millis(millis), world.run_pod(config.clone())).await;
+        let made = match first {
+            Ok(made) => made.unwrap(),
+            // The server hears of it a little later; then what it made is the next one's who asks.
+            Err(_) => loop {
+                match world.run_pod(config.clone()).await {
+                    Ok(made) => break made,
+                    Err(why) => assert!(why.message().contains("is reserved for"), "{why}"),
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            },
+        };
+        let request = v1::ListPodSandboxRequest {
+            filter: Some(v1::PodSandboxFilter {
+                label_selector: config.labels.clone(),
+                ..Default::default()
+            }),
+        };
+        let listed = world.runtime.list_pod_sandbox(request).await.unwrap().into_inner().items;
+        assert_eq!(listed.iter().map(|p| &p.id).collect::<Vec<_>>(), [&made], "after {millis} ms");
+    }
 }

@@ -2,11 +2,11 @@
 
 use crate::Engine;
 use crate::sandbox::{Known, failed};
-use cofferdam_host::cgroup::Group;
+use cofferdam_host::cgroup::{self, Group};
 use cofferdam_host::ids;
 use cofferdam_model::cri::{
-    CgroupUsage, ContainerState, ContainerStats, ContainerStatus, ContainerUsage, MemoryUsage, NamespaceMode, PodStats, PodUsage, Result,
-    SandboxState,
+    CgroupUsage, ContainerState, ContainerStats, ContainerStatus, ContainerUsage, InterfaceUsage, MemoryUsage, NamespaceMode, PodStats,
+    PodUsage, Pressure, PressureLine, Result, SandboxState,
 };
 use cofferdam_model::{ContainerId, PodId};
 use cofferdam_plan::layout::ContainerDirs;
@@ -84,12 +84,13 @@ impl Engine {
             let cgroup = CgroupUsage { at, ..CgroupUsage::default() };
             return Ok(PodUsage { cgroup, network_at: at, ..PodUsage::default() });
         }
-        let cgroup = cgroup_usage(&self.group(known.dirs.cgroup())?)?.unwrap_or_default();
+        let usage = cgroup_usage(&self.group(known.dirs.cgroup())?)?.unwrap_or_default();
         let network = match known.record.config.network {
             NamespaceMode::Node => vec![],
             // A monitor that died just now is told of by the pod's state.
-            _ => cofferdam_host::cgroup::interfaces_of(known.result.monitor_pid).or_else(|e| if e.is_absent() { Ok(vec![]) } else { Err(failed(e)) })?,
+            _ => cgroup::interfaces_of(known.result.monitor_pid).or_else(|e| if e.is_absent() { Ok(vec![]) } else { Err(failed(e)) })?,
         };
+        let network = network.into_iter().map(interface).collect();
         let mut containers = Vec::new();
         for id in self.container_ids(&known.dirs)? {
             let dirs = known.dirs.container(&id);
@@ -97,7 +98,7 @@ impl Engine {
                 containers.push((id.clone(), self.detail(&known, &id, &dirs, true)?));
             }
         }
-        Ok(PodUsage { cgroup, network, network_at: at, containers })
+        Ok(PodUsage { cgroup: usage, network, network_at: at, containers })
     }
 
     /// What the container's own cgroup counts; nothing where it has ended since it was listed.
@@ -119,7 +120,45 @@ impl Engine {
 fn cgroup_usage(group: &Group) -> Result<Option<CgroupUsage>> {
     match group.usage() {
         Err(e) if e.is_absent() => Ok(None),
-        used => used.map(|used| Some(CgroupUsage { at: ids::now_nanos(), ..used })).map_err(failed),
+        used => used.map(|used| Some(told(used))).map_err(failed),
+    }
+}
+
+fn told(used: cgroup::Usage) -> CgroupUsage {
+    let line = |l: cgroup::PressureLine| PressureLine { avg10: l.avg10, avg60: l.avg60, avg300: l.avg300, total: l.total };
+    let pressure = |p: Option<cgroup::Pressure>| p.map(|p| Pressure { some: line(p.some), full: line(p.full) });
+    let memory = used.memory;
+    CgroupUsage {
+        at: ids::now_nanos(),
+        cpu_nanos: Some(used.cpu_nanos),
+        memory: MemoryUsage {
+            usage: Some(memory.usage),
+            working_set: Some(memory.working_set),
+            rss: memory.rss,
+            available: memory.available,
+            page_faults: memory.page_faults,
+            major_page_faults: memory.major_page_faults,
+            swap: memory.swap,
+            swap_available: memory.swap_available,
+        },
+        processes: Some(used.processes),
+        cpu_pressure: pressure(used.cpu_pressure),
+        memory_pressure: pressure(used.memory_pressure),
+        io_pressure: pressure(used.io_pressure),
+    }
+}
+
+fn interface(i: cgroup::Interface) -> InterfaceUsage {
+    InterfaceUsage {
+        name: i.name,
+        rx_bytes: i.rx_bytes,
+        rx_packets: i.rx_packets,
+        rx_errors: i.rx_errors,
+        rx_dropped: i.rx_dropped,
+        tx_bytes: i.tx_bytes,
+        tx_packets: i.tx_packets,
+        tx_errors: i.tx_errors,
+        tx_dropped: i.tx_dropped,
     }
 }
 

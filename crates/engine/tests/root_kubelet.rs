@@ -206,7 +206,7 @@ fn a_removal_that_failed_is_told_and_tried_again() {
     assert_eq!(world.engine.failed_cleanups(), vec![]);
     world.engine.remove_sandbox(&pod).unwrap_err();
     let left = |world: &World| world.engine.failed_cleanups().into_iter().map(|(id, _)| id).collect::<Vec<PodId>>();
-    assert_eq!(left(&world), [pod.clone()]);
+    assert_eq!(left(&world), std::slice::from_ref(&pod));
     assert!(world.engine.sandbox_status(&pod).unwrap().reason.unwrap().contains("its removal failed and is tried again"));
     assert!(world.engine.retry_cleanups().into_iter().all(|(id, outcome)| id == pod && outcome.is_err()));
     mount(&["umount", &at.to_string_lossy()]);

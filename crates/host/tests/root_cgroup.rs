@@ -132,6 +132,7 @@ fn limits_hold_rise_and_fall_and_usage_is_told() {
             cpu_period: period,
             memory_limit: memory,
             pids_limit: 20,
+            ..Limits::default()
         };
         group
             .set_limits(&limits)

@@ -60,8 +60,9 @@ impl Monitor {
 
     fn fan_out(&mut self, id: u64, which: usize, chunk: &[u8]) {
         let limit = self.proc(id).filter(|p| p.streams.must_flow()).map_or(usize::MAX, |_| DROP);
-        let keeps = self.proc(id).is_some_and(|p| p.streams.commanding && !p.streams.must_flow());
-        if self.attached(id).next().is_none() && !keeps {
+        let nobody = self.attached(id).next().is_none();
+        let keeps = nobody && self.proc(id).is_some_and(|p| p.streams.commanding && !p.streams.must_flow());
+        if nobody && !keeps {
             return;
         }
         let message = if which == 0 { Frame::Stdout(chunk.to_vec()) } else { Frame::Stderr(chunk.to_vec()) };
@@ -137,10 +138,8 @@ impl Monitor {
                 conn.push_encoded(&ahead);
             }
         }
-        if let Some(proc) = self.proc(id) {
-            if proc.exit().is_some() {
-                proc.drain_until = Some(Instant::now() + GRACE);
-            }
+        if let Some(proc) = self.proc(id).filter(|p| p.exit().is_some()) {
+            proc.drain_until = Some(Instant::now() + GRACE);
         }
         self.settle(id);
     }

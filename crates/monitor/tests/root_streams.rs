@@ -280,7 +280,7 @@ fn without_a_log_output_waits_for_its_client() {
 
 #[test]
 fn a_command_that_says_much_before_a_client_comes_ends_all_the_same() {
-    let pod = Pod::new();
+    let mut pod = Pod::new();
     let script = "head -c 300000 /dev/zero >&2; echo first; sh -c 'sleep 0.2; echo second; exit 4' & echo $! > $OUT";
     let mut spawn = with(sh("a", script), pipes(None, false));
     let file = pod.path("pid");
@@ -288,7 +288,7 @@ fn a_command_that_says_much_before_a_client_comes_ends_all_the_same() {
     spawn.keep = cofferdam_monitor::protocol::Keep::PidFile(file);
     spawn.timeout_ms = 20_000;
     pod.spawn(&spawn);
-    let (out, err, exit) = collect(pod.client().attach("a").unwrap());
+    let (out, err, exit) = collect(pod.connect().attach("a").unwrap());
     assert_eq!((out, err.len(), exit.unwrap().code), (b"first\nsecond\n".to_vec(), 300_000, 4));
 }
 

@@ -270,7 +270,7 @@ impl Plugin {
             self.connection.close();
         }
         drop(turn);
-        if policy.fail_request {
+        if required || policy.fail_request {
             return Err(Error::Failed {
                 plugin: self.name(),
                 event: name(event),

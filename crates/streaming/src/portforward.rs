@@ -144,9 +144,19 @@ async fn forward_spdy<B: Backend>(pod: String, backend: Arc<B>, data: Stream, er
     match backend.dial(pod.clone(), port).await {
         Ok(connection) => {
             let (read, write) = tokio::io::split(connection);
-            let (inward, ()) = tokio::join!(client_to_port(&mut from_client, write), port_to_client(read, to_client));
-            // The stream was reset or the connection is gone: then nobody reads the error stream either.
-            if inward.is_ok() {
+            let (inward, outward) = (client_to_port(&mut from_client, write), port_to_client(read, to_client));
+            tokio::pin!(inward, outward);
+            let well = tokio::select! {
+                ended = &mut inward => {
+                    // A port that says nothing more would never notice a client that reset the stream.
+                    if ended.is_ok() {
+                        outward.await;
+                    }
+                    ended.is_ok()
+                }
+                () = &mut outward => inward.await.is_ok(),
+            };
+            if well {
                 let _ = error.finish().await;
             } else {
                 error.reset(Status::CANCEL).await;

@@ -125,11 +125,12 @@ async fn bridge<B: Backend>(job: Job, backend: &B, streams: Streams, version: Ve
         stderr: writer(streams.stderr),
     };
     let outcome = run(job, backend, &mut source, &mut sink).await?;
-    sink.finish().await;
+    // A client of the first version looks at the error stream no more once its output has ended.
     if let Some(text) = outcome.text(version.json) {
         error.write(Bytes::from(text)).await.ok()?;
     }
     error.finish().await.ok()?;
+    sink.finish().await;
     Some(outcome)
 }
 

@@ -354,6 +354,18 @@ async fn a_port_that_refuses_is_told_and_clients_of_old_are_served() {
 }
 
 #[tokio::test]
+async fn a_silent_port_is_left_when_its_client_resets() {
+    let (server, fake) = serve(Options::default()).await;
+    let session = forward(&server).await;
+    let _error = open(&session, &[("streamType", "error"), ("port", "8"), ("requestID", "1")]).await;
+    let data = open(&session, &[("streamType", "data"), ("port", "8"), ("requestID", "1")]).await;
+    data.reset(Status::CANCEL).await;
+    while fake.abandoned.load(SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
 async fn half_a_pair_is_given_up() {
     let (server, _) = serve(Options {
         stream_creation_timeout: Duration::from_millis(50),

@@ -19,7 +19,7 @@ pub(crate) const CLASSES: [&str; 3] = ["crun", "runc", "gvisor"];
 /// A container that runs until it is told to end, and then ends well.
 pub(crate) const WAITS: &str = "trap 'exit 0' TERM; while :; do sleep 1; done";
 /// How long anything that is waited for may take; nothing that works takes as long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Tests that change the node itself have it alone.
 static NODE_LOCK: RwLock<()> = RwLock::new(());

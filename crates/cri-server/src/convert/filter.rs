@@ -64,7 +64,10 @@ mod tests {
         let status = ContainerStatus {
             id: ContainerId::from_bytes([0xab; 16]),
             pod: PodId::from_bytes([0xcd; 16]),
-            config: ContainerConfig { labels: labels(&[("a", "1"), ("b", "2")]), ..ContainerConfig::default() },
+            config: ContainerConfig {
+                labels: labels(&[("a", "1"), ("b", "2")]),
+                ..ContainerConfig::default()
+            },
             image_id: String::new(),
             state: ContainerState::Running,
             created_at: 0,
@@ -80,16 +83,70 @@ mod tests {
         let state = |state: v1::ContainerState| Some(v1::ContainerStateValue { state: state.into() });
         for (filter, fits) in [
             (base(), true),
-            (v1::ContainerFilter { id: "abab".into(), ..base() }, true),
-            (v1::ContainerFilter { id: "abba".into(), ..base() }, false),
-            (v1::ContainerFilter { pod_sandbox_id: "cdcd".into(), ..base() }, true),
-            (v1::ContainerFilter { pod_sandbox_id: "abab".into(), ..base() }, false),
-            (v1::ContainerFilter { state: state(v1::ContainerState::ContainerRunning), ..base() }, true),
+            (
+                v1::ContainerFilter {
+                    id: "abab".into(),
+                    ..base()
+                },
+                true,
+            ),
+            (
+                v1::ContainerFilter {
+                    id: "abba".into(),
+                    ..base()
+                },
+                false,
+            ),
+            (
+                v1::ContainerFilter {
+                    pod_sandbox_id: "cdcd".into(),
+                    ..base()
+                },
+                true,
+            ),
+            (
+                v1::ContainerFilter {
+                    pod_sandbox_id: "abab".into(),
+                    ..base()
+                },
+                false,
+            ),
+            (
+                v1::ContainerFilter {
+                    state: state(v1::ContainerState::ContainerRunning),
+                    ..base()
+                },
+                true,
+            ),
             // CREATED is the number 0, and still a state that is asked for.
-            (v1::ContainerFilter { state: state(v1::ContainerState::ContainerCreated), ..base() }, false),
-            (v1::ContainerFilter { label_selector: labels(&[("a", "1")]), ..base() }, true),
-            (v1::ContainerFilter { label_selector: labels(&[("a", "1"), ("b", "3")]), ..base() }, false),
-            (v1::ContainerFilter { label_selector: labels(&[("c", "")]), ..base() }, false),
+            (
+                v1::ContainerFilter {
+                    state: state(v1::ContainerState::ContainerCreated),
+                    ..base()
+                },
+                false,
+            ),
+            (
+                v1::ContainerFilter {
+                    label_selector: labels(&[("a", "1")]),
+                    ..base()
+                },
+                true,
+            ),
+            (
+                v1::ContainerFilter {
+                    label_selector: labels(&[("a", "1"), ("b", "3")]),
+                    ..base()
+                },
+                false,
+            ),
+            (
+                v1::ContainerFilter {
+                    label_selector: labels(&[("c", "")]),
+                    ..base()
+                },
+                false,
+            ),
         ] {
             assert_eq!(container(&filter, &status), fits, "{filter:?}");
         }

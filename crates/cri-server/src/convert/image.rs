@@ -11,7 +11,12 @@ pub(crate) fn image(image: &Image, pinned: bool) -> v1::Image {
     let uid = if user.is_empty() { Some(0) } else { user.parse::<i64>().ok() };
     v1::Image {
         id: image.id.to_string(),
-        repo_tags: image.names.iter().filter(|name| Reference::parse(name).is_ok_and(|r| r.digest().is_none())).cloned().collect(),
+        repo_tags: image
+            .names
+            .iter()
+            .filter(|name| Reference::parse(name).is_ok_and(|r| r.digest().is_none()))
+            .cloned()
+            .collect(),
         repo_digests: image.repo_digests.clone(),
         size: image.size,
         username: if uid.is_none() { user.to_owned() } else { String::new() },
@@ -26,7 +31,13 @@ pub(crate) fn image(image: &Image, pinned: bool) -> v1::Image {
 pub(crate) fn docker_config(image: &str, auth: &v1::AuthConfig) -> Result<Option<Vec<u8>>> {
     let reference = Reference::parse(image).map_err(|e| Wrong::new("image.image", e))?;
     let registry = reference.repository().split('/').next().unwrap_or_default();
-    let given = [&auth.username, &auth.password, &auth.auth, &auth.identity_token, &auth.registry_token];
+    let given = [
+        &auth.username,
+        &auth.password,
+        &auth.auth,
+        &auth.identity_token,
+        &auth.registry_token,
+    ];
     if given.iter().all(|text| text.is_empty()) {
         return Ok(None);
     }
@@ -53,7 +64,11 @@ pub(crate) fn docker_config(image: &str, auth: &v1::AuthConfig) -> Result<Option
 fn host(address: &str) -> String {
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
     let host = rest.split('/').next().unwrap_or_default().to_ascii_lowercase();
-    if ["docker.io", "index.docker.io", "registry-1.docker.io"].contains(&host.as_str()) { "docker.io".to_owned() } else { host }
+    if ["docker.io", "index.docker.io", "registry-1.docker.io"].contains(&host.as_str()) {
+        "docker.io".to_owned()
+    } else {
+        host
+    }
 }
 
 #[cfg(test)]
@@ -63,7 +78,12 @@ mod tests {
 
     #[test]
     fn credentials_go_to_their_own_registry_alone() {
-        let auth = |server: &str| v1::AuthConfig { username: "u".into(), password: "p".into(), server_address: server.into(), ..Default::default() };
+        let auth = |server: &str| v1::AuthConfig {
+            username: "u".into(),
+            password: "p".into(),
+            server_address: server.into(),
+            ..Default::default()
+        };
         for (image, server, given) in [
             ("quay.io/a/b:1", "", true),
             ("quay.io/a/b:1", "quay.io", true),
@@ -82,8 +102,16 @@ mod tests {
 
     #[test]
     fn every_kind_of_credential_is_passed_on() {
-        let auth = v1::AuthConfig { auth: "dTpw".into(), identity_token: "i".into(), registry_token: "r".into(), ..Default::default() };
+        let auth = v1::AuthConfig {
+            auth: "dTpw".into(),
+            identity_token: "i".into(),
+            registry_token: "r".into(),
+            ..Default::default()
+        };
         let config: serde_json::Value = serde_json::from_slice(&docker_config("q.io/x", &auth).unwrap().unwrap()).unwrap();
-        assert_eq!(config, serde_json::json!({"auths": {"q.io": {"auth": "dTpw", "identitytoken": "i", "registrytoken": "r"}}}));
+        assert_eq!(
+            config,
+            serde_json::json!({"auths": {"q.io": {"auth": "dTpw", "identitytoken": "i", "registrytoken": "r"}}})
+        );
     }
 }

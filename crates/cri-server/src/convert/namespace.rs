@@ -43,20 +43,32 @@ fn user_namespace(field: &str, wire: &v1::UserNamespace) -> Result<Option<IdMapp
         Wire::Node if wire.uids.is_empty() && wire.gids.is_empty() => Ok(None),
         Wire::Node => Err(Wrong::new(field, "the machine's user namespace (NODE) takes no mappings")),
         Wire::Pod => {
-            let (uids, gids) = (ids(&format!("{field}.uids"), &wire.uids)?, ids(&format!("{field}.gids"), &wire.gids)?);
+            let (uids, gids) = (
+                ids(&format!("{field}.uids"), &wire.uids)?,
+                ids(&format!("{field}.gids"), &wire.gids)?,
+            );
             if uids != gids {
-                return Err(Wrong::new(field, "users and groups are mapped differently, which no handler can do"));
+                return Err(Wrong::new(
+                    field,
+                    "users and groups are mapped differently, which no handler can do",
+                ));
             }
             Ok(Some(uids))
         }
-        other => Err(Wrong::new(field, format_args!("mode {} is none of POD and NODE", other.as_str_name()))),
+        other => Err(Wrong::new(
+            field,
+            format_args!("mode {} is none of POD and NODE", other.as_str_name()),
+        )),
     }
 }
 
 /// One range from 0 on, which is what kubelets send and containerd takes.
 pub(crate) fn ids(field: &str, wire: &[v1::IdMapping]) -> Result<IdMapping> {
     let [one] = wire else {
-        return Err(Wrong::new(field, format_args!("{} mappings are given where one is needed", wire.len())));
+        return Err(Wrong::new(
+            field,
+            format_args!("{} mappings are given where one is needed", wire.len()),
+        ));
     };
     if one.container_id != 0 || one.length == 0 {
         return Err(Wrong::new(field, "the mapping must begin at container id 0 and have a length"));
@@ -64,7 +76,10 @@ pub(crate) fn ids(field: &str, wire: &[v1::IdMapping]) -> Result<IdMapping> {
     if one.host_id.checked_add(one.length).is_none() {
         return Err(Wrong::new(field, "the mapping ends beyond the last id"));
     }
-    Ok(IdMapping { host_id: one.host_id, length: one.length })
+    Ok(IdMapping {
+        host_id: one.host_id,
+        length: one.length,
+    })
 }
 
 /// Checks a container's options against its sandbox's; the container whose processes it is to see, if
@@ -102,8 +117,18 @@ pub(crate) fn to_wire(config: &SandboxConfig) -> v1::NamespaceOption {
         }
         .into()
     };
-    let mappings = |ids: IdMapping| vec![v1::IdMapping { host_id: ids.host_id, container_id: 0, length: ids.length }];
-    let user = config.ids.map(|ids| v1::UserNamespace { mode: Wire::Pod.into(), uids: mappings(ids), gids: mappings(ids) });
+    let mappings = |ids: IdMapping| {
+        vec![v1::IdMapping {
+            host_id: ids.host_id,
+            container_id: 0,
+            length: ids.length,
+        }]
+    };
+    let user = config.ids.map(|ids| v1::UserNamespace {
+        mode: Wire::Pod.into(),
+        uids: mappings(ids),
+        gids: mappings(ids),
+    });
     v1::NamespaceOption {
         network: mode(config.network),
         pid: mode(config.pid),
@@ -119,16 +144,32 @@ mod tests {
     use super::*;
 
     fn option(network: Wire, pid: Wire, ipc: Wire) -> v1::NamespaceOption {
-        v1::NamespaceOption { network: network.into(), pid: pid.into(), ipc: ipc.into(), ..Default::default() }
+        v1::NamespaceOption {
+            network: network.into(),
+            pid: pid.into(),
+            ipc: ipc.into(),
+            ..Default::default()
+        }
     }
 
     fn mapping(host_id: u32, container_id: u32, length: u32) -> v1::IdMapping {
-        v1::IdMapping { host_id, container_id, length }
+        v1::IdMapping {
+            host_id,
+            container_id,
+            length,
+        }
     }
 
     fn user(mode: Wire, uids: Vec<v1::IdMapping>, gids: Vec<v1::IdMapping>) -> v1::NamespaceOption {
-        let user = v1::UserNamespace { mode: mode.into(), uids, gids };
-        v1::NamespaceOption { userns_options: Some(user), ..Default::default() }
+        let user = v1::UserNamespace {
+            mode: mode.into(),
+            uids,
+            gids,
+        };
+        v1::NamespaceOption {
+            userns_options: Some(user),
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -153,12 +194,21 @@ mod tests {
             (option(Wire::Container, Wire::Pod, Wire::Pod), "n.network: "),
             (option(Wire::Pod, Wire::Target, Wire::Pod), "n.pid: "),
             (option(Wire::Pod, Wire::Pod, Wire::Target), "n.ipc: "),
-            (v1::NamespaceOption { pid: 9, ..Default::default() }, "n.pid: there is no"),
+            (
+                v1::NamespaceOption {
+                    pid: 9,
+                    ..Default::default()
+                },
+                "n.pid: there is no",
+            ),
             (user(Wire::Container, one(), one()), "n.userns_options: "),
             (user(Wire::Target, one(), one()), "n.userns_options: "),
             (user(Wire::Node, one(), one()), "n.userns_options: "),
             (user(Wire::Pod, vec![], vec![]), "n.userns_options.uids: "),
-            (user(Wire::Pod, one(), vec![mapping(1, 0, 65536)]), "n.userns_options: users and groups"),
+            (
+                user(Wire::Pod, one(), vec![mapping(1, 0, 65536)]),
+                "n.userns_options: users and groups",
+            ),
             (user(Wire::Pod, [one(), one()].concat(), one()), "n.userns_options.uids: 2 mappings"),
             (user(Wire::Pod, vec![mapping(1, 1, 1)], one()), "n.userns_options.uids: "),
             (user(Wire::Pod, vec![mapping(1, 0, u32::MAX)], one()), "n.userns_options.uids: "),
@@ -170,7 +220,11 @@ mod tests {
 
     #[test]
     fn a_container_has_its_sandboxes_namespaces() {
-        let pod = |network, pid| SandboxConfig { network, pid, ..SandboxConfig::default() };
+        let pod = |network, pid| SandboxConfig {
+            network,
+            pid,
+            ..SandboxConfig::default()
+        };
         use NamespaceMode::{Container, Node, Pod};
         for (pod, wire, fits) in [
             (pod(Pod, Pod), option(Wire::Pod, Wire::Pod, Wire::Pod), true),
@@ -181,12 +235,19 @@ mod tests {
             (pod(Pod, Pod), option(Wire::Pod, Wire::Node, Wire::Pod), false),
             (pod(Pod, Pod), option(Wire::Pod, Wire::Container, Wire::Pod), false),
             (pod(Pod, Pod), option(Wire::Pod, Wire::Pod, Wire::Node), false),
-            (pod(Pod, Pod), user(Wire::Pod, vec![mapping(1, 0, 9)], vec![mapping(1, 0, 9)]), false),
+            (
+                pod(Pod, Pod),
+                user(Wire::Pod, vec![mapping(1, 0, 9)], vec![mapping(1, 0, 9)]),
+                false,
+            ),
         ] {
             assert_eq!(of_container("n", &wire, &pod).is_ok(), fits, "{pod:?} {wire:?}");
         }
         let id = "0123456789abcdef0123456789abcdef";
-        let target = |id: &str| v1::NamespaceOption { target_id: id.into(), ..option(Wire::Pod, Wire::Target, Wire::Pod) };
+        let target = |id: &str| v1::NamespaceOption {
+            target_id: id.into(),
+            ..option(Wire::Pod, Wire::Target, Wire::Pod)
+        };
         assert_eq!(of_container("n", &target(id), &pod(Pod, Container)).unwrap().unwrap().as_str(), id);
         assert!(of_container("n", &target("x"), &pod(Pod, Container)).is_err());
     }

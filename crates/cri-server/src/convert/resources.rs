@@ -37,7 +37,11 @@ pub(crate) fn sum(a: &LinuxResources, b: &LinuxResources) -> LinuxResources {
     let both = |a: i64, b: i64| if a > 0 && b > 0 { a.saturating_add(b) } else { 0 };
     let comparable = a.cpu_period == b.cpu_period && a.cpu_quota > 0 && b.cpu_quota > 0;
     LinuxResources {
-        cpu_shares: if a.cpu_shares > 0 && b.cpu_shares > 0 { a.cpu_shares + b.cpu_shares } else { 0 },
+        cpu_shares: if a.cpu_shares > 0 && b.cpu_shares > 0 {
+            a.cpu_shares + b.cpu_shares
+        } else {
+            0
+        },
         cpu_quota: if comparable { a.cpu_quota.saturating_add(b.cpu_quota) } else { 0 },
         cpu_period: if comparable { a.cpu_period } else { 0 },
         memory_limit: both(a.memory_limit, b.memory_limit),
@@ -56,7 +60,14 @@ pub(crate) fn to_wire(resources: &LinuxResources) -> v1::LinuxContainerResources
         oom_score_adj: resources.oom_score_adj.unwrap_or_default().into(),
         cpuset_cpus: resources.cpuset_cpus.clone(),
         cpuset_mems: resources.cpuset_mems.clone(),
-        hugepage_limits: resources.hugepages.iter().map(|(size, limit)| v1::HugepageLimit { page_size: size.clone(), limit: *limit }).collect(),
+        hugepage_limits: resources
+            .hugepages
+            .iter()
+            .map(|(size, limit)| v1::HugepageLimit {
+                page_size: size.clone(),
+                limit: *limit,
+            })
+            .collect(),
         unified: resources.unified.clone(),
         memory_swap_limit_in_bytes: resources.memory_swap_limit,
     }
@@ -77,7 +88,10 @@ mod tests {
             oom_score_adj: -997,
             cpuset_cpus: "0-1".into(),
             cpuset_mems: "0".into(),
-            hugepage_limits: vec![v1::HugepageLimit { page_size: "2MB".into(), limit: 4 << 20 }],
+            hugepage_limits: vec![v1::HugepageLimit {
+                page_size: "2MB".into(),
+                limit: 4 << 20,
+            }],
             unified: [("memory.high".to_owned(), "1000".to_owned())].into(),
             memory_swap_limit_in_bytes: 128 << 20,
         };
@@ -87,10 +101,34 @@ mod tests {
     #[test]
     fn what_no_cgroup_takes_is_refused_by_its_name() {
         for (wire, field) in [
-            (v1::LinuxContainerResources { cpu_shares: -1, ..Default::default() }, "r.cpu_shares: "),
-            (v1::LinuxContainerResources { cpu_period: -1, ..Default::default() }, "r.cpu_period: "),
-            (v1::LinuxContainerResources { oom_score_adj: 1001, ..Default::default() }, "r.oom_score_adj: "),
-            (v1::LinuxContainerResources { oom_score_adj: i64::MIN, ..Default::default() }, "r.oom_score_adj: "),
+            (
+                v1::LinuxContainerResources {
+                    cpu_shares: -1,
+                    ..Default::default()
+                },
+                "r.cpu_shares: ",
+            ),
+            (
+                v1::LinuxContainerResources {
+                    cpu_period: -1,
+                    ..Default::default()
+                },
+                "r.cpu_period: ",
+            ),
+            (
+                v1::LinuxContainerResources {
+                    oom_score_adj: 1001,
+                    ..Default::default()
+                },
+                "r.oom_score_adj: ",
+            ),
+            (
+                v1::LinuxContainerResources {
+                    oom_score_adj: i64::MIN,
+                    ..Default::default()
+                },
+                "r.oom_score_adj: ",
+            ),
         ] {
             assert!(linux("r", &wire).unwrap_err().0.starts_with(field));
         }
@@ -98,11 +136,37 @@ mod tests {
 
     #[test]
     fn a_sum_has_a_limit_only_where_both_have_one() {
-        let a = LinuxResources { memory_limit: 10, cpu_quota: 5, cpu_period: 100, cpu_shares: 2, ..Default::default() };
-        let b = LinuxResources { memory_limit: 7, cpu_quota: 6, cpu_period: 100, cpu_shares: 3, ..Default::default() };
+        let a = LinuxResources {
+            memory_limit: 10,
+            cpu_quota: 5,
+            cpu_period: 100,
+            cpu_shares: 2,
+            ..Default::default()
+        };
+        let b = LinuxResources {
+            memory_limit: 7,
+            cpu_quota: 6,
+            cpu_period: 100,
+            cpu_shares: 3,
+            ..Default::default()
+        };
         let both = sum(&a, &b);
-        assert_eq!((both.memory_limit, both.cpu_quota, both.cpu_period, both.cpu_shares), (17, 11, 100, 5));
+        assert_eq!(
+            (both.memory_limit, both.cpu_quota, both.cpu_period, both.cpu_shares),
+            (17, 11, 100, 5)
+        );
         assert_eq!(sum(&a, &LinuxResources::default()), LinuxResources::default());
-        assert_eq!(sum(&a, &LinuxResources { cpu_quota: 6, cpu_period: 50, ..Default::default() }).cpu_quota, 0);
+        assert_eq!(
+            sum(
+                &a,
+                &LinuxResources {
+                    cpu_quota: 6,
+                    cpu_period: 50,
+                    ..Default::default()
+                }
+            )
+            .cpu_quota,
+            0
+        );
     }
 }

@@ -4,8 +4,9 @@ use super::{Result, Wrong};
 use cofferdam_cri_api::v1::Signal;
 
 /// Linux numbers (signal(7), x86 and ARM) of CRI's signals 1 to 34, in CRI's order, which is that of names.
-const NUMBERS: [i32; 34] =
-    [6, 14, 7, 17, 17, 18, 8, 1, 4, 2, 29, 6, 9, 13, 29, 27, 30, 3, 11, 16, 19, 31, 15, 5, 20, 21, 22, 23, 10, 12, 26, 28, 24, 25];
+const NUMBERS: [i32; 34] = [
+    6, 14, 7, 17, 17, 18, 8, 1, 4, 2, 29, 6, 9, 13, 29, 27, 30, 3, 11, 16, 19, 31, 15, 5, 20, 21, 22, 23, 10, 12, 26, 28, 24, 25,
+];
 /// The first real-time signal that programs may use: the C library keeps two below.
 const RTMIN: i32 = 34;
 /// CRI's value of the last before the real-time signals.
@@ -77,7 +78,14 @@ mod tests {
 
     #[test]
     fn an_image_names_its_signal() {
-        for (text, number) in [("", 15), ("SIGQUIT", 3), ("QUIT", 3), ("9", 9), ("SIGRTMIN+3", 37), ("SIGRTMAX-1", 63)] {
+        for (text, number) in [
+            ("", 15),
+            ("SIGQUIT", 3),
+            ("QUIT", 3),
+            ("9", 9),
+            ("SIGRTMIN+3", 37),
+            ("SIGRTMAX-1", 63),
+        ] {
             assert_eq!(of_image(text), number, "{text}");
         }
     }

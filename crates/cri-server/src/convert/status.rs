@@ -6,11 +6,19 @@ use cofferdam_images::Image;
 use cofferdam_model::cri::{ContainerStatus, SandboxConfig, SandboxStatus};
 
 fn sandbox_metadata(config: &SandboxConfig) -> v1::PodSandboxMetadata {
-    v1::PodSandboxMetadata { name: config.name.clone(), uid: config.uid.clone(), namespace: config.namespace.clone(), attempt: config.attempt }
+    v1::PodSandboxMetadata {
+        name: config.name.clone(),
+        uid: config.uid.clone(),
+        namespace: config.namespace.clone(),
+        attempt: config.attempt,
+    }
 }
 
 pub(crate) fn container_metadata(status: &ContainerStatus) -> v1::ContainerMetadata {
-    v1::ContainerMetadata { name: status.config.name.clone(), attempt: status.config.attempt }
+    v1::ContainerMetadata {
+        name: status.config.name.clone(),
+        attempt: status.config.attempt,
+    }
 }
 
 /// A sandbox in a list.
@@ -60,7 +68,11 @@ pub(crate) fn sandbox(status: &SandboxStatus) -> v1::PodSandboxStatus {
             ip: ips.next().unwrap_or_default(),
             additional_ips: ips.map(|ip| v1::PodIp { ip }).collect(),
         }),
-        linux: Some(v1::LinuxPodSandboxStatus { namespaces: Some(v1::Namespace { options: Some(namespace::to_wire(&status.config)) }) }),
+        linux: Some(v1::LinuxPodSandboxStatus {
+            namespaces: Some(v1::Namespace {
+                options: Some(namespace::to_wire(&status.config)),
+            }),
+        }),
         labels: status.config.labels.clone(),
         annotations: status.config.annotations.clone(),
         runtime_handler: status.handler.clone(),
@@ -73,7 +85,11 @@ pub(crate) fn listed_container(status: ContainerStatus) -> v1::Container {
         id: status.id.to_string(),
         pod_sandbox_id: status.pod.to_string(),
         metadata: Some(container_metadata(&status)),
-        image: Some(v1::ImageSpec { user_specified_image: user_image(&status), image: status.config.image, ..Default::default() }),
+        image: Some(v1::ImageSpec {
+            user_specified_image: user_image(&status),
+            image: status.config.image,
+            ..Default::default()
+        }),
         image_ref: status.image_id.clone(),
         state: filter::container_state(status.state).into(),
         created_at: status.created_at,
@@ -84,7 +100,11 @@ pub(crate) fn listed_container(status: ContainerStatus) -> v1::Container {
 }
 
 fn user_image(status: &ContainerStatus) -> String {
-    if status.config.user_image.is_empty() { status.config.image.clone() } else { status.config.user_image.clone() }
+    if status.config.user_image.is_empty() {
+        status.config.image.clone()
+    } else {
+        status.config.user_image.clone()
+    }
 }
 
 /// A container, whole. `image` is its image, where it is still there; `user` who its process is, where
@@ -96,9 +116,16 @@ pub(crate) fn container(
     user: Option<v1::LinuxContainerUser>,
 ) -> v1::ContainerStatus {
     // As containerd has it: the image's first name, and the first digest that a registry knows it by.
-    let name = image.and_then(|i| i.names.first().or(i.repo_digests.first()).cloned()).unwrap_or_else(|| status.config.image.clone());
-    let reference = image.and_then(|i| i.repo_digests.first().cloned()).unwrap_or_else(|| status.image_id.clone());
-    let stop_signal = status.config.stop_signal.unwrap_or_else(|| signal::of_image(image.map_or("", |i| i.config.stop_signal.as_str())));
+    let name = image
+        .and_then(|i| i.names.first().or(i.repo_digests.first()).cloned())
+        .unwrap_or_else(|| status.config.image.clone());
+    let reference = image
+        .and_then(|i| i.repo_digests.first().cloned())
+        .unwrap_or_else(|| status.image_id.clone());
+    let stop_signal = status
+        .config
+        .stop_signal
+        .unwrap_or_else(|| signal::of_image(image.map_or("", |i| i.config.stop_signal.as_str())));
     let log = &status.config.log_path;
     v1::ContainerStatus {
         id: status.id.to_string(),
@@ -108,15 +135,26 @@ pub(crate) fn container(
         started_at: status.started_at,
         finished_at: status.finished_at,
         exit_code: status.exit_code,
-        image: Some(v1::ImageSpec { image: name, user_specified_image: user_image(status), ..Default::default() }),
+        image: Some(v1::ImageSpec {
+            image: name,
+            user_specified_image: user_image(status),
+            ..Default::default()
+        }),
         image_ref: reference,
         reason: status.reason.clone(),
         message: status.message.clone(),
         labels: status.config.labels.clone(),
         annotations: status.config.annotations.clone(),
         mounts: status.config.mounts.iter().map(mount::to_wire).collect(),
-        log_path: if log.as_os_str().is_empty() { String::new() } else { pod.log_directory.join(log).to_string_lossy().into_owned() },
-        resources: Some(v1::ContainerResources { linux: Some(resources::to_wire(&status.config.resources)), windows: None }),
+        log_path: if log.as_os_str().is_empty() {
+            String::new()
+        } else {
+            pod.log_directory.join(log).to_string_lossy().into_owned()
+        },
+        resources: Some(v1::ContainerResources {
+            linux: Some(resources::to_wire(&status.config.resources)),
+            windows: None,
+        }),
         image_id: status.image_id.clone(),
         user: user.map(|linux| v1::ContainerUser { linux: Some(linux) }),
         stop_signal: signal::signal(stop_signal).into(),
@@ -134,7 +172,11 @@ mod tests {
     fn a_sandbox_shows_its_addresses_while_it_is_ready() {
         let mut status = SandboxStatus {
             id: PodId::from_bytes([1; 16]),
-            config: SandboxConfig { name: "n".into(), attempt: 3, ..SandboxConfig::default() },
+            config: SandboxConfig {
+                name: "n".into(),
+                attempt: 3,
+                ..SandboxConfig::default()
+            },
             handler: "crun".into(),
             state: SandboxState::Ready,
             reason: None,
@@ -145,7 +187,10 @@ mod tests {
         };
         let wire = sandbox(&status);
         let network = wire.network.unwrap();
-        assert_eq!((network.ip.as_str(), network.additional_ips[0].ip.as_str()), ("10.0.0.2", "fd00::2"));
+        assert_eq!(
+            (network.ip.as_str(), network.additional_ips[0].ip.as_str()),
+            ("10.0.0.2", "fd00::2")
+        );
         assert_eq!((wire.state, wire.created_at, wire.metadata.unwrap().attempt), (0, 7, 3));
         assert_eq!(wire.runtime_handler, "crun");
         status.state = SandboxState::NotReady;
@@ -158,7 +203,13 @@ mod tests {
         let mut status = ContainerStatus {
             id: ContainerId::from_bytes([1; 16]),
             pod: PodId::from_bytes([2; 16]),
-            config: ContainerConfig { image: "sha256:a".into(), user_image: "busybox".into(), log_path: "c/0.log".into(), stop_signal: Some(10), ..ContainerConfig::default() },
+            config: ContainerConfig {
+                image: "sha256:a".into(),
+                user_image: "busybox".into(),
+                log_path: "c/0.log".into(),
+                stop_signal: Some(10),
+                ..ContainerConfig::default()
+            },
             image_id: "sha256:a".into(),
             state: ContainerState::Exited,
             created_at: 1,
@@ -170,7 +221,10 @@ mod tests {
             pid: None,
             stages: vec![],
         };
-        let pod = SandboxConfig { log_directory: "/logs/p".into(), ..SandboxConfig::default() };
+        let pod = SandboxConfig {
+            log_directory: "/logs/p".into(),
+            ..SandboxConfig::default()
+        };
         let wire = container(&status, &pod, None, None);
         assert_eq!(wire.image.unwrap().user_specified_image, "busybox");
         assert_eq!((wire.image_ref.as_str(), wire.log_path.as_str()), ("sha256:a", "/logs/p/c/0.log"));

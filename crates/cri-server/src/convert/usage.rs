@@ -11,8 +11,18 @@ fn value(value: Option<u64>) -> Option<v1::UInt64Value> {
 }
 
 fn psi(pressure: Option<&Pressure>) -> Option<v1::PsiStats> {
-    let line = |l: &PressureLine| Some(v1::PsiData { total: l.total, avg10: l.avg10, avg60: l.avg60, avg300: l.avg300 });
-    pressure.map(|p| v1::PsiStats { full: line(&p.full), some: line(&p.some) })
+    let line = |l: &PressureLine| {
+        Some(v1::PsiData {
+            total: l.total,
+            avg10: l.avg10,
+            avg60: l.avg60,
+            avg300: l.avg300,
+        })
+    };
+    pressure.map(|p| v1::PsiStats {
+        full: line(&p.full),
+        some: line(&p.some),
+    })
 }
 
 /// `rate` is in nanoseconds a second.
@@ -40,7 +50,10 @@ fn memory(usage: &CgroupUsage) -> v1::MemoryUsage {
 }
 
 fn io(usage: &CgroupUsage) -> Option<v1::IoUsage> {
-    usage.io_pressure.as_ref().map(|pressure| v1::IoUsage { timestamp: usage.at, psi: psi(Some(pressure)) })
+    usage.io_pressure.as_ref().map(|pressure| v1::IoUsage {
+        timestamp: usage.at,
+        psi: psi(Some(pressure)),
+    })
 }
 
 /// A container's usage.
@@ -62,7 +75,12 @@ pub(crate) fn container(attributes: v1::ContainerAttributes, usage: &ContainerUs
 }
 
 /// A pod's usage, and its containers'.
-pub(crate) fn pod(attributes: v1::PodSandboxAttributes, usage: &PodUsage, rate: Option<u64>, containers: Vec<v1::ContainerStats>) -> v1::PodSandboxStats {
+pub(crate) fn pod(
+    attributes: v1::PodSandboxAttributes,
+    usage: &PodUsage,
+    rate: Option<u64>,
+    containers: Vec<v1::ContainerStats>,
+) -> v1::PodSandboxStats {
     let interface = |i: &InterfaceUsage| v1::NetworkInterfaceUsage {
         name: i.name.clone(),
         rx_bytes: value(Some(i.rx_bytes)),
@@ -83,7 +101,10 @@ pub(crate) fn pod(attributes: v1::PodSandboxAttributes, usage: &PodUsage, rate: 
             cpu: Some(cpu(cgroup, rate)),
             memory: Some(memory(cgroup)),
             network: (!usage.network.is_empty()).then_some(network),
-            process: Some(v1::ProcessUsage { timestamp: cgroup.at, process_count: value(cgroup.processes) }),
+            process: Some(v1::ProcessUsage {
+                timestamp: cgroup.at,
+                process_count: value(cgroup.processes),
+            }),
             containers,
             io: io(cgroup),
         }),
@@ -95,7 +116,9 @@ pub(crate) fn pod(attributes: v1::PodSandboxAttributes, usage: &PodUsage, rate: 
 pub(crate) fn filesystem(usage: &FsUsage) -> v1::FilesystemUsage {
     v1::FilesystemUsage {
         timestamp: usage.at,
-        fs_id: Some(v1::FilesystemIdentifier { mountpoint: usage.mountpoint.to_string_lossy().into_owned() }),
+        fs_id: Some(v1::FilesystemIdentifier {
+            mountpoint: usage.mountpoint.to_string_lossy().into_owned(),
+        }),
         used_bytes: value(Some(usage.used_bytes)),
         inodes_used: value(Some(usage.inodes_used)),
     }
@@ -109,27 +132,65 @@ mod tests {
 
     #[test]
     fn what_nobody_counts_is_absent_and_zero_is_told() {
-        let line = |total| PressureLine { total, ..PressureLine::default() };
+        let line = |total| PressureLine {
+            total,
+            ..PressureLine::default()
+        };
         let cgroup = CgroupUsage {
             at: 5,
             cpu_nanos: Some(0),
-            memory: MemoryUsage { working_set: Some(3), ..MemoryUsage::default() },
-            io_pressure: Some(Pressure { some: line(1), full: line(2) }),
+            memory: MemoryUsage {
+                working_set: Some(3),
+                ..MemoryUsage::default()
+            },
+            io_pressure: Some(Pressure {
+                some: line(1),
+                full: line(2),
+            }),
             ..CgroupUsage::default()
         };
-        let usage = ContainerUsage { cgroup: cgroup.clone(), ..ContainerUsage::default() };
+        let usage = ContainerUsage {
+            cgroup: cgroup.clone(),
+            ..ContainerUsage::default()
+        };
         let stats = container(v1::ContainerAttributes::default(), &usage, None);
         assert_eq!(stats.cpu.unwrap().usage_core_nano_seconds.unwrap().value, 0);
         let memory = stats.memory.unwrap();
-        assert_eq!((memory.working_set_bytes.unwrap().value, memory.rss_bytes, memory.psi), (3, None, None));
+        assert_eq!(
+            (memory.working_set_bytes.unwrap().value, memory.rss_bytes, memory.psi),
+            (3, None, None)
+        );
         assert_eq!((stats.writable_layer, stats.swap), (None, None));
         let psi = stats.io.unwrap().psi.unwrap();
         assert_eq!((psi.some.unwrap().total, psi.full.unwrap().total), (1, 2));
-        let link = InterfaceUsage { name: "eth0".into(), rx_bytes: 1, rx_errors: 3, ..InterfaceUsage::default() };
-        let other = InterfaceUsage { name: "net1".into(), ..InterfaceUsage::default() };
-        let usage = PodUsage { cgroup, network: vec![other, link], ..PodUsage::default() };
-        let network = pod(v1::PodSandboxAttributes::default(), &usage, None, vec![]).linux.unwrap().network.unwrap();
+        let link = InterfaceUsage {
+            name: "eth0".into(),
+            rx_bytes: 1,
+            rx_errors: 3,
+            ..InterfaceUsage::default()
+        };
+        let other = InterfaceUsage {
+            name: "net1".into(),
+            ..InterfaceUsage::default()
+        };
+        let usage = PodUsage {
+            cgroup,
+            network: vec![other, link],
+            ..PodUsage::default()
+        };
+        let network = pod(v1::PodSandboxAttributes::default(), &usage, None, vec![])
+            .linux
+            .unwrap()
+            .network
+            .unwrap();
         let link = network.default_interface.unwrap();
-        assert_eq!((link.rx_bytes.unwrap().value, link.rx_errors.unwrap().value, network.interfaces.len()), (1, 3, 1));
+        assert_eq!(
+            (
+                link.rx_bytes.unwrap().value,
+                link.rx_errors.unwrap().value,
+                network.interfaces.len()
+            ),
+            (1, 3, 1)
+        );
     }
 }

@@ -21,7 +21,8 @@ pub(crate) const IMAGE: &str = "test/busybox:1";
 /// How long anything that is waited for may take; nothing that works takes as long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-const APPLETS: &str = "sh sleep cat echo id env true false grep wc head tail hostname mkdir rm touch test seq nc ls dd kill trap yes printf";
+const APPLETS: &str =
+    "sh sleep cat echo id env true false grep wc head tail hostname mkdir rm touch test seq nc ls dd kill trap yes printf";
 
 /// The world of one test.
 pub(crate) struct World {
@@ -41,7 +42,9 @@ impl World {
 
     pub(crate) async fn with(hooks: Arc<dyn Hooks>) -> Self {
         let claim = |n: &u32| std::fs::create_dir(format!("/run/cdtc-{n}")).is_ok();
-        let number = (0..2048).find(claim).expect("no directory can be made in /run; these tests need root");
+        let number = (0..2048)
+            .find(claim)
+            .expect("no directory can be made in /run; these tests need root");
         let dir = PathBuf::from(format!("/run/cdtc-{number}"));
         let engine = open(&dir, number);
         build(&engine);
@@ -78,15 +81,30 @@ impl World {
 
     /// A pod without a network, unless `change` says otherwise.
     pub(crate) fn pod_config(&self, name: &str) -> v1::PodSandboxConfig {
-        let metadata = v1::PodSandboxMetadata { name: name.into(), uid: format!("{name}-uid"), namespace: "default".into(), attempt: 0 };
-        let options = v1::NamespaceOption { pid: v1::NamespaceMode::Container.into(), network: v1::NamespaceMode::Node.into(), ..Default::default() };
-        let security = v1::LinuxSandboxSecurityContext { namespace_options: Some(options), ..Default::default() };
+        let metadata = v1::PodSandboxMetadata {
+            name: name.into(),
+            uid: format!("{name}-uid"),
+            namespace: "default".into(),
+            attempt: 0,
+        };
+        let options = v1::NamespaceOption {
+            pid: v1::NamespaceMode::Container.into(),
+            network: v1::NamespaceMode::Node.into(),
+            ..Default::default()
+        };
+        let security = v1::LinuxSandboxSecurityContext {
+            namespace_options: Some(options),
+            ..Default::default()
+        };
         v1::PodSandboxConfig {
             metadata: Some(metadata),
             hostname: name.into(),
             log_directory: self.dir.join("logs").join(name).to_string_lossy().into_owned(),
             labels: [("app".to_owned(), name.to_owned())].into(),
-            linux: Some(v1::LinuxPodSandboxConfig { security_context: Some(security), ..Default::default() }),
+            linux: Some(v1::LinuxPodSandboxConfig {
+                security_context: Some(security),
+                ..Default::default()
+            }),
             ..Default::default()
         }
     }
@@ -97,14 +115,24 @@ impl World {
     }
 
     pub(crate) async fn run_pod(&mut self, config: v1::PodSandboxConfig) -> Result<String, tonic::Status> {
-        let request = v1::RunPodSandboxRequest { config: Some(config), runtime_handler: "crun".into() };
+        let request = v1::RunPodSandboxRequest {
+            config: Some(config),
+            runtime_handler: "crun".into(),
+        };
         self.runtime.run_pod_sandbox(request).await.map(|r| r.into_inner().pod_sandbox_id)
     }
 
     pub(crate) fn container_config(&self, name: &str, script: &str) -> v1::ContainerConfig {
         v1::ContainerConfig {
-            metadata: Some(v1::ContainerMetadata { name: name.into(), attempt: 0 }),
-            image: Some(v1::ImageSpec { image: IMAGE.into(), user_specified_image: "busybox".into(), ..Default::default() }),
+            metadata: Some(v1::ContainerMetadata {
+                name: name.into(),
+                attempt: 0,
+            }),
+            image: Some(v1::ImageSpec {
+                image: IMAGE.into(),
+                user_specified_image: "busybox".into(),
+                ..Default::default()
+            }),
             command: ["sh", "-c", script].map(str::to_owned).to_vec(),
             log_path: format!("{name}/0.log"),
             labels: [("container".to_owned(), name.to_owned())].into(),
@@ -113,7 +141,11 @@ impl World {
     }
 
     pub(crate) async fn create_with(&mut self, pod: &str, config: v1::ContainerConfig) -> Result<String, tonic::Status> {
-        let request = v1::CreateContainerRequest { pod_sandbox_id: pod.into(), config: Some(config), sandbox_config: None };
+        let request = v1::CreateContainerRequest {
+            pod_sandbox_id: pod.into(),
+            config: Some(config),
+            sandbox_config: None,
+        };
         self.runtime.create_container(request).await.map(|r| r.into_inner().container_id)
     }
 
@@ -121,12 +153,18 @@ impl World {
     pub(crate) async fn start(&mut self, pod: &str, name: &str, script: &str) -> String {
         let config = self.container_config(name, script);
         let id = self.create_with(pod, config).await.unwrap();
-        self.runtime.start_container(v1::StartContainerRequest { container_id: id.clone() }).await.unwrap();
+        self.runtime
+            .start_container(v1::StartContainerRequest { container_id: id.clone() })
+            .await
+            .unwrap();
         id
     }
 
     pub(crate) async fn container(&mut self, id: &str) -> v1::ContainerStatus {
-        let request = v1::ContainerStatusRequest { container_id: id.into(), verbose: false };
+        let request = v1::ContainerStatusRequest {
+            container_id: id.into(),
+            verbose: false,
+        };
         self.runtime.container_status(request).await.unwrap().into_inner().status.unwrap()
     }
 
@@ -144,7 +182,14 @@ impl World {
 
     pub(crate) async fn exec(&mut self, id: &str, script: &str, timeout: i64) -> Result<v1::ExecSyncResponse, tonic::Status> {
         let cmd = ["sh", "-c", script].map(str::to_owned).to_vec();
-        self.runtime.exec_sync(v1::ExecSyncRequest { container_id: id.into(), cmd, timeout }).await.map(|r| r.into_inner())
+        self.runtime
+            .exec_sync(v1::ExecSyncRequest {
+                container_id: id.into(),
+                cmd,
+                timeout,
+            })
+            .await
+            .map(|r| r.into_inner())
     }
 }
 
@@ -188,7 +233,10 @@ async fn connect(dir: &Path) -> Channel {
         let socket = socket.clone();
         async move { tokio::net::UnixStream::connect(socket).await.map(hyper_util::rt::TokioIo::new) }
     });
-    Endpoint::from_static("http://localhost").connect_with_connector(dial).await.unwrap()
+    Endpoint::from_static("http://localhost")
+        .connect_with_connector(dial)
+        .await
+        .unwrap()
 }
 
 fn open(dir: &Path, number: u32) -> Arc<Engine> {
@@ -206,15 +254,41 @@ fn open(dir: &Path, number: u32) -> Arc<Engine> {
 /// An image of the machine's static busybox.
 fn build(engine: &Engine) {
     let places = ["/usr/local/lib/cofferdam/busybox", "/usr/bin/busybox", "/bin/busybox"];
-    let busybox = places.map(Path::new).into_iter().find(|p| p.exists()).expect("busybox is missing; install Debian's busybox-static");
-    let file = |path: &str, mode, content| BuildFile { path: path.to_owned(), mode, content };
+    let busybox = places
+        .map(Path::new)
+        .into_iter()
+        .find(|p| p.exists())
+        .expect("busybox is missing; install Debian's busybox-static");
+    let file = |path: &str, mode, content| BuildFile {
+        path: path.to_owned(),
+        mode,
+        content,
+    };
     let mut files = vec![
         file("/bin/busybox", 0o755, Content::File(busybox.to_owned())),
-        file("/etc/passwd", 0o644, Content::Bytes(b"root:x:0:0::/root:/bin/sh\nworker:x:1000:1000::/:/bin/sh\n".to_vec())),
-        file("/etc/group", 0o644, Content::Bytes(b"root:x:0:\nworker:x:1000:\nextra:x:50:worker\n".to_vec())),
+        file(
+            "/etc/passwd",
+            0o644,
+            Content::Bytes(b"root:x:0:0::/root:/bin/sh\nworker:x:1000:1000::/:/bin/sh\n".to_vec()),
+        ),
+        file(
+            "/etc/group",
+            0o644,
+            Content::Bytes(b"root:x:0:\nworker:x:1000:\nextra:x:50:worker\n".to_vec()),
+        ),
         file("/tmp", 0o1777, Content::Dir),
     ];
-    files.extend(APPLETS.split_whitespace().map(|a| file(&format!("/bin/{a}"), 0, Content::Symlink("busybox".into()))));
-    let spec = BuildSpec { name: IMAGE.to_owned(), files, env: vec![("PATH".into(), "/bin".into())], cmd: vec!["sh".into()], ..BuildSpec::default() };
+    files.extend(
+        APPLETS
+            .split_whitespace()
+            .map(|a| file(&format!("/bin/{a}"), 0, Content::Symlink("busybox".into()))),
+    );
+    let spec = BuildSpec {
+        name: IMAGE.to_owned(),
+        files,
+        env: vec![("PATH".into(), "/bin".into())],
+        cmd: vec!["sh".into()],
+        ..BuildSpec::default()
+    };
     engine.images().build(&spec, &()).unwrap();
 }

@@ -22,7 +22,7 @@ pub use devices::{Access, DEFAULT_DEVICES, DeviceKind, DeviceRule};
 pub use group::Group;
 pub use limits::Limits;
 pub use stats::Stats;
-pub use usage::{interfaces, interfaces_of};
+pub use usage::{Interface, MemoryUsage, Pressure, PressureLine, Usage, interfaces, interfaces_of};
 pub use warm::FastMoves;
 
 use crate::{Error, Result, files, mountinfo};

@@ -3,7 +3,6 @@
 use super::stats::malformed;
 use super::{Controller, Group, Mode};
 use crate::{Result, files};
-use cofferdam_model::cri::{CgroupUsage, MemoryUsage, Pressure, PressureLine};
 use std::path::Path;
 
 /// Limits from here on are none: v1 writes the greatest multiple of a page (`PAGE_COUNTER_MAX`).
@@ -11,12 +10,95 @@ const NO_LIMIT: u64 = 1 << 60;
 /// Most that is read of one file, bytes.
 const MAX_FILE: u64 = 1 << 16;
 
+/// Memory of a group, bytes where nothing else is said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemoryUsage {
+    /// All of it, page cache included.
+    pub usage: u64,
+    /// Usage less inactive page cache.
+    pub working_set: u64,
+    /// Anonymous memory.
+    pub rss: Option<u64>,
+    /// The limit less the working set; `None` without a limit.
+    pub available: Option<u64>,
+    /// Page faults, since the beginning.
+    pub page_faults: Option<u64>,
+    /// Of these, those that had to wait for a disk.
+    pub major_page_faults: Option<u64>,
+    /// Swap in use; `None` where the kernel does not count it.
+    pub swap: Option<u64>,
+    /// Swap that may still be used; `None` without a limit.
+    pub swap_available: Option<u64>,
+}
+
+/// One line of a pressure file (kernel, `Documentation/accounting/psi.rst`).
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct PressureLine {
+    /// Share of the last 10 seconds, percent.
+    pub avg10: f64,
+    /// Share of the last 60 seconds, percent.
+    pub avg60: f64,
+    /// Share of the last 300 seconds, percent.
+    pub avg300: f64,
+    /// All stalls, microseconds.
+    pub total: u64,
+}
+
+/// How long processes waited for one resource (v2 with PSI).
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Pressure {
+    /// Some of them.
+    pub some: PressureLine,
+    /// All of them at once.
+    pub full: PressureLine,
+}
+
+/// What a group and all below it used.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Usage {
+    /// CPU time since the beginning, nanoseconds.
+    pub cpu_nanos: u64,
+    /// Memory.
+    pub memory: MemoryUsage,
+    /// Tasks (threads count).
+    pub processes: u64,
+    /// Waiting for the CPU.
+    pub cpu_pressure: Option<Pressure>,
+    /// Waiting for memory.
+    pub memory_pressure: Option<Pressure>,
+    /// Waiting for disks.
+    pub io_pressure: Option<Pressure>,
+}
+
+/// Traffic of one network interface since it was made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Interface {
+    /// Name.
+    pub name: String,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Errors in receiving.
+    pub rx_errors: u64,
+    /// Packets that were received and dropped.
+    pub rx_dropped: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Errors in sending.
+    pub tx_errors: u64,
+    /// Packets that were to be sent and dropped.
+    pub tx_dropped: u64,
+}
+
 impl Group {
-    /// Usage now of the group and all below it. [`CgroupUsage::at`] is the caller's to set.
+    /// Usage now of the group and all below it, in detail.
     ///
     /// # Errors
     /// Where a file cannot be read; see [`crate::Error::is_absent`] for a group that is gone.
-    pub fn usage(&self) -> Result<CgroupUsage> {
+    pub fn usage(&self) -> Result<Usage> {
         let plain = self.stats()?;
         let v2 = self.cgroups.mode() == Mode::V2;
         let text = |name: &str| files::read_text(self.file(Controller::Memory, name, "usage")?, MAX_FILE);
@@ -35,12 +117,11 @@ impl Group {
             _ => None,
         };
         let pressure = |name: &str| if v2 { text(name).ok().map(|t| pressure(&t)) } else { None };
-        Ok(CgroupUsage {
-            at: 0,
-            cpu_nanos: Some(plain.cpu_nanos),
+        Ok(Usage {
+            cpu_nanos: plain.cpu_nanos,
             memory: MemoryUsage {
-                usage: Some(plain.memory_usage),
-                working_set: Some(plain.memory_working_set),
+                usage: plain.memory_usage,
+                working_set: plain.memory_working_set,
                 rss: field("total_rss", "anon"),
                 available: limit.map(|limit| limit.saturating_sub(plain.memory_working_set)),
                 page_faults: field("total_pgfault", "pgfault"),
@@ -48,7 +129,7 @@ impl Group {
                 swap,
                 swap_available: swap_limit.map(|limit| limit.saturating_sub(swap.unwrap_or_default())),
             },
-            processes: Some(plain.pids),
+            processes: plain.pids,
             cpu_pressure: pressure("cpu.pressure"),
             memory_pressure: pressure("memory.pressure"),
             io_pressure: pressure("io.pressure"),
@@ -101,12 +182,12 @@ fn pressure(text: &str) -> Pressure {
 }
 
 /// The interfaces of a text as `/proc/net/dev` (proc_net(5)), `lo` left out.
-pub fn interfaces(text: &str) -> Vec<cofferdam_model::cri::InterfaceUsage> {
+pub fn interfaces(text: &str) -> Vec<Interface> {
     let one = |line: &str| {
         let (name, rest) = line.split_once(':')?;
         let numbers: Vec<u64> = rest.split_ascii_whitespace().map_while(|n| n.parse().ok()).collect();
         let at = |index: usize| numbers.get(index).copied();
-        Some(cofferdam_model::cri::InterfaceUsage {
+        Some(Interface {
             name: name.trim().to_owned(),
             rx_bytes: at(0)?,
             rx_packets: at(1)?,
@@ -125,7 +206,7 @@ pub fn interfaces(text: &str) -> Vec<cofferdam_model::cri::InterfaceUsage> {
 ///
 /// # Errors
 /// Where the process is gone.
-pub fn interfaces_of(pid: i32) -> Result<Vec<cofferdam_model::cri::InterfaceUsage>> {
+pub fn interfaces_of(pid: i32) -> Result<Vec<Interface>> {
     Ok(interfaces(&files::read_text(Path::new("/proc").join(pid.to_string()).join("net/dev"), 1 << 20)?))
 }
 
@@ -164,8 +245,8 @@ mod tests {
             ],
         );
         let memory = MemoryUsage {
-            usage: Some(1000),
-            working_set: Some(700),
+            usage: 1000,
+            working_set: 700,
             rss: Some(400),
             available: Some(1300),
             page_faults: Some(7),
@@ -174,7 +255,7 @@ mod tests {
             swap_available: Some(70),
         };
         let found = v2.usage().unwrap();
-        assert_eq!((&found.memory, found.cpu_nanos, found.processes), (&memory, Some(5_000_000), Some(3)));
+        assert_eq!((&found.memory, found.cpu_nanos, found.processes), (&memory, 5_000_000, 3));
         let cpu = found.cpu_pressure.unwrap();
         assert_eq!((cpu.some.avg10, cpu.some.total, cpu.full.total), (1.5, 77, 5));
         assert_eq!(found.io_pressure, None, "a kernel without it");

@@ -29,12 +29,12 @@ fn a_refusal_fails_the_verb_and_the_plugin_stays() {
 #[test]
 fn one_that_does_not_answer_is_let_go() {
     for (reply, why) in [
-        (0, "it did not answer within 300 ms"),
+        (0, "it did not answer within 1000 ms"),
         (1, "its connection is closed"),
         (2, "its connection is closed"),
         (3, "it does not keep to the protocol"),
     ] {
-        let rig = Rig::with(|options| options.request_timeout = Duration::from_millis(300));
+        let rig = Rig::with(|options| options.request_timeout = Duration::from_secs(1));
         let asked = Arc::default();
         let _bad = Fake::new("10", "bad")
             .on("CreateContainer", move |_| match reply {
@@ -70,7 +70,7 @@ fn a_plugin_that_dies_between_verbs_is_let_go() {
 #[test]
 fn a_plugin_has_a_say_in_what_its_failure_means() {
     for (fail_request, keep_connected) in [(false, false), (true, false), (false, true), (true, true)] {
-        let rig = Rig::with(|options| options.request_timeout = Duration::from_millis(100));
+        let rig = Rig::with(|options| options.request_timeout = Duration::from_secs(1));
         let _plugin = Fake::new("10", "a")
             .policy(fail_request, keep_connected)
             .on("StartContainer", |_| Reply::Silence)
@@ -143,7 +143,7 @@ fn a_pod_can_require_plugins_for_itself() {
 #[test]
 fn a_required_plugin_that_fails_stops_the_pod() {
     for reply in [|| Reply::Silence, || Reply::HangUp] {
-        let rig = Rig::with(|options| options.request_timeout = Duration::from_millis(100));
+        let rig = Rig::with(|options| options.request_timeout = Duration::from_secs(1));
         let _guard = Fake::new("20", "guard").on("RunPodSandbox", move |_| reply()).connect(&rig.socket);
         rig.wait_for(&["20-guard"]);
         let error = rig.nri.run_pod(&annotated(REQUIRED, "[guard]")).unwrap_err().to_string();
@@ -161,7 +161,7 @@ fn a_required_plugin_that_fails_stops_the_pod() {
 
 #[test]
 fn verbs_that_wait_for_a_hung_plugin_fail_with_it() {
-    let rig = Rig::with(|options| options.request_timeout = Duration::from_millis(300));
+    let rig = Rig::with(|options| options.request_timeout = Duration::from_secs(1));
     let asked = Arc::<Mutex<Vec<String>>>::default();
     let _hung = Fake::new("10", "hung")
         .asked(&asked)
@@ -179,7 +179,7 @@ fn verbs_that_wait_for_a_hung_plugin_fail_with_it() {
 
 #[test]
 fn a_plugin_that_does_not_read_is_let_go() {
-    let rig = Rig::with(|options| options.request_timeout = Duration::from_millis(200));
+    let rig = Rig::with(|options| options.request_timeout = Duration::from_secs(1));
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
     let _stuck = Fake::new("10", "stuck")
         .wants(&[Event::RunPodSandbox])

@@ -9,6 +9,7 @@ mod frame;
 mod headers;
 mod session;
 mod stream;
+mod tasks;
 
 pub use frame::{Frame, Prefix, ProtocolError, Status, decode, decode_prefix, encode};
 pub use headers::{HeaderReader, HeaderWriter, Headers, MAX_HEADER_BLOCK};

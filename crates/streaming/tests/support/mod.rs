@@ -52,6 +52,15 @@ impl Backend for Fake {
             7 => {
                 tokio::spawn(echo(far));
             }
+            // Says nothing, and counts when it is left.
+            8 => {
+                let abandoned = self.abandoned.clone();
+                tokio::spawn(async move {
+                    let mut far = far;
+                    let _ = far.read_u8().await;
+                    abandoned.fetch_add(1, SeqCst);
+                });
+            }
             13 => {
                 tokio::spawn(async move {
                     let mut far = far;
@@ -184,11 +193,11 @@ pub async fn spdy(url: &str, protocol: &str) -> TcpStream {
     stream
 }
 
-/// Waits until a count has stood still for a while, and gives it.
+/// Waits until a count has stood still for a while or is past any bound, and gives it.
 pub async fn settled(count: &AtomicUsize) -> usize {
     let mut last = count.load(SeqCst);
     let mut quiet = 0;
-    while quiet < 20 {
+    while quiet < 20 && last < 256 << 20 {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         let now = count.load(SeqCst);
         quiet = if now == last { quiet + 1 } else { 0 };

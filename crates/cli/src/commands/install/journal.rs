@@ -323,8 +323,12 @@ impl Held {
                 self.write(&entry.path, &bytes, *mode, Some((*uid, *gid)))?;
             }
         }
-        sweep(&full);
         Ok(())
+    }
+
+    /// Removes what a killed write left beside an entry's file.
+    pub(super) fn tidy(&self, entry: &Entry) {
+        sweep(&self.prefix.join(&entry.path));
     }
 
     /// Everything is as it was: removes the journal, what was kept, and the folders that were made and are

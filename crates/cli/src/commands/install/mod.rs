@@ -5,7 +5,7 @@
 //! - [`texts`], [`kubelet`]: what is written
 //! - [`plan`]: what becomes of each file, decided before the first is touched
 //! - [`journal`]: what was written, and what was there before
-//! - [`undo`]: `uninstall`
+//! - [`undo`]: what `uninstall` does
 
 mod journal;
 mod kubelet;

@@ -14,6 +14,8 @@ const CRIO: &str = "/etc/crio/crio.conf";
 const CRIO_DROP_INS: &str = "/etc/crio/crio.conf.d";
 /// Where CRI-O has its registries.
 const REGISTRIES: &str = "/etc/containers/registries.conf";
+/// A file that is there and says nothing.
+const NO_FILE: &str = "/dev/null";
 /// A folder that is never there.
 const NO_FOLDER: &str = "/etc/cofferdam/.none.d";
 
@@ -80,7 +82,7 @@ pub(super) fn take(prefix: &Prefix, wanted: From) -> Result<Takeover> {
     let place = |on: bool, path: &str| on.then(|| prefix.join(path));
     let roots = Roots {
         // An empty file, so that only theirs are read.
-        own: "/dev/null".into(),
+        own: NO_FILE.into(),
         own_drop_ins: prefix.join(NO_FOLDER),
         containerd: place(containerd, CONTAINERD),
         crio: place(crio, CRIO),
@@ -188,7 +190,7 @@ fn unprefixed(prefix: &Prefix, text: &str) -> String {
 fn beyond(loaded: &Loaded) -> Result<Beyond> {
     let mut all = Beyond::default();
     let files = loaded.watch.iter().filter_map(|wanted| match wanted {
-        Wanted::File(path) => Some(path),
+        Wanted::File(path) => Some(path).filter(|path| *path != Path::new(NO_FILE)),
         Wanted::Folder(_) => None,
     });
     // What a main file imports, or has beside it, counts more than what it says itself.

@@ -120,6 +120,7 @@ fn put_back(prefix: &Prefix) -> Result<()> {
         if entry.now(&seen) != Now::AsBefore {
             held.put_back(entry)?;
         }
+        held.tidy(entry);
         if entry.path == Path::new(UNIT) && entry.before == journal::Before::Absent {
             disable(prefix)?;
         }
