@@ -25,9 +25,12 @@ test-cgroup2: ## Run the root tests that concern cgroups in a virtual machine wi
 	@scripts/preflight.sh --install test
 	scripts/cgroup2/run.sh
 
-test-kubernetes: ## Build a real Kubernetes (15 minutes the first time), test against it, compare its answers with those recorded
+test-kubernetes: ## Build a real Kubernetes (20 minutes the first time); test against its API server, then as a node's runtime, with upstream's tests
 	@scripts/preflight.sh --install kubernetes
 	scripts/kubernetes/start.sh --scheduler bash -c 'cargo test --locked --package cofferdam-cluster -- --ignored && scripts/kubernetes/record.sh --check'
+	scripts/kubernetes/build.sh e2e.test
+	cargo test --locked --package cofferdam-cli --test kubernetes_node --no-run
+	scripts/kubernetes/node.sh bash -c 'cargo test --locked --offline --package cofferdam-cli --test kubernetes_node -- --ignored --test-threads 6; status=$$?; scripts/kubernetes/e2e.sh && exit $$status'
 
 lint: ## Clippy on everything, warnings denied; bash -n on the scripts
 	cargo clippy --workspace --all-targets --locked --keep-going -- --deny warnings

@@ -159,16 +159,16 @@ look_at_gvisor() {
 
 echo "Cofferdam looks at this machine (nothing is changed by looking):"
 if [ "$(id -u)" = 0 ]; then row root yes ""
-elif ! wants demo test bench; then row root no "not needed, unless something must be installed"
+elif ! wants demo test bench kubernetes; then row root no "not needed, unless something must be installed"
 else bad root "pods need namespaces and mounts: run this as root"; fi
-if wants demo test bench; then
+if wants demo test bench kubernetes; then
   look_at_kernel
   look_at_forwarding
   wants demo bench && look_at_addresses
 fi
 look_at_disk
 look_at_rust
-if wants demo test bench; then
+if wants demo test bench kubernetes; then
   need runc runc "class standard"
   need crun crun "class fast"
   need nft nftables "pods reach the outside through it"
@@ -193,6 +193,9 @@ if wants kubernetes; then
   need openssl openssl "the API server's certificates"
   need curl curl "it is asked whether it is ready"
   need jq jq "its answers are read with it"
+  need ip iproute2 "the node has a network of its own"
+  need script bsdutils "exec -it is tried on its terminal"
+  need docker-registry docker-registry "the node's images are pulled from it; it is not started now"
   go=$(command -v go) && minor=$(go env GOVERSION | sed -n 's/^go1\.\([0-9]*\).*/\1/p')
   if [ -n "$go" ] && [ "${minor:-0}" -ge 24 ]; then row go there "$(go env GOVERSION): builds Kubernetes"
   else bad go "Go 1.24 or later builds Kubernetes: install it from https://go.dev/dl/"; fi

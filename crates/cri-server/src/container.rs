@@ -76,15 +76,13 @@ impl Core {
         let Some(id) = self.find_container(&request.container_id)? else {
             return Ok(done);
         };
-        let (pod, container) = match self.known_container(&id, note) {
+        match self.known_container(&id, note) {
             Err(status) if status.code() == tonic::Code::NotFound => return Ok(done),
             known => known?,
         };
         let grace = Duration::from_secs(request.timeout.try_into().unwrap_or(0));
         absent_is_done(self.engine.stop_container(&id, grace))?;
-        if container.state != ContainerState::Exited {
-            self.tell_hooks(Moment::ContainerStopped(&pod, &container));
-        }
+        // That it ended is told by the engine's event, as for one that ends by itself.
         Ok(done)
     }
 

@@ -150,7 +150,7 @@ impl Engine {
             reach(&format!("sandbox.{}", step.name()));
         };
         files::private_dir(dirs.exits()).map_err(failed)?;
-        if false {
+        if !config.cgroup_parent.as_os_str().is_empty() {
             let parent = dirs.cgroup_parent().as_os_str().as_encoded_bytes();
             files::atomic_write(dirs.cgroup_file(), parent, Durability::Cached).map_err(failed)?;
         }

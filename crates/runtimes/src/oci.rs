@@ -331,7 +331,7 @@ impl Driver for Oci {
             && pid(&mut monitor)? == Some(first)
         {
             let failed = |e: cofferdam_host::Error| Error::Runtime { command: "killing a command".into(), reason: e.to_string() };
-            let _ = (kill_tree, failed, process);
+            return kill_tree(process).map_err(failed);
         }
         monitor.signal(key, 9).map_err(|e| monitor_error(pod, &e))
     }
