@@ -19,7 +19,6 @@ enclose() {
   umount -R /sys/fs/cgroup
   # The machine's sysfs shows another network's links.
   mount -t sysfs sysfs /sys
-  [ -z "${HIDE_HUGEPAGES:-}" ] || mount -t tmpfs tmpfs /sys/kernel/mm/hugepages # TEMPORARY
   if [ "${hierarchies[*]}" = /sys/fs/cgroup=cgroup2 ]; then mount -t cgroup2 cgroup2 /sys/fs/cgroup
   else
     mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup

@@ -10,6 +10,7 @@ use crate::verbose;
 use cofferdam_cri_api::v1::{self, ContainerEventType};
 use cofferdam_model::ContainerId;
 use cofferdam_model::cri::{ContainerConfig, ContainerState, ContainerStatus, Error, SandboxConfig, SandboxStatus};
+use cofferdam_telemetry::attribute;
 use std::path::Path;
 use std::time::Duration;
 use tonic::Status;
@@ -21,11 +22,11 @@ impl Core {
         note: &mut Note,
     ) -> Result<v1::CreateContainerResponse, Status> {
         let pod_id = self.pod(&request.pod_sandbox_id)?;
-        let pod = self.engine.sandbox_status(&pod_id).map_err(error::status)?;
-        note.handler.clone_from(&pod.handler);
-        note.pod = pod_id.to_string();
+        let pod = self.pod_status(&pod_id).map_err(error::status)?;
+        note.about(&pod);
         let wire = request.config.ok_or_else(|| Status::invalid_argument("config: it is missing"))?;
         let mut config = convert::container(&wire, &pod.config, machine())?;
+        note.names(attribute::CONTAINER, &config.name);
         let name = names::container(&config.name, config.attempt, &pod_id, &pod.config);
         let alive = |id: &str| ContainerId::new(id).is_ok_and(|id| !matches!(self.engine.container_status(&id), Err(Error::NotFound(_))));
         let claim = self.names.claim(&name, &note.left, alive);
@@ -33,15 +34,16 @@ impl Core {
             Claim::Made(container_id) => return Ok(v1::CreateContainerResponse { container_id }),
             Claim::Make(reservation) => reservation,
         };
-        self.hooks.creating(&pod, &mut config).map_err(error::status)?;
+        let id = ContainerId::from_bytes(cofferdam_host::ids::random_bytes().map_err(|e| Status::unknown(e.to_string()))?);
+        let _held = self.hooks.hold();
+        self.hooks.creating(&pod, &id, &mut config).map_err(error::status)?;
         make_sources(&config)?;
         make_log_directory(&config, &pod.config)?;
-        let id = self.engine.create_container(&pod_id, &config).map_err(error::status)?;
+        let id = self.engine.create_container_as(&pod_id, &config, id).map_err(error::status)?;
         note.container = id.to_string();
         if let Ok(made) = self.engine.container_status(&id) {
             if let Err(why) = self.hooks.lifecycle(Moment::ContainerMade(&pod, &made)) {
-                let undone = self.engine.remove_container(&id);
-                return Err(error::status(undone.err().unwrap_or(why)));
+                return Err(error::undone(why, self.engine.remove_container(&id)));
             }
             note.stages.clone_from(&made.stages);
         }
@@ -59,6 +61,7 @@ impl Core {
     ) -> Result<v1::StartContainerResponse, Status> {
         let id = self.container(&request.container_id)?;
         let (pod, container) = self.known_container(&id, note)?;
+        let _held = self.hooks.hold();
         self.hooks
             .lifecycle(Moment::ContainerStarting(&pod, &container))
             .map_err(error::status)?;
@@ -129,7 +132,7 @@ impl Core {
 
     pub(crate) fn list_containers(&self, wanted: Option<v1::ContainerFilter>) -> Result<Vec<v1::Container>, Status> {
         let wanted = wanted.unwrap_or_default();
-        let all = self.engine.list_containers(None).map_err(error::status)?;
+        let all = self.containers().map_err(error::status)?;
         Ok(all
             .into_iter()
             .filter(|c| filter::container(&wanted, c))
@@ -143,14 +146,14 @@ impl Core {
         note: &mut Note,
     ) -> Result<v1::UpdateContainerResourcesResponse, Status> {
         let id = self.container(&request.container_id)?;
-        let (pod, _) = self.known_container(&id, note)?;
+        let (pod, container) = self.known_container(&id, note)?;
         if request.windows.is_some() {
             return Err(Status::invalid_argument("windows: this runtime is for Linux"));
         }
         // What annotations mean is for plugins; none are kept.
         let wire = request.linux.unwrap_or_default();
         let mut change = resources::change("linux", &wire)?;
-        self.hooks.updating(&pod, &id, &mut change).map_err(error::status)?;
+        self.hooks.updating(&pod, &container, &mut change).map_err(error::status)?;
         self.engine.update_container(&id, &change).map_err(error::status)?;
         if let Ok(changed) = self.engine.container_status(&id) {
             self.tell_hooks(Moment::ContainerUpdated(&pod, &changed));
@@ -178,10 +181,9 @@ impl Core {
             Error::NotFound(_) => Status::not_found(format!("an error occurred when try to find container \"{id}\": not found")),
             other => error::status(other),
         };
-        let container = self.engine.container_status(id).map_err(absent)?;
-        let pod = self.engine.sandbox_status(&container.pod).map_err(absent)?;
-        note.handler.clone_from(&pod.handler);
-        note.pod = pod.id.to_string();
+        let (pod, container) = self.with_pod(id).map_err(absent)?;
+        note.about(&pod);
+        note.names(attribute::CONTAINER, &container.config.name);
         note.container = id.to_string();
         Ok((pod, container))
     }

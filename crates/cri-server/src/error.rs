@@ -16,6 +16,14 @@ pub(crate) fn status(error: Error) -> Status {
     }
 }
 
+/// What was made is refused: why, and whether it could be taken back.
+pub(crate) fn undone(why: Error, taken_back: Result<(), Error>) -> Status {
+    match taken_back {
+        Ok(()) => status(why),
+        Err(left) => Status::unknown(format!("{why}; and it could not be undone yet: {left}")),
+    }
+}
+
 /// For verbs that may be repeated: what is not there is done already.
 pub(crate) fn absent_is_done(outcome: Result<(), Error>) -> Result<(), Status> {
     match outcome {

@@ -16,7 +16,7 @@ impl Core {
         }
         // Zero and less is without a limit.
         let limit = Duration::from_secs(request.timeout.try_into().unwrap_or(0));
-        let output = self.engine.exec_sync(&id, &request.cmd, limit).map_err(|e| match e {
+        let output = self.engine.exec_sync_within(&id, &request.cmd, limit, self.options.max_exec_output).map_err(|e| match e {
             // A kubelet knows a probe that took too long by the code, people by containerd's words.
             Error::Timeout(_) => {
                 let text = format!(
@@ -70,9 +70,8 @@ impl Core {
 
     pub(crate) fn port_forward(&self, request: v1::PortForwardRequest, note: &mut Note) -> Result<v1::PortForwardResponse, Status> {
         let id = self.pod(&request.pod_sandbox_id)?;
-        let pod = self.engine.sandbox_status(&id).map_err(error::status)?;
-        note.handler = pod.handler;
-        note.pod = id.to_string();
+        let pod = self.pod_status(&id).map_err(error::status)?;
+        note.about(&pod);
         if pod.state != SandboxState::Ready {
             return Err(Status::unknown("sandbox container is not running"));
         }

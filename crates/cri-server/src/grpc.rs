@@ -21,6 +21,11 @@ pub(crate) struct Service(pub(crate) Arc<Core>);
 
 type Answer<T> = Result<Response<T>, Status>;
 
+/// Where the caller's trace stands.
+pub(crate) fn traceparent<Q>(request: &Request<Q>) -> Option<&str> {
+    request.metadata().get("traceparent").and_then(|value| value.to_str().ok())
+}
+
 /// A list in pieces, so that no message is too long. `wrap` makes a message of a piece.
 fn pieces<T: Send + 'static, M: Send + 'static>(all: Vec<T>, wrap: fn(Vec<T>) -> M) -> BoxStream<M> {
     let mut rest = all.into_iter();
@@ -213,8 +218,15 @@ impl RuntimeService for Service {
             .await
     }
 
-    async fn get_container_events(&self, _: Request<GetEventsRequest>) -> Answer<Self::GetContainerEventsStream> {
-        let events = BroadcastStream::new(self.0.events.subscribe()).map(|event| {
+    async fn get_container_events(&self, r: Request<GetEventsRequest>) -> Answer<Self::GetContainerEventsStream> {
+        let core = self.0.clone();
+        let listening = tokio::task::spawn_blocking(move || core.listen()).await;
+        let listening = listening.map_err(|e| Status::internal(format!("GetContainerEvents broke off: {e}")))?;
+        let mut call = self.0.telemetry.call("GetContainerEvents", "", traceparent(&r));
+        call.expect_long();
+        let events = BroadcastStream::new(listening).map(move |event| {
+            // It ends with the stream: as its caller wishes.
+            let _ = &call;
             // Who falls behind is told so, and looks at everything anew.
             event.map_err(|BroadcastStreamRecvError::Lagged(lost)| {
                 Status::aborted(format!("{lost} events were not taken in time; list and listen again"))

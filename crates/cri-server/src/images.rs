@@ -7,7 +7,25 @@ use cofferdam_cri_api::v1;
 use cofferdam_engine::images::PullOptions;
 use cofferdam_images::{Image, Reference};
 use cofferdam_model::cri::Error;
+use cofferdam_telemetry::attribute;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tonic::Status;
+
+/// One more, until it is dropped.
+struct Counted<'a>(&'a AtomicU64);
+
+impl<'a> Counted<'a> {
+    fn of(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// The image that a request names.
 fn named(spec: Option<v1::ImageSpec>) -> Result<v1::ImageSpec, Status> {
@@ -71,6 +89,7 @@ impl Core {
         // One store serves all handlers, so that an image pulled for one is there for each. A handler that
         // is unknown is told of now rather than when the pod starts.
         note.handler.clone_from(&spec.runtime_handler);
+        note.names(attribute::IMAGE, &spec.image);
         if !spec.runtime_handler.is_empty() {
             self.engine.table().resolve(&spec.runtime_handler).map_err(error::status)?;
         }
@@ -80,6 +99,7 @@ impl Core {
             docker_configs: &configs,
             ..PullOptions::default()
         };
+        let _counted = Counted::of(&self.pulls);
         let pulled = self.engine.pull(&spec.image, options).map_err(|e| match e {
             Error::NotFound(text) => Status::not_found(format!("failed to pull and unpack image {:?}: {text}", spec.image)),
             Error::Invalid(text) => Status::invalid_argument(text),

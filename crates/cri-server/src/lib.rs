@@ -1,7 +1,8 @@
 //! CRI v1 over gRPC: a face on the engine, a file per group of verbs.
 //!
 //! - [`run`], [`serve`], [`Options`]: the server
-//! - [`hooks`]: where telemetry and NRI join in
+//! - [`hooks`], [`Plugins`]: who has a say in a pod's life: NRI
+//! - `observe`, `cleanups`: what is told of the daemon itself, and what it does by itself
 //! - `convert`: wire to model, once, at the door, and back
 //! - `sandbox`, `container`, `exec`, `stats`, `metrics`, `images`, `runtime`, `events`: the verbs
 //! - `streams`: exec, attach and port-forward, behind the streaming server
@@ -9,6 +10,7 @@
 //! The engine's verbs block: each request has a thread from a bounded pool, which ends its work though the
 //! caller may have gone.
 
+mod cleanups;
 mod container;
 mod convert;
 mod core;
@@ -20,6 +22,8 @@ pub mod hooks;
 mod images;
 mod metrics;
 mod names;
+mod observe;
+mod plugins;
 mod rates;
 mod runtime;
 mod sandbox;
@@ -28,9 +32,11 @@ mod stats;
 mod streams;
 mod verbose;
 
-pub use hooks::{Call, Hooks, Moment, NoHooks};
+pub use hooks::{Hooks, Moment, NoHooks};
+pub use plugins::Plugins;
 pub use serve::{Error, run, serve};
 
+use cofferdam_telemetry::Telemetry;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -45,7 +51,14 @@ pub struct Options {
     pub cgroup_driver: CgroupDriver,
     /// References of images that garbage collection keeps.
     pub pinned_images: Vec<String>,
+    /// Most that is kept of each stream of an ExecSync, bytes.
+    pub max_exec_output: usize,
+    /// Where calls and what happens are told; `None` for log lines on standard error alone.
+    pub telemetry: Option<Telemetry>,
 }
+
+/// Most that is kept of each stream of an ExecSync, bytes, unless told otherwise; containerd's own (`maxExecSyncSize`).
+const MAX_EXEC_OUTPUT: usize = 16 << 20;
 
 impl Options {
     /// The usual settings, on `socket`.
@@ -55,6 +68,8 @@ impl Options {
             streaming: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             cgroup_driver: CgroupDriver::detect(),
             pinned_images: Vec::new(),
+            max_exec_output: MAX_EXEC_OUTPUT,
+            telemetry: None,
         }
     }
 }
@@ -90,10 +105,4 @@ fn now() -> i64 {
 /// The machine's host name.
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// A line to standard error, where `eprintln!` would panic if nobody reads it.
-fn tell(line: impl std::fmt::Display) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr().lock(), "cofferdam: {line}");
 }

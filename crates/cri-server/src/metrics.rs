@@ -257,7 +257,7 @@ fn metrics<T>(all: &[Of<T>], of: &T, at: i64, labels: &[String]) -> Vec<v1::Metr
 impl Core {
     /// Metrics of the pods that are ready and of their containers that run.
     pub(crate) fn pod_metrics(&self) -> Result<Vec<v1::PodSandboxMetrics>, Status> {
-        let pods = self.engine.list_sandboxes().map_err(error::status)?;
+        let pods = self.pods().map_err(error::status)?;
         // A pod that ends while it is measured is left out.
         Ok(pods
             .iter()

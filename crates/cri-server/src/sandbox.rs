@@ -16,8 +16,9 @@ impl Core {
         note.handler.clone_from(&request.runtime_handler);
         let wire = request.config.ok_or_else(|| Status::invalid_argument("config: it is missing"))?;
         let config = convert::sandbox(&wire, &crate::host_name())?;
+        note.asked_for(&config);
         let name = names::sandbox(&config);
-        let alive = |id: &str| PodId::new(id).is_ok_and(|id| !matches!(self.engine.sandbox_status(&id), Err(Error::NotFound(_))));
+        let alive = |id: &str| PodId::new(id).is_ok_and(|id| !matches!(self.pod_status(&id), Err(Error::NotFound(_))));
         let claim = self.names.claim(&name, &note.left, alive);
         let reservation = match claim.map_err(|why| Status::unknown(format!("failed to reserve sandbox name {name:?}: {why}")))? {
             Claim::Made(pod_sandbox_id) => return Ok(v1::RunPodSandboxResponse { pod_sandbox_id }),
@@ -32,15 +33,15 @@ impl Core {
                 ))
             })?;
         }
-        let id = self.engine.run_sandbox(&config, &request.runtime_handler).map_err(error::status)?;
+        let _held = self.hooks.hold();
+        let id = self.engine.run_sandbox_timed(&config, &request.runtime_handler, &mut note.stages).map_err(error::status)?;
         note.pod = id.to_string();
         if let Ok(made) = self.engine.sandbox_status(&id) {
             note.handler.clone_from(&made.handler);
-            if let Err(why) = self.hooks.lifecycle(Moment::SandboxMade(&made)) {
-                let undone = self.engine.remove_sandbox(&id);
-                return Err(error::status(undone.err().unwrap_or(why)));
-            }
             note.stages.clone_from(&made.stages);
+            if let Err(why) = note.timed("plugins", self.hooks.wants_lifecycle(), || self.hooks.lifecycle(Moment::SandboxMade(&made))) {
+                return Err(error::undone(why, self.engine.remove_sandbox(&id)));
+            }
         }
         reservation.keep(id.as_str());
         self.tell_pod(&id, ContainerEventType::ContainerCreatedEvent);
@@ -80,6 +81,10 @@ impl Core {
             return Ok(done);
         };
         let before = self.known_pod(&id, note)?;
+        if before.is_none() && self.engine.sandbox_status(&id).is_ok() {
+            // It was not made over CRI.
+            return Ok(done);
+        }
         let containers = self.engine.list_containers(Some(&id)).unwrap_or_default();
         // A sandbox whose record cannot be read is removed all the same.
         absent_is_done(self.engine.remove_sandbox(&id))?;
@@ -135,7 +140,7 @@ impl Core {
 
     pub(crate) fn list_pod_sandbox(&self, wanted: Option<v1::PodSandboxFilter>) -> Result<Vec<v1::PodSandbox>, Status> {
         let wanted = wanted.unwrap_or_default();
-        let all = self.engine.list_sandboxes().map_err(error::status)?;
+        let all = self.pods().map_err(error::status)?;
         Ok(all
             .into_iter()
             .filter(|pod| filter::sandbox(&wanted, pod))
@@ -149,25 +154,27 @@ impl Core {
         note: &mut Note,
     ) -> Result<v1::UpdatePodSandboxResourcesResponse, Status> {
         let id = self.pod(&request.pod_sandbox_id)?;
-        let found = self.engine.sandbox_status(&id).map_err(error::status)?;
-        note.handler.clone_from(&found.handler);
-        note.pod = id.to_string();
+        let found = self.pod_status(&id).map_err(error::status)?;
+        note.about(&found);
         let parent = &found.config.cgroup_parent;
         let (overhead, resources) = convert::pod_limits(parent, "request", request.overhead.as_ref(), request.resources.as_ref())?;
         self.hooks
             .lifecycle(Moment::SandboxUpdating(&found, &overhead, &resources))
             .map_err(error::status)?;
         self.engine.update_sandbox(&id, &overhead, &resources).map_err(error::status)?;
-        self.tell_hooks(Moment::SandboxUpdated(&found));
+        if self.hooks.wants_lifecycle()
+            && let Ok(changed) = self.pod_status(&id)
+        {
+            self.tell_hooks(Moment::SandboxUpdated(&changed));
+        }
         Ok(v1::UpdatePodSandboxResourcesResponse {})
     }
 
     /// The sandbox, `None` where it is gone; what is known of it is noted.
     fn known_pod(&self, id: &PodId, note: &mut Note) -> Result<Option<SandboxStatus>, Status> {
-        match self.engine.sandbox_status(id) {
+        match self.pod_status(id) {
             Ok(found) => {
-                note.handler.clone_from(&found.handler);
-                note.pod = id.to_string();
+                note.about(&found);
                 Ok(Some(found))
             }
             Err(Error::NotFound(_)) => Ok(None),

@@ -4,10 +4,12 @@ use crate::Options;
 use crate::core::{Core, THREADS};
 use crate::grpc::Service;
 use crate::hooks::Hooks;
+use crate::{cleanups, observe};
 use crate::streams::Bridge;
 use cofferdam_cri_api::v1::image_service_server::ImageServiceServer;
 use cofferdam_cri_api::v1::runtime_service_server::RuntimeServiceServer;
 use cofferdam_engine::Engine;
+use cofferdam_telemetry::Telemetry;
 use std::future::Future;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -46,6 +48,9 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// Nothing can be told of what is done.
+    #[error("telemetry cannot be started: {0}")]
+    Telemetry(#[from] cofferdam_telemetry::Error),
     /// The engine cannot be asked.
     #[error("the engine does not say what runs: {0}")]
     Engine(#[from] cofferdam_model::cri::Error),
@@ -99,14 +104,20 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
     let (socket, at) = (options.socket.clone(), options.streaming);
+    let telemetry = match &options.telemetry {
+        Some(telemetry) => telemetry.clone(),
+        None => Telemetry::start(cofferdam_telemetry::Options::default())?,
+    };
     let listener = listen(&socket)?;
-    let mut core = Core::new(options, engine.clone(), hooks)?;
+    let mut core = Core::new(options, engine.clone(), hooks, telemetry)?;
     let streams = cofferdam_streaming::Server::start(at, Arc::new(Bridge(engine)), cofferdam_streaming::Options::default())
         .await
         .map_err(|e| Error::Streaming { at, why: e.to_string() })?;
     core.streams = Some(streams);
     let core = Arc::new(core);
     core.follow().map_err(Error::Threads)?;
+    cleanups::retry(&core).map_err(Error::Threads)?;
+    observe::attach(&core);
     let (ended, mut ending) = tokio::sync::watch::channel(false);
     let stop = async move {
         stop.await;

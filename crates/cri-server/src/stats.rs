@@ -28,7 +28,7 @@ impl Core {
                 && filter::names(&wanted.pod_sandbox_id, c.pod.as_str())
                 && filter::selects(&wanted.label_selector, &c.config.labels)
         };
-        let all = self.engine.list_containers(None).map_err(error::status)?;
+        let all = self.containers().map_err(error::status)?;
         Ok(self.stats_of(all.iter().filter(|c| takes(c))))
     }
 
@@ -38,9 +38,8 @@ impl Core {
         note: &mut Note,
     ) -> Result<v1::PodSandboxStatsResponse, Status> {
         let id = self.pod(&request.pod_sandbox_id)?;
-        let pod = self.engine.sandbox_status(&id).map_err(error::status)?;
-        note.handler.clone_from(&pod.handler);
-        note.pod = id.to_string();
+        let pod = self.pod_status(&id).map_err(error::status)?;
+        note.about(&pod);
         if pod.state != SandboxState::Ready {
             return Err(Status::unavailable(format!(
                 "failed to get pod sandbox stats since sandbox container {:?} is not in ready state",
@@ -59,7 +58,7 @@ impl Core {
                 && filter::names(&wanted.id, p.id.as_str())
                 && filter::selects(&wanted.label_selector, &p.config.labels)
         };
-        let all = self.engine.list_sandboxes().map_err(error::status)?;
+        let all = self.pods().map_err(error::status)?;
         // One that ends while it is measured is no error of the list.
         Ok(all
             .iter()

@@ -40,9 +40,19 @@ pub(crate) struct KnownContainer {
     pub(crate) result: ContainerResult,
 }
 
+/// An id that no container has.
+pub(crate) fn new_id() -> Result<ContainerId> {
+    Ok(ContainerId::from_bytes(ids::random_bytes().map_err(failed)?))
+}
+
 impl Engine {
     /// Makes a container; its process waits to be started.
     pub fn create_container(&self, pod: &PodId, config: &ContainerConfig) -> Result<ContainerId> {
+        self.create_container_as(pod, config, new_id()?)
+    }
+
+    /// As [`Engine::create_container`], under an id that others were told of before; it must be a fresh one.
+    pub fn create_container_as(&self, pod: &PodId, config: &ContainerConfig, id: ContainerId) -> Result<ContainerId> {
         let image = self.store.resolve_for_run(&config.image).map_err(|e| match e {
             cofferdam_images::Error::NotFound(_) => Error::NotFound(e.to_string()),
             other => failed(other),
@@ -56,10 +66,10 @@ impl Engine {
         }
         self.check_resources(&format!("container \"{}\"", config.name), &config.resources)?;
         let config = defaults::of_container(&known.record.definition.defaults, config);
-        self.make_container(pod, &config, Root::Image(Box::new(image)))
+        self.make_container(pod, &config, Root::Image(Box::new(image)), id)
     }
 
-    pub(crate) fn make_container(&self, pod: &PodId, config: &ContainerConfig, root: Root) -> Result<ContainerId> {
+    pub(crate) fn make_container(&self, pod: &PodId, config: &ContainerConfig, root: Root, id: ContainerId) -> Result<ContainerId> {
         let Some((_lock, known)) = self.locked(pod)? else {
             return Err(Error::NotFound(format!("pod sandbox {pod} does not exist")));
         };
@@ -67,7 +77,6 @@ impl Engine {
             let why = known.result.reason.as_deref().unwrap_or("it is not ready");
             return Err(Error::Precondition(format!("pod sandbox {pod} takes no containers: {why}")));
         }
-        let id = ContainerId::from_bytes(ids::random_bytes().map_err(failed)?);
         match self.make_container_steps(&known, &id, config, &root) {
             Ok(()) => {
                 self.cache.remember(&id, pod);
@@ -163,14 +172,21 @@ impl Engine {
             return Err(Error::Precondition(format!("container {id} was started before")));
         }
         let mut watch = Stopwatch::new();
+        // Whether its process was let go is nowhere else to be seen, should we be killed.
+        result.starting = true;
+        record::write(&container.dirs.status(), &result, Durability::Cached)?;
         reach("start.before");
         let stdio = stdio(&known, &container.dirs, &container.record.config);
-        known.driver()?.start(&known.pod(self)?, id, &stdio).map_err(failed)?;
+        if let Err(error) = known.driver()?.start(&known.pod(self)?, id, &stdio) {
+            result.starting = false;
+            // Where this cannot be written, recovery finds that it did not start.
+            let _ = record::write(&container.dirs.status(), &result, Durability::Cached);
+            return Err(failed(error));
+        }
         watch.lap("start");
         reach("start.after");
-        result.started_at = ids::now_nanos();
         result.stages.append(&mut watch.stages);
-        let written = record::write(&container.dirs.status(), &result, Durability::Cached);
+        let written = self.write_started(&container, result);
         if let Err(error) = written {
             // Nobody would know that it runs.
             return match self.kill_container(&known, id) {
@@ -179,6 +195,55 @@ impl Engine {
             };
         }
         Ok(())
+    }
+
+    fn write_started(&self, container: &KnownContainer, mut result: ContainerResult) -> Result<()> {
+        result.starting = false;
+        result.started_at = ids::now_nanos();
+        record::write(&container.dirs.status(), &result, Durability::Cached)
+    }
+
+    /// What a killed process left of the containers of a pod that is up, whose lock is held: the half made
+    /// and half removed are undone, and a start that was begun is ended. One sentence a finding.
+    pub(crate) fn recover_containers(&self, known: &Known) -> Result<Vec<String>> {
+        let mut findings = Vec::new();
+        for id in self.container_ids(&known.dirs)? {
+            let dirs = known.dirs.container(&id);
+            let Some(container) = self.container_in(known, &id)?.filter(|_| dirs.status().exists()) else {
+                self.undo_container(known, &id)?;
+                findings.push(format!("container {id} was half made or half removed; what there was of it is undone"));
+                continue;
+            };
+            if container.result.starting && self.finish_start(known, &id, container)? {
+                findings.push(format!("the start of container {id}, which was begun, is finished"));
+            }
+        }
+        Ok(findings)
+    }
+
+    /// Whether it has started.
+    fn finish_start(&self, known: &Known, id: &ContainerId, container: KnownContainer) -> Result<bool> {
+        let stdio = stdio(known, &container.dirs, &container.record.config);
+        let started = known.driver()?.start(&known.pod(self)?, id, &stdio);
+        // It is refused where the process was let go already, and where it cannot be.
+        if started.is_err() && !self.was_let_go(known, id)? {
+            let result = ContainerResult { starting: false, ..container.result };
+            record::write(&container.dirs.status(), &result, Durability::Cached)?;
+            return Ok(false);
+        }
+        let result = container.result.clone();
+        self.write_started(&container, result)?;
+        Ok(true)
+    }
+
+    /// Whether the monitor has a process of the container, or wrote its end.
+    fn was_let_go(&self, known: &Known, id: &ContainerId) -> Result<bool> {
+        if self.exit(known, id)?.is_some() {
+            return Ok(true);
+        }
+        // One that it does not know is told at once; one that runs is waited for in vain.
+        let waited = self.monitor(known)?.wait_timeout(id.as_str(), Duration::from_secs(1));
+        Ok(!matches!(waited, Err(cofferdam_monitor::client::Error::Refused(_))))
     }
 
     /// Asks a container to end, and kills it after `grace`. Repeatable.

@@ -32,11 +32,16 @@ pub struct Session {
 impl Engine {
     /// Runs a command in a container and collects its output.
     pub fn exec_sync(&self, id: &ContainerId, command: &[String], timeout: Duration) -> Result<ExecOutput> {
+        self.exec_sync_within(id, command, timeout, MAX_CAPTURE)
+    }
+
+    /// As [`Engine::exec_sync`]; of each stream at most `most` bytes are kept, and the rest is read and dropped.
+    pub fn exec_sync_within(&self, id: &ContainerId, command: &[String], timeout: Duration, most: usize) -> Result<ExecOutput> {
         let request = ExecRequest { command: command.to_vec(), ..ExecRequest::default() };
         let limit = Some(timeout).filter(|t| !t.is_zero()).and_then(|t| Instant::now().checked_add(t));
         let (session, driver) = self.begin(id, &request, None, |_| Stdio::Pipes { log: None, stdin: false, stdin_once: false })?;
         let mut output = ExecOutput::default();
-        let waited = self.collect(&session, limit, &mut output);
+        let waited = self.collect(&session, limit, most, &mut output);
         if !matches!(waited, Ok(Some(_))) {
             // An error here is a process that ended just now.
             let _ = driver.kill_exec(&session.known.pod(self)?, &session.key, &session.dir, id);
@@ -51,7 +56,7 @@ impl Engine {
     }
 
     /// Reads a session to its end; `None` where it did not end in time.
-    fn collect(&self, session: &Session, limit: Option<Instant>, output: &mut ExecOutput) -> Result<Option<Exit>> {
+    fn collect(&self, session: &Session, limit: Option<Instant>, most: usize, output: &mut ExecOutput) -> Result<Option<Exit>> {
         let mut stream = self.attach_session(session)?;
         loop {
             if let Some(limit) = limit {
@@ -62,8 +67,8 @@ impl Engine {
                 stream.reader.limit(Some(left)).map_err(failed)?;
             }
             match stream.reader.next() {
-                Some(Ok(Frame::Stdout(piece))) => keep(&mut output.stdout, &piece),
-                Some(Ok(Frame::Stderr(piece))) => keep(&mut output.stderr, &piece),
+                Some(Ok(Frame::Stdout(piece))) => keep(&mut output.stdout, &piece, most),
+                Some(Ok(Frame::Stderr(piece))) => keep(&mut output.stderr, &piece, most),
                 Some(Ok(Frame::Exited(exit))) => return Ok(Some(exit)),
                 Some(Ok(Frame::Stdin(_) | Frame::Resize(..))) => {}
                 Some(Err(cofferdam_monitor::client::Error::Timeout { .. })) => return Ok(None),
@@ -211,8 +216,8 @@ fn parse_exit(key: &str, bytes: &[u8]) -> Option<Exit> {
 }
 
 /// Appends what there is room for.
-fn keep(stream: &mut Vec<u8>, piece: &[u8]) {
-    let room = MAX_CAPTURE.saturating_sub(stream.len());
+fn keep(stream: &mut Vec<u8>, piece: &[u8], most: usize) {
+    let room = most.saturating_sub(stream.len());
     stream.extend_from_slice(&piece[..room.min(piece.len())]);
 }
 

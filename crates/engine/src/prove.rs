@@ -6,10 +6,10 @@
 //! machine is restarted. A failure is not kept: it is tried anew by the next process.
 
 use crate::Engine;
-use crate::container::Root;
+use crate::container::{Root, new_id};
 use crate::handlers::Definition;
 use crate::record::{self, SandboxRecord};
-use crate::sandbox::{Purpose, failed};
+use crate::sandbox::{Purpose, Stopwatch, failed};
 use cofferdam_host::files::{self, Durability};
 use cofferdam_host::process::Identity;
 use cofferdam_model::cri::{ContainerConfig, Error, HandlerStatus, NamespaceMode, Result, SandboxConfig};
@@ -133,7 +133,7 @@ impl Engine {
             pid: NamespaceMode::Container,
             ..SandboxConfig::default()
         };
-        let pod = self.make_sandbox(&config, "canary", definition, Purpose::Canary(Identity::own().map_err(failed)?))?;
+        let pod = self.make_sandbox(&config, "canary", definition, Purpose::Canary(Identity::own().map_err(failed)?), &mut Stopwatch::new())?;
         let outcome = self.canary_in(&pod);
         let removed = self.remove_sandbox(&pod);
         outcome.and(removed)
@@ -146,7 +146,7 @@ impl Engine {
             command: vec!["/canary".into(), "canary".into()],
             ..ContainerConfig::default()
         };
-        let container = self.make_container(pod, &config, Root::Directory(root))?;
+        let container = self.make_container(pod, &config, Root::Directory(root), new_id()?)?;
         self.start_container(&container)?;
         let known = self.must_know(pod)?;
         let Some(exit) = self.wait_exit(&known, &container, CANARY_LIMIT)? else {

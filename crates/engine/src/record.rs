@@ -92,6 +92,9 @@ pub(crate) struct ContainerResult {
     pub(crate) version: u32,
     pub(crate) pid: Option<i32>,
     pub(crate) started_at: i64,
+    /// Its start was begun; recovery ends it where the process that began it was killed.
+    #[serde(default)]
+    pub(crate) starting: bool,
     /// Set where the end is known otherwise than by the monitor.
     pub(crate) finished_at: i64,
     pub(crate) reason: Option<String>,

@@ -3,7 +3,7 @@
 
 use crate::Engine;
 use crate::record::{self, SandboxRecord, SandboxResult};
-use crate::sandbox::{failed, names_in};
+use crate::sandbox::{Known, failed, names_in};
 use cofferdam_host::{files, ids};
 use cofferdam_model::PodId;
 use cofferdam_model::cri::{Result, SandboxState};
@@ -52,10 +52,16 @@ impl Engine {
             Err(e) if e.is_absent() => return Ok(None),                   // it went just now
             taken => taken.map_err(failed)?,
         };
-        let (found, changing) = self.look_at(&dirs);
+        let found = self.look_at(&dirs);
         match decide(found) {
-            Action::Keep if changing => self.finish_changing(id),
-            Action::Keep => Ok(None),
+            Action::Keep => {
+                let Some(mut known) = self.known(id)? else { return Ok(None) };
+                let mut findings = self.finish_changing(&mut known)?;
+                if found.result == Some(ResultState::Ready) {
+                    findings.extend(self.recover_containers(&known)?);
+                }
+                Ok((!findings.is_empty()).then(|| findings.join("; ")))
+            }
             Action::Undo => {
                 self.undo(id)?;
                 // Without a record there was a directory at most, and perhaps its maker makes it again.
@@ -77,11 +83,10 @@ impl Engine {
     }
 
     /// A change of limits that was begun is finished.
-    fn finish_changing(&self, id: &PodId) -> Result<Option<String>> {
-        let Some(mut known) = self.known(id)? else { return Ok(None) };
-        let Some(change) = known.result.changing.clone() else { return Ok(None) };
-        self.finish_change(&mut known, &change)?;
-        Ok(Some("a change of its limits that was begun is finished".to_owned()))
+    fn finish_changing(&self, known: &mut Known) -> Result<Vec<String>> {
+        let Some(change) = known.result.changing.clone() else { return Ok(vec![]) };
+        self.finish_change(known, &change)?;
+        Ok(vec!["a change of its limits that was begun is finished".to_owned()])
     }
 
     /// Ends what derives from the id, and moves the record away.
@@ -91,14 +96,13 @@ impl Engine {
         cofferdam_host::remove::remove_tree(&dirs.run).map_err(failed)
     }
 
-    /// What is found of a pod, and whether a change of its limits was begun.
-    fn look_at(&self, dirs: &PodDirs) -> (Found, bool) {
+    /// What is found of a pod.
+    fn look_at(&self, dirs: &PodDirs) -> Found {
         let record = record::read::<SandboxRecord>(&dirs.record());
         let result = record::read::<SandboxResult>(&dirs.status());
         let same_boot = matches!(&record, Ok(Some(r)) if r.boot_id == self.boot_id);
         let monitor_alive = !monitor_is_gone(&dirs.socket());
-        let changing = matches!(&result, Ok(Some(r)) if r.changing.is_some());
-        let found = Found {
+        Found {
             orphan: matches!(&record, Ok(Some(r)) if crate::prove::is_orphan(r)),
             record: match (&record, &result) {
                 (Err(_), _) | (_, Err(_)) => Record::Unreadable,
@@ -112,8 +116,7 @@ impl Engine {
             }),
             same_boot,
             monitor_alive,
-        };
-        (found, changing)
+        }
     }
 }
 

@@ -100,10 +100,16 @@ impl Known {
 impl Engine {
     /// Makes and starts a sandbox; see [`cofferdam_model::cri::Runtime::run_pod_sandbox`].
     pub fn run_sandbox(&self, config: &SandboxConfig, handler: &str) -> Result<PodId> {
+        self.run_sandbox_timed(config, handler, &mut vec![])
+    }
+
+    /// As [`Engine::run_sandbox`]; where it fails, `reached` has the stages that were done before.
+    pub fn run_sandbox_timed(&self, config: &SandboxConfig, handler: &str, reached: &mut Vec<Stage>) -> Result<PodId> {
         let table = self.table();
         let (name, definition) = table.resolve(handler)?;
         prove::require(self, name, definition)?;
-        self.make_sandbox(config, name, definition, Purpose::Pod)
+        let mut watch = Stopwatch::new();
+        self.make_sandbox(config, name, definition, Purpose::Pod, &mut watch).inspect_err(|_| *reached = watch.stages)
     }
 
     pub(crate) fn make_sandbox(
@@ -112,6 +118,7 @@ impl Engine {
         handler: &str,
         definition: &Definition,
         purpose: Purpose,
+        watch: &mut Stopwatch,
     ) -> Result<PodId> {
         let driver = definition.driver().map_err(Error::Handler)?;
         let config = &*defaults::of_pod(&definition.defaults, definition.kind != Kind::Runsc, config);
@@ -124,10 +131,10 @@ impl Engine {
         let id = PodId::from_bytes(ids::random_bytes().map_err(failed)?);
         let dirs = self.layout.pod(&id).within(parent);
         // Held until the result is written: nobody takes this pod for a dead one.
-        let mut watch = Stopwatch::new();
+        *watch = Stopwatch::new();
         let lock = claim(&dirs)?;
         let making = Making { id: &id, dirs: &dirs, config, handler, definition, request: &request, purpose };
-        let made = self.make_steps(&making, driver.as_ref(), &mut watch);
+        let made = self.make_steps(&making, driver.as_ref(), watch);
         if let Err(error) = made {
             let undone = self.undo(&id);
             drop(lock);

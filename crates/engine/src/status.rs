@@ -115,7 +115,7 @@ impl Engine {
         Ok(self.cache.read(&dirs.status())?.unwrap_or_default())
     }
 
-    fn container_in(&self, known: &Known, id: &ContainerId) -> Result<Option<KnownContainer>> {
+    pub(crate) fn container_in(&self, known: &Known, id: &ContainerId) -> Result<Option<KnownContainer>> {
         let dirs = known.dirs.container(id);
         let Some(record) = self.cache.read::<ContainerRecord>(&dirs.record())? else { return Ok(None) };
         let result = self.container_result(&dirs)?;

@@ -92,6 +92,8 @@ pub struct SandboxConfig {
     /// Cgroup in which the pod's own is made, as a kubelet names it: `/kubepods/burstable/podUID`
     /// (driver `cgroupfs`) or `kubepods-burstable-podUID.slice` (driver `systemd`). Empty for ours.
     pub cgroup_parent: PathBuf,
+    /// It was made over CRI, so that a kubelet keeps it; over CRI no other is seen or touched.
+    pub served: bool,
 }
 
 /// Ids of a user namespace: from 0 inside, from `host_id` on the machine, for users and groups alike.

@@ -32,7 +32,10 @@ impl Gate {
     pub(crate) fn leave(&self) {
         let mut state = lock(&self.state);
         state.running = state.running.saturating_sub(1);
-        self.changed.notify_all();
+        // Nobody waits otherwise, and waking nobody is a system call too.
+        if state.shut {
+            self.changed.notify_all();
+        }
     }
 
     /// For the time that a plugin is told the state: waits for verbs to end, at most `timeout`; whether

@@ -37,18 +37,19 @@ impl IdRange {
         Self { first, count: IDS_PER_POD }
     }
 
-    /// A range that somebody else chose.
+    /// A range that somebody else chose: a kubelet knows what of the machine's ids is nobody's, and may
+    /// give a part of those below 65536, or fewer than a pod of ours gets.
     ///
     /// # Errors
-    /// One sentence where it has too few ids (a pod's programs expect 65534, `nobody`), or some of the
-    /// machine's own, or more than there are.
+    /// One sentence where it has the machine's own root, from whom a user namespace is to keep pods, or no
+    /// id, or more than there are.
     pub fn chosen(first: u32, count: u32) -> Result<Self, String> {
         let said = format!("the user namespace's {count} ids from {first}");
-        if count < IDS_PER_POD {
-            return Err(format!("{said} are too few; give it at least {IDS_PER_POD}"));
+        if count == 0 {
+            return Err(format!("{said} are too few; give it at least one"));
         }
-        if first < IDS_PER_POD {
-            return Err(format!("{said} are the machine's own; begin at {IDS_PER_POD} or above"));
+        if first == 0 {
+            return Err(format!("{said} have the machine's own root among them; begin at 1 or above"));
         }
         // The last number stands for no id at all.
         if first.checked_add(count).is_none() {

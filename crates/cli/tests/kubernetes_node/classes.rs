@@ -13,12 +13,21 @@ fn three_classes_at_once_in_enclosures_that_differ() {
     cluster.one_each(WAITS, "");
     let machine = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     for class in ["crun", "runc"] {
-        assert_eq!(cluster.exec(class, "uname -r").good(), machine.trim(), "{class} shares the machine's kernel");
+        assert_eq!(
+            cluster.exec(class, "uname -r").good(),
+            machine.trim(),
+            "{class} shares the machine's kernel"
+        );
     }
     assert_ne!(cluster.exec("gvisor", "uname -r").good(), machine.trim());
     assert!(cluster.exec("gvisor", "dmesg").good().contains("gVisor"));
     let named = cluster.kubectl(&["describe", "pod", "gvisor"]).good();
-    assert!(named.lines().any(|l| l.split_whitespace().collect::<Vec<_>>() == ["Runtime", "Class", "Name:", "gvisor"]), "{named}");
+    assert!(
+        named
+            .lines()
+            .any(|l| l.split_whitespace().collect::<Vec<_>>() == ["Runtime", "Class", "Name:", "gvisor"]),
+        "{named}"
+    );
 }
 
 #[test]
@@ -56,10 +65,18 @@ fn the_node_tells_its_handlers_and_what_they_can() {
     let cluster = Cluster::new();
     let node = cluster.get(&format!("node/{NODE}"));
     let handlers = node["status"]["runtimeHandlers"].as_array().cloned().unwrap_or_default();
-    let features = |name: &str| handlers.iter().find(|h| h["name"].as_str().unwrap_or_default() == name).map(|h| h["features"].clone());
+    let features = |name: &str| {
+        handlers
+            .iter()
+            .find(|h| h["name"].as_str().unwrap_or_default() == name)
+            .map(|h| h["features"].clone())
+    };
     for name in ["crun", "runc", "gvisor", "test-handler", ""] {
         let features = features(name).unwrap_or_else(|| panic!("no handler {name:?} in {handlers:?}"));
-        assert!(features["recursiveReadOnlyMounts"].is_boolean() && features["userNamespaces"].is_boolean(), "{name}: {features}");
+        assert!(
+            features["recursiveReadOnlyMounts"].is_boolean() && features["userNamespaces"].is_boolean(),
+            "{name}: {features}"
+        );
     }
     assert_eq!(node["status"]["features"]["supplementalGroupsPolicy"], true);
 }
@@ -70,9 +87,13 @@ fn a_pods_class_never_changes() {
     let cluster = Cluster::new();
     cluster.apply(&pod("p", "crun", WAITS, ""));
     let patch = r#"{"spec": {"runtimeClassName": "runc"}}"#;
-    cluster.kubectl(&["patch", "pod", "p", "--patch", patch]).fails("Forbidden: pod updates may not change fields other than");
+    cluster
+        .kubectl(&["patch", "pod", "p", "--patch", patch])
+        .fails("Forbidden: pod updates may not change fields other than");
     let patch = r#"{"handler": "runc"}"#;
-    cluster.kubectl(&["patch", "runtimeclass", "crun", "--type", "merge", "--patch", patch]).fails("field is immutable");
+    cluster
+        .kubectl(&["patch", "runtimeclass", "crun", "--type", "merge", "--patch", patch])
+        .fails("field is immutable");
 }
 
 #[test]
@@ -98,7 +119,9 @@ fn a_class_with_a_selector_waits_for_the_nodes_label() {
     cluster.ready(&["p"]);
     cluster.kubectl(&["label", "node", NODE, "runtime.example.org/gvisor-"]).good();
     let conflict = pod("q", "selected", WAITS, "").replace("spec: {", "spec: {nodeSelector: {runtime.example.org/gvisor: 'false'}, ");
-    cluster.feed(&["apply", "--filename", "-"], &conflict).fails("conflict: runtimeClass.scheduling.nodeSelector[runtime.example.org/gvisor] = true");
+    cluster
+        .feed(&["apply", "--filename", "-"], &conflict)
+        .fails("conflict: runtimeClass.scheduling.nodeSelector[runtime.example.org/gvisor] = true");
 }
 
 #[test]

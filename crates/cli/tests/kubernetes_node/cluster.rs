@@ -1,11 +1,10 @@
 //! The node that the tests run against, by kubectl as a person drives it: a namespace a test.
 
 use serde_json::Value;
-use std::fmt::Write as _;
 use std::io::Write;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Once, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -19,10 +18,11 @@ pub(crate) const CLASSES: [&str; 3] = ["crun", "runc", "gvisor"];
 /// A container that runs until it is told to end, and then ends well.
 pub(crate) const WAITS: &str = "trap 'exit 0' TERM; while :; do sleep 1; done";
 /// How long anything that is waited for may take; nothing that works takes as long.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Tests that change the node itself have it alone.
 static NODE_LOCK: RwLock<()> = RwLock::new(());
+static CLASSES_MADE: Once = Once::new();
 static NAMESPACES: AtomicUsize = AtomicUsize::new(0);
 
 enum Hold {
@@ -80,15 +80,25 @@ impl Cluster {
     }
 
     fn with(hold: Hold) -> Self {
-        assert!(std::env::var_os("KUBERNETES_FOLDER").is_some(), "run these tests with make test-kubernetes");
-        let namespace = format!("test-{}", NAMESPACES.fetch_add(1, Ordering::Relaxed));
+        assert!(
+            std::env::var_os("KUBERNETES_FOLDER").is_some(),
+            "run these tests with make test-kubernetes"
+        );
+        let namespace = format!("test-{}-{}", std::process::id(), NAMESPACES.fetch_add(1, Ordering::Relaxed));
         let cluster = Self { namespace, _hold: hold };
-        let mut all = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {}}}}}\n", cluster.namespace);
-        for class in CLASSES {
-            let _ = writeln!(all, "---\n{{apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {{name: {class}}}, handler: {class}}}");
-        }
-        cluster.apply(&all);
-        cluster.until("the namespace has its service account", || cluster.kubectl(&["get", "serviceaccount", "default"]).code == 0);
+        cluster.apply(&format!(
+            "{{apiVersion: v1, kind: Namespace, metadata: {{name: {}}}}}",
+            cluster.namespace
+        ));
+        // Once: of two that create the same class at a time, one fails.
+        CLASSES_MADE.call_once(|| {
+            let class =
+                |name| format!("{{apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {{name: {name}}}, handler: {name}}}\n---\n");
+            cluster.apply(&CLASSES.map(class).concat());
+        });
+        cluster.until("the namespace has its service account", || {
+            cluster.kubectl(&["get", "serviceaccount", "default"]).code == 0
+        });
         cluster
     }
 
@@ -104,14 +114,32 @@ impl Cluster {
 
     /// kubectl with something to read.
     pub(crate) fn feed(&self, args: &[&str], input: &str) -> Answer {
-        let mut child = self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("kubectl runs");
-        child.stdin.take().expect("stdin is piped").write_all(input.as_bytes()).expect("kubectl reads");
+        let mut child = self
+            .command(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("kubectl runs");
+        child
+            .stdin
+            .take()
+            .expect("stdin is piped")
+            .write_all(input.as_bytes())
+            .expect("kubectl reads");
         Answer::of(child.wait_with_output().expect("kubectl ends"))
     }
 
     /// kubectl in the background.
     pub(crate) fn spawn(&self, args: &[&str]) -> Running {
-        Running(self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("kubectl runs"))
+        Running(
+            self.command(args)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("kubectl runs"),
+        )
     }
 
     /// kubectl on a terminal of its own, which is fed.
@@ -172,7 +200,9 @@ impl Cluster {
 
     #[track_caller]
     pub(crate) fn phase(&self, pod: &str, phase: &str) {
-        self.until(&format!("pod {pod} is {phase}"), || self.get(&format!("pod/{pod}"))["status"]["phase"] == phase);
+        self.until(&format!("pod {pod} is {phase}"), || {
+            self.get(&format!("pod/{pod}"))["status"]["phase"] == phase
+        });
     }
 
     /// Waits for an event of a pod with this reason that says this.
@@ -180,7 +210,14 @@ impl Cluster {
     pub(crate) fn event(&self, pod: &str, reason: &str, saying: &str) {
         let select = format!("involvedObject.name={pod},reason={reason}");
         self.until(&format!("an event {reason} of {pod} says {saying:?}"), || {
-            let events = self.kubectl(&["get", "events", "--field-selector", &select, "--output", "jsonpath={.items[*].message}"]);
+            let events = self.kubectl(&[
+                "get",
+                "events",
+                "--field-selector",
+                &select,
+                "--output",
+                "jsonpath={.items[*].message}",
+            ]);
             events.out.contains(saying)
         });
     }
@@ -206,7 +243,11 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         // With what it holds: the node has no room for the pods of all tests at once.
-        let wait = if matches!(self._hold, Hold::Alone(_)) { "--wait=true" } else { "--wait=false" };
+        let wait = if matches!(self._hold, Hold::Alone(_)) {
+            "--wait=true"
+        } else {
+            "--wait=false"
+        };
         self.kubectl(&["delete", "namespace", &self.namespace, wait]);
     }
 }
@@ -225,7 +266,11 @@ impl Drop for Running {
 pub(crate) fn pod(name: &str, class: &str, line: &str, more: &str) -> String {
     let line = serde_json::to_string(line).expect("a string is JSON");
     let comma = if more.is_empty() { "" } else { ", " };
-    let class = if class.is_empty() { String::new() } else { format!("runtimeClassName: {class}, ") };
+    let class = if class.is_empty() {
+        String::new()
+    } else {
+        format!("runtimeClassName: {class}, ")
+    };
     format!(
         "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, labels: {{app: {name}}}}}, spec: {{{class}terminationGracePeriodSeconds: 5, \
          containers: [{{name: c, image: '{IMAGE}', command: [sh, -c, {line}]{comma}{more}}}]}}}}\n---\n"

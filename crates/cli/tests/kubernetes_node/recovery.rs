@@ -16,11 +16,19 @@ fn runtime() -> i32 {
 /// Kills the runtime and waits until what starts it again has done so, and the node is ready again.
 fn kill_the_runtime(cluster: &Cluster) {
     let pid = runtime();
-    assert!(std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-9", &pid.to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
     cluster.until("the runtime was started again", || runtime() != pid);
     cluster.until("the runtime answers again", || {
         let node = cluster.get(&format!("node/{NODE}"));
-        let ready = node["status"]["conditions"].as_array().is_some_and(|c| c.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"));
+        let ready = node["status"]["conditions"]
+            .as_array()
+            .is_some_and(|c| c.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"));
         ready && cluster.exec("crun-1", "true").code == 0
     });
 }
@@ -41,14 +49,21 @@ fn a_killed_runtime_restarts_no_pod_and_loses_no_line() {
     let counts = "n=0; trap 'exit 0' TERM; while :; do n=$((n+1)); echo $n; sleep 0.1; done";
     let pods: Vec<String> = CLASSES.iter().flat_map(|c| [format!("{c}-1"), format!("{c}-2")]).collect();
     for name in &pods {
-        cluster.apply(&pod(name, name.split('-').next().unwrap(), counts, "livenessProbe: {exec: {command: ['true']}, periodSeconds: 2, failureThreshold: 10}"));
+        cluster.apply(&pod(
+            name,
+            name.split('-').next().unwrap(),
+            counts,
+            "livenessProbe: {exec: {command: ['true']}, periodSeconds: 2, failureThreshold: 10}",
+        ));
     }
     let names: Vec<&str> = pods.iter().map(String::as_str).collect();
     cluster.ready(&names);
     let before = identity(&cluster, &pods);
     for round in 0..3 {
         // Load: pods come and go while it dies; one ends while nobody looks.
-        let load: String = (0..6).map(|n| pod(&format!("load-{round}-{n}"), CLASSES[n % 2], "sleep 1; exit 4", "")).collect();
+        let load: String = (0..6)
+            .map(|n| pod(&format!("load-{round}-{n}"), CLASSES[n % 2], "sleep 1; exit 4", ""))
+            .collect();
         cluster.apply(&load.replace("spec: {", "spec: {restartPolicy: Never, "));
         std::thread::sleep(std::time::Duration::from_millis(700 * (round + 1)));
         kill_the_runtime(&cluster);
@@ -61,11 +76,21 @@ fn a_killed_runtime_restarts_no_pod_and_loses_no_line() {
     }
     assert_eq!(identity(&cluster, &pods), before);
     for pod in &pods {
-        let last = || cluster.kubectl(&["logs", pod, "--tail", "1"]).out.trim().parse::<u64>().unwrap_or(0);
+        let last = || {
+            cluster
+                .kubectl(&["logs", pod, "--tail", "1"])
+                .out
+                .trim()
+                .parse::<u64>()
+                .unwrap_or(0)
+        };
         let seen = last();
         cluster.until(&format!("the log of {pod} goes on"), || last() > seen + 10);
         let numbers: Vec<u64> = cluster.logs(pod).lines().map(|l| l.parse().unwrap()).collect();
-        assert!(numbers.iter().copied().eq(1..=u64::try_from(numbers.len()).unwrap()), "{pod} lost lines: {numbers:?}");
+        assert!(
+            numbers.iter().copied().eq(1..=u64::try_from(numbers.len()).unwrap()),
+            "{pod} lost lines: {numbers:?}"
+        );
         assert_eq!(cluster.exec(pod, "echo still here").good(), "still here", "{pod}");
     }
 }
@@ -99,7 +124,13 @@ fn traces(uid: &str) -> Vec<String> {
     }
     let mut found = Vec::new();
     walk(Path::new("/sys/fs/cgroup"), uid, &mut found);
-    found.extend(read_to_string("/proc/self/mounts").unwrap().lines().filter(|l| l.contains(uid)).map(str::to_owned));
+    found.extend(
+        read_to_string("/proc/self/mounts")
+            .unwrap()
+            .lines()
+            .filter(|l| l.contains(uid))
+            .map(str::to_owned),
+    );
     for process in std::fs::read_dir("/proc").unwrap().flatten() {
         if read_to_string(process.path().join("cgroup")).is_ok_and(|c| c.contains(uid)) {
             found.push(process.path().display().to_string());
@@ -112,9 +143,14 @@ fn traces(uid: &str) -> Vec<String> {
 #[ignore = "needs a node"]
 fn pods_that_went_leave_nothing() {
     let cluster = Cluster::alone();
-    let (mounts, links) = (|| read_to_string("/proc/self/mounts").unwrap().lines().count(), || std::fs::read_dir("/sys/class/net").unwrap().count());
+    let (mounts, links) = (
+        || read_to_string("/proc/self/mounts").unwrap().lines().count(),
+        || std::fs::read_dir("/sys/class/net").unwrap().count(),
+    );
     // The namespaces of the tests before may still be going.
-    cluster.until("the node is empty", || cluster.kubectl(&["get", "pods", "--all-namespaces", "--no-headers"]).out.is_empty());
+    cluster.until("the node is empty", || {
+        cluster.kubectl(&["get", "pods", "--all-namespaces", "--no-headers"]).out.is_empty()
+    });
     let settled = |count: &dyn Fn() -> usize| {
         let mut last = count();
         for _ in 0..5 {
@@ -128,9 +164,15 @@ fn pods_that_went_leave_nothing() {
     cluster.kubectl(&["delete", "pod", "crun", "--grace-period", "1"]).good();
     let before = (settled(&mounts), settled(&links));
     cluster.one_each(WAITS, "");
-    let uids: Vec<String> = CLASSES.iter().map(|c| cluster.get(&format!("pod/{c}"))["metadata"]["uid"].as_str().unwrap().to_owned()).collect();
+    let uids: Vec<String> = CLASSES
+        .iter()
+        .map(|c| cluster.get(&format!("pod/{c}"))["metadata"]["uid"].as_str().unwrap().to_owned())
+        .collect();
     for uid in &uids {
-        assert!(!traces(uid).is_empty(), "the traces that are looked for are not those that there are");
+        assert!(
+            !traces(uid).is_empty(),
+            "the traces that are looked for are not those that there are"
+        );
     }
     cluster.kubectl(&["delete", "pods", "--all", "--grace-period", "1"]).good();
     for (class, uid) in CLASSES.iter().zip(&uids) {

@@ -30,6 +30,7 @@ pub(crate) fn sandbox(wire: &v1::PodSandboxConfig, host_name: &str) -> Result<Sa
         labels: wire.labels.clone(),
         annotations: wire.annotations.clone(),
         port_mappings: ports(&wire.port_mappings)?,
+        served: true,
         ..SandboxConfig::default()
     };
     if let Some(linux) = &wire.linux {

@@ -42,6 +42,12 @@ impl Cgroups {
 }
 
 impl Group {
+    /// Where the group's huge pages are counted, and whether that is v2; `None` without the controller.
+    pub(super) fn huge_pages_at(&self) -> Option<(PathBuf, bool)> {
+        let place = self.cgroups.place_of(HUGETLB).ok()??;
+        Some((place.point.join(&self.path), place.unified))
+    }
+
     /// Binds the group to CPUs and memory nodes, each written as `0-3,8` and left as it is where empty.
     /// What comes back must be joined beside [`Group::join_files`].
     pub fn set_cpuset(&self, cpus: &str, mems: &str) -> Result<Vec<PathBuf>> {

@@ -8,6 +8,7 @@
 //! On v2 a group that has children with limits holds no processes itself (the kernel's "no
 //! internal processes" rule): who wants both puts its own processes into a child.
 
+mod counters;
 mod devices;
 mod devices_v2;
 mod extra;
@@ -18,6 +19,7 @@ mod stats;
 mod usage;
 mod warm;
 
+pub use counters::{Counters, DiskSize, DiskTraffic, HugePages, disk_size};
 pub use devices::{Access, DEFAULT_DEVICES, DeviceKind, DeviceRule};
 pub use group::Group;
 pub use limits::Limits;
