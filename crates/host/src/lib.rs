@@ -18,6 +18,7 @@
 //! - [`userns`]: user namespaces by descriptor
 //! - [`lsm`]: AppArmor and SELinux
 //! - [`pass_fd`]: a descriptor of ours for a child, at a number that the child knows
+//! - [`memory`]: what this process holds, and gives back
 //! - [`spec_dirs`]: directories of descriptions that programs leave for others
 
 pub mod cgroup;
@@ -29,6 +30,7 @@ pub mod ids;
 pub mod inotify;
 pub mod lsm;
 pub mod machine;
+pub mod memory;
 pub mod mountinfo;
 pub mod netns;
 pub mod pass_fd;
