@@ -132,14 +132,14 @@ END
   # containerd 1.6 cannot drive a shim of today's gVisor (it does not speak its start-up protocol, and the shim
   # wants CAP_SYS_RESOURCE): runc stands in its place there, so that all but the enclosure can be compared.
   local handlers=(runc crun test-handler)
-  if [ "$RUNTIME" = containerd ]; then handlers+=(gvisor)
-  else
+  for name in gvisor runsc; do
+    if [ "$RUNTIME" = containerd ]; then handlers+=("$name"); continue; fi
     cat >>/etc/containerd/config.toml <<END
 
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.gvisor]
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.$name]
 runtime_type = "io.containerd.runsc.v1"
 END
-  fi
+  done
   for name in "${handlers[@]}"; do
     case $name in crun) program=crun ;; *) program=runc ;; esac
     cat >>/etc/containerd/config.toml <<END
@@ -232,4 +232,34 @@ END
   run kubelet "$bin/kubelet" --config "$folder/kubelet.yaml" --kubeconfig "$folder/kubelet.kubeconfig" --root-dir "$folder/kubelet" \
     --hostname-override $node --node-ip $address --v "${KUBELET_V:-2}"
   ready kubelet 60 "$bin/kubectl" --kubeconfig "$folder/admin" wait --for condition=Ready "node/$node" --timeout 50s
+}
+
+# What `kubectl top` asks: upstream's metrics-server, which asks the kubelet. It is no pod here, as there is
+# nobody who would make its service's address lead to it; the API server takes that of its endpoint.
+metrics() {
+  local at
+  at=$(free_port)
+  mkdir "$folder/metrics"
+  run metrics-server "$bin/metrics-server" --kubeconfig "$folder/admin" --authentication-kubeconfig "$folder/admin" \
+    --authorization-kubeconfig "$folder/admin" --cert-dir "$folder/metrics" --bind-address $address --secure-port "$at" \
+    --kubelet-certificate-authority "$folder/ca.crt" --kubelet-preferred-address-types InternalIP --kubelet-use-node-status-port \
+    --metric-resolution 10s --kubelet-request-timeout 5s
+  "$bin/kubectl" --kubeconfig "$folder/admin" apply --filename - >/dev/null <<END
+{apiVersion: v1, kind: Service, metadata: {name: metrics-server, namespace: kube-system}, spec: {ports: [{name: https, port: 443, targetPort: $at}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: metrics-server, namespace: kube-system, labels: {kubernetes.io/service-name: metrics-server}}
+addressType: IPv4
+endpoints: [{addresses: [$address], conditions: {ready: true}}]
+ports: [{name: https, port: $at, protocol: TCP}]
+---
+apiVersion: apiregistration.k8s.io/v1
+kind: APIService
+metadata: {name: v1beta1.metrics.k8s.io}
+spec: {group: metrics.k8s.io, version: v1beta1, groupPriorityMinimum: 100, versionPriority: 100, insecureSkipTLSVerify: true,
+  service: {name: metrics-server, namespace: kube-system}}
+END
+  # As long as it cannot answer, no namespace goes.
+  ready metrics-server 60 "$bin/kubectl" --kubeconfig "$folder/admin" wait --for condition=Available apiservice/v1beta1.metrics.k8s.io --timeout 50s
 }

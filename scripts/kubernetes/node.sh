@@ -24,7 +24,7 @@ esac
 for tool in docker-registry ip "${runtimes[@]}"; do
   command -v "$tool" >/dev/null || { echo "node.sh: $tool is missing: run scripts/preflight.sh --install kubernetes" >&2; exit 1; }
 done
-./build.sh etcd kube-apiserver kube-scheduler kube-controller-manager kubectl kubelet agnhost
+./build.sh etcd kube-apiserver kube-scheduler kube-controller-manager kubectl kubelet metrics-server agnhost
 if [ "$RUNTIME" = cofferdam ] && [ -z "${COFFERDAM:-}" ]; then (cd "$root" && cargo build --locked --package cofferdam-cli); fi
 export COFFERDAM=${COFFERDAM:-${CARGO_TARGET_DIR:-$root/target}/debug/cofferdam}
 
@@ -40,7 +40,8 @@ folder=$(mktemp -d /tmp/kubernetes.XXXXXX)
 end() {
   local status=$? at dir try
   trap - EXIT
-  [ -z "${child:-}" ] || { kill "$child" 2>/dev/null && wait "$child" || true; }
+  # unshare heeds no signal but this one, and then kills all that it started.
+  [ -z "${child:-}" ] || { kill -9 "$child" 2>/dev/null && wait "$child" 2>/dev/null || true; }
   for tunable in "${tunables[@]}"; do
     [ "$(cat "/proc/sys/$tunable")" = "${before[$tunable]}" ] || echo "${before[$tunable]}" >"/proc/sys/$tunable"
   done

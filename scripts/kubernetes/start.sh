@@ -18,7 +18,7 @@ while :; do
   case ${1:-} in
     --scheduler) scheduler=yes programs+=(kube-scheduler) ;;
     --controllers) controllers=yes programs+=(kube-controller-manager) ;;
-    --node) scheduler=yes controllers=yes with_node=yes programs+=(kube-scheduler kube-controller-manager kubelet agnhost) ;;
+    --node) scheduler=yes controllers=yes with_node=yes programs+=(kube-scheduler kube-controller-manager kubelet metrics-server agnhost) ;;
     -* | "") echo "usage: scripts/kubernetes/start.sh [--scheduler] [--controllers] COMMAND..." >&2; exit 2 ;;
     *) break ;;
   esac
@@ -100,6 +100,7 @@ certificates() {
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=tests -keyout ca.key -out ca.crt
   sign server /CN=kube-apiserver "subjectAltName=IP:127.0.0.1,IP:$address,IP:10.96.0.1,DNS:localhost,DNS:kubernetes.default.svc"
   sign admin "/O=system:masters/CN=admin" "extendedKeyUsage=clientAuth"
+  sign front-proxy /CN=front-proxy "extendedKeyUsage=clientAuth"
   openssl genrsa -out accounts.key 2048
   # A certificate of nobody whom the server knows, for the test of trust.
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=others -keyout others.key -out others.crt
@@ -137,7 +138,10 @@ ready etcd 60 curl -fs "http://127.0.0.1:$etcd_port/health"
 if [ $with_node = yes ]; then
   serving=(--bind-address 0.0.0.0 --advertise-address "$address" --authorization-mode "Node,RBAC" --enable-admission-plugins NodeRestriction
     --kubelet-client-certificate "$folder/admin.crt" --kubelet-client-key "$folder/admin.key" --kubelet-certificate-authority "$folder/ca.crt"
-    --kubelet-preferred-address-types InternalIP)
+    --kubelet-preferred-address-types InternalIP
+    --enable-aggregator-routing --requestheader-client-ca-file "$folder/ca.crt" --requestheader-allowed-names front-proxy
+    --requestheader-username-headers X-Remote-User --requestheader-group-headers X-Remote-Group --requestheader-extra-headers-prefix X-Remote-Extra-
+    --proxy-client-cert-file "$folder/front-proxy.crt" --proxy-client-key-file "$folder/front-proxy.key")
 else
   # TaintNodesByCondition would taint new nodes, which no kubelet ever makes ready here.
   serving=(--bind-address 127.0.0.1 --advertise-address 127.0.0.1 --endpoint-reconciler-type none --authorization-mode RBAC
@@ -159,6 +163,7 @@ if [ $with_node = yes ]; then
   registry
   runtime
   kubelet
+  metrics
 elif [ $scheduler = yes ]; then
   # With --v 10 its log tells how each plugin scores each node.
   run kube-scheduler "$bin/kube-scheduler" --kubeconfig "$folder/admin" --leader-elect=false --secure-port 0 --v 10

@@ -63,7 +63,7 @@ impl Account {
         }
         for sandbox in census.sandboxes.iter().filter(|s| is(&s.config.namespace, &s.config.name, s.id.as_str())) {
             if !all.iter().any(|a| a.sandbox.as_ref().is_some_and(|s| s.id == sandbox.id)) {
-                let kept = cri::is_kubelets(engine.layout(), &sandbox.config) && cri::holder(engine.layout()).is_some();
+                let kept = sandbox.config.served && cri::holder(engine.layout()).is_some();
                 all.push(Self::make(engine, of_records(engine, sandbox), Some(sandbox), kept));
             }
         }

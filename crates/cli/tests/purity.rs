@@ -53,7 +53,7 @@ const ROOMS: [(&str, Floor, &[&str]); 23] = [
     (
         "cli",
         Floor::Door,
-        &["model", "decide", "manifest", "handlers", "plan", "host", "images", "network", "monitor", "cluster", "engine", "node", "doctor", "cri-api", "cri-server", "bench"],
+        &["model", "decide", "manifest", "handlers", "plan", "host", "images", "network", "monitor", "cluster", "engine", "node", "doctor", "cri-api", "nri", "telemetry", "cri-server", "bench"],
     ),
 ];
 

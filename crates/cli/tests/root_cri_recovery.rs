@@ -8,12 +8,12 @@ mod cri;
 use cofferdam_cri_api::v1::{self, ContainerEventType, ContainerState, PodSandboxState};
 use cofferdam_plan::steps::{ContainerStep, SandboxStep};
 use common::traces::Traces;
-use common::{ALL, SHARED, WAITS, World, until};
-use cri::{Bystander, COUNTS, CgroupParent, Daemon, Kubelet, assert_no_gap, counted};
+use common::{ALL, World, until};
+use cri::bystander::{Bystander, COUNTS, CgroupParent, assert_no_gap, counted};
+use cri::{Daemon, Kubelet};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 use tonic::Code;
 
@@ -74,9 +74,13 @@ fn the_places_are_all_that_the_engine_has() {
         .skip(1)
         .map(|rest| rest.split('"').next().unwrap().to_owned())
         .collect();
-    let of_pod = SandboxStep::ALL.into_iter().filter(|s| text.contains(&format!("done(SandboxStep::{s:?})")));
+    let of_pod = SandboxStep::ALL
+        .into_iter()
+        .filter(|s| text.contains(&format!("done(SandboxStep::{s:?})")));
     found.extend(of_pod.map(|s| format!("sandbox.{}", s.name())));
-    let of_container = ContainerStep::ALL.into_iter().filter(|s| text.contains(&format!("done(ContainerStep::{s:?})")));
+    let of_container = ContainerStep::ALL
+        .into_iter()
+        .filter(|s| text.contains(&format!("done(ContainerStep::{s:?})")));
     found.extend(of_container.map(|s| format!("container.{}", s.name())));
     assert_eq!(found, PLACES.iter().map(|(place, _)| (*place).to_owned()).collect());
 }
@@ -152,7 +156,11 @@ impl Victim<'_> {
                 // The counter has ended with its pod, and how is told.
                 let container = &kubelet.containers_in(&pod.id)[0];
                 let status = kubelet.status(&container.id).unwrap();
-                assert_eq!((status.state(), status.exit_code), (ContainerState::ContainerExited, 137), "{place}: {status:?}");
+                assert_eq!(
+                    (status.state(), status.exit_code),
+                    (ContainerState::ContainerExited, 137),
+                    "{place}: {status:?}"
+                );
                 assert_ne!(status.finished_at, 0, "{place}: {status:?}");
                 return;
             }
@@ -231,13 +239,21 @@ fn kill_everywhere(handler: &str) {
         .into_iter()
         .map(|h| Bystander::new(&world, &kubelet, h))
         .collect();
-    let victim = Victim { world: &world, kubelet: &kubelet, handler, parent: &parent };
+    let victim = Victim {
+        world: &world,
+        kubelet: &kubelet,
+        handler,
+        parent: &parent,
+    };
     for (place, verb) in PLACES {
         daemon.end();
         daemon = Daemon::killed_at(&world, place);
         let told = victim.drive(place, verb).expect_err(place);
-        assert!(matches!(told.code(), Code::Unavailable | Code::Unknown | Code::Cancelled), "{place}: {told:?}");
-        daemon.is_killed(place);
+        assert!(
+            matches!(told.code(), Code::Unavailable | Code::Unknown | Code::Cancelled),
+            "{place}: {told:?}"
+        );
+        daemon.wait_killed(place);
         let traces = of_victim(&world, &bystanders);
         assert_eq!(traces.ids.len(), 1, "{place}: the half-made pod has a trace by which it is found");
         daemon = Daemon::start(&world);
@@ -267,7 +283,11 @@ fn kill_everywhere(handler: &str) {
 }
 
 fn of_victim(world: &World, bystanders: &[Bystander]) -> Traces {
-    let ids: Vec<String> = world.pod_ids().into_iter().filter(|id| bystanders.iter().all(|b| b.pod != *id)).collect();
+    let ids: Vec<String> = world
+        .pod_ids()
+        .into_iter()
+        .filter(|id| bystanders.iter().all(|b| b.pod != *id))
+        .collect();
     Traces::of(world, &ids)
 }
 
@@ -293,11 +313,16 @@ fn a_kill_within_recovery_is_recovered_from() {
     world.call(&["handlers"]).good();
     let kubelet = Kubelet::new(&world);
     let parent = CgroupParent::new(&world);
-    let victim = Victim { world: &world, kubelet: &kubelet, handler: "crun", parent: &parent };
+    let victim = Victim {
+        world: &world,
+        kubelet: &kubelet,
+        handler: "crun",
+        parent: &parent,
+    };
     for second in ["end.monitor", "end.cgroup", "undo.ended", "undo.forgot", "undo.record"] {
         let daemon = Daemon::killed_at(&world, "sandbox.network");
         victim.drive("sandbox.network", Verb::RunPod).unwrap_err();
-        daemon.is_killed("sandbox.network");
+        daemon.wait_killed("sandbox.network");
         let traces = world.traces();
         let mut command = world.command(&["cri"]);
         command.env("COFFERDAM_KILL_AT", second);
@@ -317,18 +342,20 @@ fn a_kill_while_a_container_is_stopped_or_a_command_runs_is_no_end_of_anything_e
     let kubelet = Kubelet::new(&world);
     for handler in ALL {
         let daemon = Daemon::start(&world);
-        let pod = kubelet.run_pod(kubelet.pod_config("p", 0), handler).unwrap();
+        let pod = kubelet.run_pod(kubelet.pod_config(handler, 0), handler).unwrap();
         // It hears the signal and says so, but does not end.
         let stubborn = "trap 'echo 1' TERM; echo 0; i=2; while :; do sleep 0.05; [ -e /tmp/told ] && echo $i && i=$((i+1)); done";
         let stubborn = kubelet.begin(&pod, kubelet.container_config("stubborn", 0, stubborn));
         let other = kubelet.begin(&pod, kubelet.container_config("other", 0, COUNTS));
-        let log = kubelet.log("p", "stubborn", 0);
+        let log = kubelet.log(handler, "stubborn", 0);
         until("it listens", || (counted(&log) == [0]).then_some(()));
         std::thread::scope(|scope| {
             let stop = scope.spawn(|| kubelet.stop(&stubborn, 60));
             let exec = scope.spawn(|| kubelet.exec(&other, "touch /tmp/began; sleep 300", 60));
             until("it was asked to end", || (counted(&log) == [0, 1]).then_some(()));
-            until("the command runs", || (kubelet.exec(&other, "test -e /tmp/began", 20).unwrap().exit_code == 0).then_some(()));
+            until("the command runs", || {
+                (kubelet.exec(&other, "test -e /tmp/began", 20).unwrap().exit_code == 0).then_some(())
+            });
             daemon.kill();
             assert!(stop.join().unwrap().is_err() && exec.join().unwrap().is_err(), "{handler}");
         });
@@ -341,7 +368,11 @@ fn a_kill_while_a_container_is_stopped_or_a_command_runs_is_no_end_of_anything_e
         assert_no_gap(&counted(&log), handler);
         kubelet.stop(&stubborn, 0).unwrap();
         let status = kubelet.status(&stubborn).unwrap();
-        assert_eq!((status.state(), status.exit_code), (ContainerState::ContainerExited, 137), "{handler}");
+        assert_eq!(
+            (status.state(), status.exit_code),
+            (ContainerState::ContainerExited, 137),
+            "{handler}"
+        );
         kubelet.assert_alive(&other);
         let traces = world.traces();
         kubelet.end_pod(&pod);
@@ -388,7 +419,10 @@ fn the_end_of_a_container_is_told_though_the_daemon_was_dead() {
     let events = kubelet.events();
     let mut wanted: BTreeSet<&str> = begun.iter().map(|(.., id)| id.as_str()).collect();
     while !wanted.is_empty() {
-        let event = events.0.recv_timeout(common::patience()).unwrap_or_else(|e| panic!("{wanted:?} were not told: {e}"));
+        let event = events
+            .0
+            .recv_timeout(common::patience())
+            .unwrap_or_else(|e| panic!("{wanted:?} were not told: {e}"));
         assert_eq!(event.container_event_type(), ContainerEventType::ContainerStoppedEvent);
         let status = event.containers_statuses.iter().find(|s| s.id == event.container_id).unwrap();
         assert_eq!((status.exit_code, status.reason.as_str()), (7, "Error"));
@@ -396,147 +430,16 @@ fn the_end_of_a_container_is_told_though_the_daemon_was_dead() {
     }
     for (handler, pod, id) in &begun {
         let status = kubelet.status(id).unwrap();
-        assert_eq!((status.state(), status.exit_code), (ContainerState::ContainerExited, 7), "{handler}");
-        assert!(status.started_at <= status.finished_at && status.started_at > 0, "{handler}: {status:?}");
+        assert_eq!(
+            (status.state(), status.exit_code),
+            (ContainerState::ContainerExited, 7),
+            "{handler}"
+        );
+        assert!(
+            status.started_at <= status.finished_at && status.started_at > 0,
+            "{handler}: {status:?}"
+        );
         kubelet.end_pod(pod);
-    }
-    daemon.end();
-}
-
-#[test]
-fn an_upgrade_takes_over_what_runs() {
-    let world = World::new();
-    let kubelet = Kubelet::new(&world);
-    let old = Daemon::start(&world);
-    let pods = ALL.map(|handler| Bystander::new(&world, &kubelet, handler));
-    let events = kubelet.events();
-    // The same build elsewhere, as a package manager puts one in place of the other.
-    let binary = world.dir.join("cofferdam-new");
-    fs::copy(env!("CARGO_BIN_EXE_cofferdam"), &binary).unwrap();
-    old.end();
-    events.assert_ends();
-    for (n, handler) in ALL.into_iter().enumerate() {
-        let log = kubelet.log(&pods[n].name, "counts", 0);
-        let so_far = counted(&log).len();
-        until(&format!("{handler} counts on without a daemon"), || (counted(&log).len() > so_far + 1).then_some(()));
-    }
-    let mut command = Command::new(&binary);
-    command.args(world.command(&["cri"]).get_args());
-    let new = Daemon::start_as(&world, command);
-    assert_eq!(fs::read_link(format!("/proc/{}/exe", new.pid())).unwrap(), binary);
-    let events = kubelet.events();
-    for pod in &pods {
-        pod.assert_untouched(&world, &kubelet, "upgrade");
-        kubelet.assert_alive(&pod.container);
-        // Rotated as a kubelet does: renamed, then reopened.
-        let log = kubelet.log(&pod.name, "counts", 0);
-        let aside = log.with_extension("log.1");
-        fs::rename(&log, &aside).unwrap();
-        kubelet.reopen(&pod.container).unwrap();
-        until("the new log is written", || (counted(&log).len() > 1).then_some(()));
-        let all = [counted(&aside), counted(&log)].concat();
-        assert_no_gap(&all, &pod.name);
-        // A container more in a pod whose monitor is of the old daemon.
-        let more = kubelet.begin(&pod.pod, kubelet.container_config("more", 0, "exit 4"));
-        events.wait_for(ContainerEventType::ContainerStartedEvent, &more);
-        assert_eq!(kubelet.ended(&more).exit_code, 4);
-        events.wait_for(ContainerEventType::ContainerStoppedEvent, &more);
-        kubelet.stop(&pod.container, 20).unwrap();
-        assert_eq!(kubelet.status(&pod.container).unwrap().exit_code, 0, "{}: it heard the signal", pod.name);
-    }
-    for pod in kubelet.pods() {
-        kubelet.end_pod(&pod.id);
-    }
-    new.end();
-}
-
-#[test]
-fn a_log_that_is_rotated_across_a_kill_loses_no_line() {
-    let world = World::new();
-    let kubelet = Kubelet::new(&world);
-    let mut daemon = Daemon::start(&world);
-    let pods = SHARED.map(|handler| Bystander::new(&world, &kubelet, handler));
-    for round in 1..4 {
-        for pod in &pods {
-            let log = kubelet.log(&pod.name, "counts", 0);
-            fs::rename(&log, log.with_extension(format!("log.{round}"))).unwrap();
-        }
-        daemon.kill();
-        daemon = Daemon::start(&world);
-        for pod in &pods {
-            kubelet.reopen(&pod.container).unwrap();
-        }
-    }
-    for pod in &pods {
-        let log = kubelet.log(&pod.name, "counts", 0);
-        until("the new log is written", || (!counted(&log).is_empty()).then_some(()));
-        let parts = (1..4).map(|n| counted(&log.with_extension(format!("log.{n}"))));
-        let all: Vec<u64> = parts.chain([counted(&log)]).flatten().collect();
-        assert_no_gap(&all, &pod.name);
-        kubelet.end_pod(&pod.pod);
-    }
-    daemon.end();
-}
-
-/// Makes the removal of a pod's directory impossible until it is dropped.
-struct Busy(PathBuf);
-
-impl Busy {
-    fn new(world: &World, pod: &str) -> Self {
-        let at = world.root().join("pods").join(pod).join("busy");
-        fs::create_dir(&at).unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "none"]).arg(&at);
-        common::answer(mount, b"").good();
-        Self(at)
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let mut umount = Command::new("umount");
-        umount.arg(&self.0);
-        let answer = common::answer(umount, b"");
-        if !std::thread::panicking() {
-            answer.good();
-        }
-    }
-}
-
-#[test]
-fn a_clean_up_that_fails_is_told_and_tried_again() {
-    let world = World::new();
-    let kubelet = Kubelet::new(&world);
-    let mut daemon = Daemon::start(&world);
-    for by in ["a kubelet", "the next daemon", "the daemon"] {
-        let pod = kubelet.run_pod(kubelet.pod_config("p", 0), "crun").unwrap();
-        kubelet.begin(&pod, kubelet.container_config("app", 0, WAITS));
-        let traces = Traces::of(&world, std::slice::from_ref(&pod));
-        let busy = Busy::new(&world, &pod);
-        let failed = kubelet.remove_pod(&pod).unwrap_err();
-        assert!(failed.message().contains("busy"), "{failed:?}");
-        let (status, reason) = kubelet.pod_told(&pod).unwrap();
-        assert_eq!(status.state(), PodSandboxState::SandboxNotready);
-        assert!(reason.contains("its removal failed and is tried again"), "{reason}");
-        assert_eq!(kubelet.pods().len(), 1, "it stays listed");
-        if by == "the next daemon" {
-            // While it still fails, and then.
-            daemon.kill();
-            daemon = Daemon::start(&world);
-            let (_, reason) = kubelet.pod_told(&pod).unwrap();
-            assert!(reason.contains("its removal failed and is tried again"), "{reason}");
-        }
-        drop(busy);
-        match by {
-            "a kubelet" => kubelet.remove_pod(&pod).unwrap(),
-            "the next daemon" => {
-                daemon.kill();
-                daemon = Daemon::start(&world);
-            }
-            _ => until("the daemon tries again", || kubelet.pod_status(&pod).is_err().then_some(())),
-        }
-        assert_eq!(kubelet.pod_status(&pod).unwrap_err().code(), Code::NotFound, "by {by}");
-        traces.assert_gone(&world);
     }
     daemon.end();
 }

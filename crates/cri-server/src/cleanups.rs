@@ -43,7 +43,11 @@ impl Rounds {
     /// A round is over, and these are left.
     fn over(&mut self, left: BTreeSet<PodId>, now: Instant) {
         self.next = now + self.wait;
-        self.wait = if left.len() < self.failed.len() { EVERY } else { (self.wait * 2).min(LONGEST) };
+        self.wait = if left.len() < self.failed.len() {
+            EVERY
+        } else {
+            (self.wait * 2).min(LONGEST)
+        };
         self.failed = left;
     }
 }
@@ -79,7 +83,10 @@ fn round(core: &Core) -> BTreeSet<PodId> {
         match outcome {
             Ok(()) => log.info("what was left of a pod is cleaned up", &[pod]),
             Err(why) => {
-                log.warn("what is left of a pod cannot be cleaned up; it is tried again", &[pod, ("error", &why.to_string())]);
+                log.warn(
+                    "what is left of a pod cannot be cleaned up; it is tried again",
+                    &[pod, ("error", &why.to_string())],
+                );
                 left.insert(id);
             }
         }

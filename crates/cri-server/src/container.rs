@@ -9,7 +9,7 @@ use crate::names::{self, Claim};
 use crate::verbose;
 use cofferdam_cri_api::v1::{self, ContainerEventType};
 use cofferdam_model::ContainerId;
-use cofferdam_model::cri::{ContainerConfig, ContainerState, ContainerStatus, Error, SandboxConfig, SandboxStatus};
+use cofferdam_model::cri::{ContainerConfig, ContainerState, ContainerStatus, Error, SandboxConfig, SandboxState, SandboxStatus};
 use cofferdam_telemetry::attribute;
 use std::path::Path;
 use std::time::Duration;
@@ -24,6 +24,11 @@ impl Core {
         let pod_id = self.pod(&request.pod_sandbox_id)?;
         let pod = self.pod_status(&pod_id).map_err(error::status)?;
         note.about(&pod);
+        // Before plugins hear of what cannot be. The words are containerd's.
+        if self.being_made(&pod) || pod.state != SandboxState::Ready {
+            let why = pod.reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+            return Err(Status::unknown(format!("sandbox container {:?} is not running{why}", pod_id.as_str())));
+        }
         let wire = request.config.ok_or_else(|| Status::invalid_argument("config: it is missing"))?;
         let mut config = convert::container(&wire, &pod.config, machine())?;
         note.names(attribute::CONTAINER, &config.name);
@@ -39,7 +44,9 @@ impl Core {
         self.hooks.creating(&pod, &id, &mut config).map_err(error::status)?;
         make_sources(&config)?;
         make_log_directory(&config, &pod.config)?;
-        let id = self.engine.create_container_as(&pod_id, &config, id).map_err(error::status)?;
+        // An end that comes at once, with its pod's, is told after this.
+        let beginning = self.beginning(&id);
+        let id = self.engine.create_container_as(&pod_id, &config, id, &mut note.stages).map_err(error::status)?;
         note.container = id.to_string();
         if let Ok(made) = self.engine.container_status(&id) {
             if let Err(why) = self.hooks.lifecycle(Moment::ContainerMade(&pod, &made)) {
@@ -49,6 +56,7 @@ impl Core {
         }
         reservation.keep(id.as_str());
         self.tell_container(&id, ContainerEventType::ContainerCreatedEvent);
+        drop(beginning);
         Ok(v1::CreateContainerResponse {
             container_id: id.to_string(),
         })
@@ -65,12 +73,15 @@ impl Core {
         self.hooks
             .lifecycle(Moment::ContainerStarting(&pod, &container))
             .map_err(error::status)?;
+        // An end that comes at once is told after the start.
+        let beginning = self.beginning(&id);
         self.engine.start_container(&id).map_err(error::status)?;
         if let Ok(started) = self.engine.container_status(&id) {
             self.tell_hooks(Moment::ContainerStarted(&pod, &started));
             note.stages = started.stages.into_iter().filter(|s| s.name == "start").collect();
         }
         self.tell_container(&id, ContainerEventType::ContainerStartedEvent);
+        drop(beginning);
         Ok(v1::StartContainerResponse {})
     }
 
@@ -102,9 +113,17 @@ impl Core {
             Err(status) if status.code() == tonic::Code::NotFound => return Ok(done),
             known => known?,
         };
+        if self.once_settled(&id).is_some_and(|now| now.state == ContainerState::Running) {
+            absent_is_done(self.engine.stop_container(&id, Duration::ZERO))?;
+        }
+        self.tell_ended(&before.0.id, |ended| *ended == id);
         absent_is_done(self.engine.remove_container(&id))?;
-        self.names.forget(id.as_str());
+        self.forget_told(&id);
         self.rates.forget(id.as_str());
+        if !self.names.forget(id.as_str()) {
+            // Another removed it at the same time.
+            return Ok(done);
+        }
         self.tell_hooks(Moment::ContainerRemoved(&before.0, &before.1));
         self.tell_gone(
             id.as_str(),
@@ -192,7 +211,12 @@ impl Core {
     pub(crate) fn container_on_wire(&self, container: &ContainerStatus, pod: &SandboxConfig) -> v1::ContainerStatus {
         let image = self.engine.images().resolve(&container.image_id).ok();
         let user = image.as_ref().and_then(|image| self.user(container, image));
-        status::container(container, pod, image.as_ref(), user)
+        let mut wire = status::container(container, pod, image.as_ref(), user);
+        let mounted = wire.mounts.iter_mut().filter_map(|mount| mount.image.as_mut());
+        for (spec, id) in mounted.zip(self.engine.mounted_images(container)) {
+            spec.image_ref = id;
+        }
+        wire
     }
 
     /// Who the container's first process is. It may have become another since.

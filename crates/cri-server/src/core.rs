@@ -11,9 +11,10 @@ use cofferdam_model::cri::{ContainerStatus, Error, SandboxConfig, SandboxStatus,
 use cofferdam_model::{ContainerId, PodId};
 use cofferdam_telemetry::{Telemetry, attribute};
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{Semaphore, broadcast, watch};
 use tonic::{Code, Request, Response, Status};
 
 /// Events that one who listens may fall behind by.
@@ -31,6 +32,9 @@ pub(crate) struct Core {
     pub(crate) hooks: Arc<dyn Hooks>,
     pub(crate) events: broadcast::Sender<v1::ContainerEventResponse>,
     pub(crate) unheard: events::Unheard,
+    pub(crate) told: events::Told,
+    /// Set when the server ends: who listens to events would never leave by himself.
+    pub(crate) ending: watch::Sender<bool>,
     pub(crate) rates: rates::Rates,
     pub(crate) streams: Option<cofferdam_streaming::Server>,
     /// What a kubelet says of the network; nothing here needs it.
@@ -120,6 +124,8 @@ impl Core {
             hooks,
             events: broadcast::Sender::new(EVENTS),
             unheard: events::Unheard::default(),
+            told: events::Told::default(),
+            ending: watch::Sender::new(false),
             rates: rates::Rates::default(),
             streams: None,
             pod_cidr: RwLock::default(),
@@ -168,7 +174,9 @@ impl Core {
         let request = request.into_inner();
         let done = tokio::task::spawn_blocking(move || {
             let mut note = Note { left, ..Note::default() };
-            let outcome = work(&core, request, &mut note);
+            // A panic is a failed call, not one that its caller gave up; what it shares locks by itself.
+            let outcome = catch_unwind(AssertUnwindSafe(|| work(&core, request, &mut note)))
+                .unwrap_or_else(|_| Err(Status::internal(format!("{verb} broke off by a fault of this runtime"))));
             core.label_handlers();
             told(call, pace, note, outcome.as_ref().err());
             outcome

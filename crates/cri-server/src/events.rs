@@ -4,11 +4,11 @@ use crate::convert::status;
 use crate::core::Core;
 use crate::hooks::Moment;
 use cofferdam_cri_api::v1::{self, ContainerEventType};
-use cofferdam_model::cri::Event;
+use cofferdam_model::cri::{ContainerState, ContainerStatus, Event};
 use cofferdam_model::{ContainerId, PodId};
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::mpsc::RecvTimeoutError;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How often the thread that listens to the engine looks whether the server is still there.
@@ -23,7 +23,112 @@ const UNHEARD: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Unheard(Mutex<VecDeque<Event>>);
 
+/// How far the story of each container has been told: start, end and removal come from threads of their own,
+/// and are told in this order, each once.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    stages: Mutex<HashMap<ContainerId, Stage>>,
+    changed: Condvar,
+    /// Sandboxes whose end was told.
+    stopped: Mutex<HashSet<PodId>>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// So many verbs that make or start it are under way; its end is told after them.
+    Beginning(u32, Option<Event>),
+    /// Its end is being told.
+    Ending,
+    /// Its end was told.
+    Ended,
+}
+
+/// A verb that makes or starts a container; dropped when it has told so, or has failed.
+pub(crate) struct Beginning<'a>(&'a Core, ContainerId);
+
+impl Drop for Beginning<'_> {
+    fn drop(&mut self) {
+        let Self(core, id) = self;
+        let mut stages = core.told.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Stage::Beginning(verbs, ended)) = stages.get_mut(id) else { return };
+        *verbs -= 1;
+        if *verbs > 0 {
+            return;
+        }
+        let ended = ended.take();
+        stages.remove(id);
+        drop(stages);
+        core.told.changed.notify_all();
+        if let Some(event) = ended {
+            core.happened(&event);
+        }
+    }
+}
+
 impl Core {
+    /// A verb that makes or starts a container begins.
+    pub(crate) fn beginning(&self, id: &ContainerId) -> Beginning<'_> {
+        let mut stages = self.told.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        match stages.entry(id.clone()).or_insert(Stage::Beginning(0, None)) {
+            Stage::Beginning(verbs, _) => *verbs += 1,
+            // It is refused.
+            Stage::Ending | Stage::Ended => {}
+        }
+        Beginning(self, id.clone())
+    }
+
+    /// Tells the end of those of a sandbox's containers that have ended, unless it was told. The engine tells
+    /// it too, but later, and no more where a container is removed before.
+    pub(crate) fn tell_ended(&self, pod: &PodId, wanted: impl Fn(&ContainerId) -> bool) {
+        let all = self.engine.list_containers(Some(pod)).unwrap_or_default();
+        for id in all.into_iter().map(|c| c.id).filter(wanted) {
+            let Some(container) = self.once_settled(&id) else { continue };
+            if container.state == ContainerState::Exited && container.started_at != 0 {
+                self.happened(&Event::ContainerExited {
+                    pod: pod.clone(),
+                    container: container.id,
+                    exit_code: container.exit_code,
+                });
+            }
+        }
+    }
+
+    /// A container is gone: what was told of it is forgotten, once nothing more is told of it.
+    pub(crate) fn forget_told(&self, id: &ContainerId) {
+        self.settled(id).remove(id);
+    }
+
+    /// A container's status, once no verb that makes or starts it is under way, and its end is not being told.
+    pub(crate) fn once_settled(&self, id: &ContainerId) -> Option<ContainerStatus> {
+        drop(self.settled(id));
+        self.engine.container_status(id).ok()
+    }
+
+    /// Once nothing is being told of a container.
+    fn settled(&self, id: &ContainerId) -> MutexGuard<'_, HashMap<ContainerId, Stage>> {
+        let stages = self.told.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_told = |stages: &mut HashMap<_, _>| matches!(stages.get(id), Some(Stage::Beginning(..) | Stage::Ending));
+        self.told.changed.wait_while(stages, is_told).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a container's end is to be told now, by the caller.
+    fn is_to_be_told(&self, id: &ContainerId, event: &Event) -> bool {
+        // What is gone has no end.
+        if self.engine.container_status(id).is_err() {
+            return false;
+        }
+        let mut stages = self.told.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        match stages.get_mut(id) {
+            Some(Stage::Beginning(_, ended)) => *ended = Some(event.clone()),
+            Some(Stage::Ending | Stage::Ended) => {}
+            None => {
+                stages.insert(id.clone(), Stage::Ending);
+                return true;
+            }
+        }
+        false
+    }
+
     /// What happens from now on, and the ends that nobody heard.
     pub(crate) fn listen(&self) -> tokio::sync::broadcast::Receiver<v1::ContainerEventResponse> {
         let (listener, unheard) = {
@@ -52,6 +157,18 @@ impl Core {
     /// Something happened to a sandbox.
     pub(crate) fn tell_pod(&self, id: &PodId, kind: ContainerEventType) {
         self.tell(id.as_str(), id, kind);
+    }
+
+    /// A sandbox has stopped, unless that was told.
+    pub(crate) fn tell_stopped(&self, id: &PodId) {
+        if self.told.stopped.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone()) {
+            self.tell_pod(id, ContainerEventType::ContainerStoppedEvent);
+        }
+    }
+
+    /// A sandbox is gone: that its end was told is forgotten.
+    pub(crate) fn forget_stopped(&self, id: &PodId) {
+        self.told.stopped.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
     /// Something happened to a container.
@@ -109,12 +226,33 @@ impl Core {
     }
 
     fn happened(&self, event: &Event) {
-        if let Event::ContainerExited { pod, container, .. } = event
-            && self.hooks.wants_lifecycle()
+        let (Event::ContainerExited { pod, .. } | Event::SandboxDied { pod, .. }) = event;
+        // A pod that was not made over CRI is nobody's here, and nothing is kept of it.
+        if self.pod_status(pod).is_err() {
+            return;
+        }
+        let (pod, container) = match event {
+            Event::ContainerExited { pod, container, .. } => (pod, container),
+            Event::SandboxDied { pod, .. } => {
+                self.tell_ended(pod, |_| true);
+                return self.tell_or_keep(event);
+            }
+        };
+        if !self.is_to_be_told(container, event) {
+            return;
+        }
+        if self.hooks.wants_lifecycle()
             && let (Ok(pod), Ok(container)) = (self.pod_status(pod), self.engine.container_status(container))
         {
             self.tell_hooks(Moment::ContainerStopped(&pod, &container));
         }
+        self.tell_or_keep(event);
+        let mut stages = self.told.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        stages.insert(container.clone(), Stage::Ended);
+        self.told.changed.notify_all();
+    }
+
+    fn tell_or_keep(&self, event: &Event) {
         if !self.is_kept(event) {
             self.tell_end(event);
         }
@@ -123,7 +261,7 @@ impl Core {
     fn tell_end(&self, event: &Event) {
         match event {
             Event::ContainerExited { container, .. } => self.tell_container(container, ContainerEventType::ContainerStoppedEvent),
-            Event::SandboxDied { pod, .. } => self.tell_pod(pod, ContainerEventType::ContainerStoppedEvent),
+            Event::SandboxDied { pod, .. } => self.tell_stopped(pod),
         }
     }
 }

@@ -6,9 +6,10 @@ use cofferdam_cri_api::v1::image_service_server::ImageService;
 use cofferdam_cri_api::v1::runtime_service_server::RuntimeService;
 use cofferdam_cri_api::v1::*;
 use std::sync::Arc;
+use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
-use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+use tokio_stream::wrappers::{BroadcastStream, ReceiverStream};
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
@@ -224,14 +225,31 @@ impl RuntimeService for Service {
         let listening = listening.map_err(|e| Status::internal(format!("GetContainerEvents broke off: {e}")))?;
         let mut call = self.0.telemetry.call("GetContainerEvents", "", traceparent(&r));
         call.expect_long();
-        let events = BroadcastStream::new(listening).map(move |event| {
+        let mut ending = self.0.ending.subscribe();
+        let (to_client, events) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let mut events = BroadcastStream::new(listening);
+            loop {
+                let event = tokio::select! {
+                    event = events.next() => event,
+                    _ = ending.wait_for(|ended| *ended) => None,
+                    () = to_client.closed() => None,
+                };
+                // Who falls behind is told so, and looks at everything anew.
+                let event = event.map(|event| {
+                    event.map_err(|BroadcastStreamRecvError::Lagged(lost)| {
+                        Status::aborted(format!("{lost} events were not taken in time; list and listen again"))
+                    })
+                });
+                let Some(event) = event else { break };
+                if to_client.send(event).await.is_err() {
+                    break;
+                }
+            }
             // It ends with the stream: as its caller wishes.
-            let _ = &call;
-            // Who falls behind is told so, and looks at everything anew.
-            event.map_err(|BroadcastStreamRecvError::Lagged(lost)| {
-                Status::aborted(format!("{lost} events were not taken in time; list and listen again"))
-            })
+            drop(call);
         });
+        let events = ReceiverStream::new(events);
         Ok(Response::new(Box::pin(events)))
     }
 

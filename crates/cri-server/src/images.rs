@@ -46,7 +46,8 @@ impl Core {
     /// The image of a reference or id; `None` where it is not there.
     fn find_image(&self, text: &str) -> Result<Option<Image>, Status> {
         match self.engine.images().resolve(text) {
-            Ok(image) => Ok(Some(image)),
+            // One that was removed is only there for the containers that have it.
+            Ok(image) => Ok((!self.engine.image_is_unwanted(&image)).then_some(image)),
             Err(cofferdam_images::Error::NotFound(_)) => Ok(None),
             Err(other) => Err(failed(other)),
         }
@@ -66,7 +67,8 @@ impl Core {
             Some(text) => self.find_image(&text)?.into_iter().collect(),
             None => self.engine.images().list().map_err(failed)?,
         };
-        Ok(images.iter().map(|image| self.image_on_wire(image)).collect())
+        let wanted = images.iter().filter(|image| !self.engine.image_is_unwanted(image));
+        Ok(wanted.map(|image| self.image_on_wire(image)).collect())
     }
 
     pub(crate) fn image_status(&self, request: v1::ImageStatusRequest) -> Result<v1::ImageStatusResponse, Status> {
@@ -112,7 +114,8 @@ impl Core {
 
     pub(crate) fn remove_image(&self, request: v1::RemoveImageRequest) -> Result<v1::RemoveImageResponse, Status> {
         let spec = named(request.image)?;
-        // All names of the image go, as CRI has it, whichever of them was given.
+        // All names of the image go, as CRI has it, whichever of them was given; what containers have stays
+        // for them, as under containerd.
         self.engine.remove_image_wholly(&spec.image).map_err(error::status)?;
         Ok(v1::RemoveImageResponse {})
     }

@@ -91,9 +91,17 @@ impl Names {
         }))
     }
 
-    /// What has `id` is gone.
-    pub(crate) fn forget(&self, id: &str) {
-        self.lock().retain(|_, slot| slot.id.as_deref() != Some(id));
+    /// Whether something of this name is being made: nobody is told of it before it is whole.
+    pub(crate) fn is_being_made(&self, name: &str) -> bool {
+        self.lock().get(name).is_some_and(|slot| slot.id.is_none())
+    }
+
+    /// What has `id` is gone. Whether anybody is told so for the first time.
+    pub(crate) fn forget(&self, id: &str) -> bool {
+        let mut slots = self.lock();
+        let before = slots.len();
+        slots.retain(|_, slot| slot.id.as_deref() != Some(id));
+        slots.len() < before
     }
 }
 

@@ -84,7 +84,11 @@ fn gauges(core: &Core) -> Gauges {
     };
     Gauges {
         pods: counted(pods.iter().map(|pod| (pod.handler.as_str(), of_pod(pod.state)))),
-        containers: counted(containers.iter().map(|c| (handlers.get(&c.pod).copied().unwrap_or_default(), of_container(c.state)))),
+        containers: counted(
+            containers
+                .iter()
+                .map(|c| (handlers.get(&c.pod).copied().unwrap_or_default(), of_container(c.state))),
+        ),
         cleanups_failed: core.engine.failed_cleanups().len() as u64,
         pulls_in_progress: core.pulls.load(Ordering::Relaxed),
     }
@@ -95,7 +99,10 @@ fn counted<'a>(all: impl Iterator<Item = (&'a str, &'static str)>) -> Vec<(Strin
     for row in all {
         *counts.entry(row).or_default() += 1;
     }
-    counts.into_iter().map(|((handler, state), count)| (handler.to_owned(), state, count)).collect()
+    counts
+        .into_iter()
+        .map(|((handler, state), count)| (handler.to_owned(), state, count))
+        .collect()
 }
 
 #[cfg(test)]
@@ -108,7 +115,14 @@ mod tests {
     fn what_speaks_no_http2_does_not_answer() {
         let dir = std::env::temp_dir().join(format!("cofferdam-observe-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        for (number, (reply, well)) in [(&b"\0\0\0\x04\0\0\0\0\0"[..], true), (b"HTTP/1.1 400 Bad Request", false), (b"", false)].iter().enumerate() {
+        for (number, (reply, well)) in [
+            (&b"\0\0\0\x04\0\0\0\0\0"[..], true),
+            (b"HTTP/1.1 400 Bad Request", false),
+            (b"", false),
+        ]
+        .iter()
+        .enumerate()
+        {
             let path = dir.join(number.to_string());
             let listener = UnixListener::bind(&path).unwrap();
             let reply = *reply;
@@ -127,7 +141,10 @@ mod tests {
     #[test]
     fn rows_are_counted() {
         let rows = counted([("crun", "ready"), ("runc", "ready"), ("crun", "ready"), ("crun", "notready")].into_iter());
-        let rows: Vec<_> = rows.iter().map(|(handler, state, count)| (handler.as_str(), *state, *count)).collect();
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(handler, state, count)| (handler.as_str(), *state, *count))
+            .collect();
         assert_eq!(rows, [("crun", "notready", 1), ("crun", "ready", 2), ("runc", "ready", 1)]);
     }
 }

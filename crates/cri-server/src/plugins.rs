@@ -69,7 +69,10 @@ impl Hooks for Plugins {
             Moment::SandboxRemoved(_) => nri.remove_pod(&pod),
             // It is there by now: an error is told, and takes nothing back.
             Moment::ContainerMade(_, c) => {
-                self.note("a plugin failed after a container was made", nri.container_created(&pod, &container(c)));
+                self.note(
+                    "a plugin failed after a container was made",
+                    nri.container_created(&pod, &container(c)),
+                );
                 Ok(())
             }
             Moment::ContainerStarting(_, c) => nri.start_container(&pod, &container(c)),
@@ -159,7 +162,9 @@ impl World {
 
     /// What its image says of a container. One whose image is gone runs on without.
     fn add_image(&self, container: &mut Container, config: &ContainerConfig) {
-        let Ok(image) = self.engine.images().resolve(&config.image) else { return };
+        let Ok(image) = self.engine.images().resolve(&config.image) else {
+            return;
+        };
         container.image_env.clone_from(&image.config.env);
         container.args = command(config, &image);
         container.image.1 = image.id.to_string();
@@ -167,7 +172,12 @@ impl World {
 
     /// Changes a container as a plugin asks.
     fn apply(&self, update: &Update) -> Result<(), String> {
-        let told = |why: &dyn std::fmt::Display| format!("container {}, which a plugin wants to change, is as it was: {why}", update.container);
+        let told = |why: &dyn std::fmt::Display| {
+            format!(
+                "container {}, which a plugin wants to change, is as it was: {why}",
+                update.container
+            )
+        };
         let id = ContainerId::new(&update.container).map_err(|e| told(&e))?;
         self.served(&id).map_err(|e| told(&e))?;
         // What the plugin leaves out is zero, which changes nothing.
@@ -215,7 +225,11 @@ impl State for World {
         pods.retain(|pod| pod.config.served);
         let told: HashMap<_, Pod> = pods.iter().map(|pod| (pod.id.clone(), self.pod(pod))).collect();
         let containers = self.engine.list_containers(None).unwrap_or_default();
-        let containers = containers.iter().filter(|c| told.contains_key(&c.pod)).map(|c| self.container(c)).collect();
+        let containers = containers
+            .iter()
+            .filter(|c| told.contains_key(&c.pod))
+            .map(|c| self.container(c))
+            .collect();
         (told.into_values().collect(), containers)
     }
 
@@ -233,7 +247,9 @@ impl State for World {
         let stop = move || {
             if let Err(why) = world.engine.stop_container(&id, GRACE) {
                 let fields = [("container_id", id.as_str()), ("error", &why.to_string())];
-                world.log.warn("a container that a plugin wants to end could not be stopped", &fields);
+                world
+                    .log
+                    .warn("a container that a plugin wants to end could not be stopped", &fields);
             }
         };
         let started = std::thread::Builder::new().name("nri-evict".into()).stack_size(STACK).spawn(stop);

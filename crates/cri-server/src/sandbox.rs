@@ -64,9 +64,11 @@ impl Core {
             return Ok(done);
         };
         absent_is_done(self.engine.stop_sandbox(&id))?;
-        self.tell_hooks(Moment::SandboxStopped(&before));
+        self.tell_ended(&id, |_| true);
+        // A second stop has nothing to tell.
         if before.state == cofferdam_model::cri::SandboxState::Ready {
-            self.tell_pod(&id, ContainerEventType::ContainerStoppedEvent);
+            self.tell_hooks(Moment::SandboxStopped(&before));
+            self.tell_stopped(&id);
         }
         Ok(done)
     }
@@ -85,20 +87,29 @@ impl Core {
             // It was not made over CRI.
             return Ok(done);
         }
+        // How its containers end cannot be told when they are gone.
+        if before.as_ref().is_some_and(|pod| pod.state == cofferdam_model::cri::SandboxState::Ready) {
+            absent_is_done(self.engine.stop_sandbox(&id))?;
+        }
+        self.tell_ended(&id, |_| true);
         let containers = self.engine.list_containers(Some(&id)).unwrap_or_default();
         // A sandbox whose record cannot be read is removed all the same.
         absent_is_done(self.engine.remove_sandbox(&id))?;
         for container in &containers {
-            self.names.forget(container.id.as_str());
+            self.forget_told(&container.id);
             self.rates.forget(container.id.as_str());
+            if !self.names.forget(container.id.as_str()) {
+                continue;
+            }
             if let Some(pod) = &before {
                 self.tell_hooks(Moment::ContainerRemoved(pod, container));
             }
             self.tell_gone(container.id.as_str(), None);
         }
-        self.names.forget(id.as_str());
         self.rates.forget(id.as_str());
-        if let Some(before) = before {
+        self.forget_stopped(&id);
+        let first = self.names.forget(id.as_str());
+        if let Some(before) = before.filter(|_| first) {
             self.tell_hooks(Moment::SandboxRemoved(&before));
             self.tell_gone(
                 id.as_str(),
@@ -117,7 +128,7 @@ impl Core {
         note: &mut Note,
     ) -> Result<v1::PodSandboxStatusResponse, Status> {
         let id = self.pod(&request.pod_sandbox_id)?;
-        let found = self.known_pod(&id, note)?;
+        let found = self.known_pod(&id, note)?.filter(|pod| !self.being_made(pod));
         let found = found.ok_or_else(|| {
             Status::not_found(format!(
                 "an error occurred when try to find sandbox {id:?}: not found",
@@ -143,7 +154,7 @@ impl Core {
         let all = self.pods().map_err(error::status)?;
         Ok(all
             .into_iter()
-            .filter(|pod| filter::sandbox(&wanted, pod))
+            .filter(|pod| filter::sandbox(&wanted, pod) && !self.being_made(pod))
             .map(status::listed_sandbox)
             .collect())
     }
@@ -168,6 +179,11 @@ impl Core {
             self.tell_hooks(Moment::SandboxUpdated(&changed));
         }
         Ok(v1::UpdatePodSandboxResourcesResponse {})
+    }
+
+    /// Whether a sandbox is still to be seen by plugins, who may refuse it.
+    pub(crate) fn being_made(&self, pod: &SandboxStatus) -> bool {
+        self.names.is_being_made(&names::sandbox(&pod.config))
     }
 
     /// The sandbox, `None` where it is gone; what is known of it is noted.

@@ -108,7 +108,6 @@ pub async fn serve(
         Some(telemetry) => telemetry.clone(),
         None => Telemetry::start(cofferdam_telemetry::Options::default())?,
     };
-    let listener = listen(&socket)?;
     let mut core = Core::new(options, engine.clone(), hooks, telemetry)?;
     let streams = cofferdam_streaming::Server::start(at, Arc::new(Bridge(engine)), cofferdam_streaming::Options::default())
         .await
@@ -118,18 +117,19 @@ pub async fn serve(
     core.follow().map_err(Error::Threads)?;
     cleanups::retry(&core).map_err(Error::Threads)?;
     observe::attach(&core);
-    let (ended, mut ending) = tokio::sync::watch::channel(false);
+    // Last: who can connect finds all of it.
+    let listener = listen(&socket)?;
+    let (ended, mut ending) = (core.ending.clone(), core.ending.subscribe());
     let stop = async move {
         stop.await;
-        // Nobody waits for it where serving broke off by itself.
-        let _ = ended.send(true);
+        ended.send_replace(true);
     };
     let service = Service(core);
     let served = tonic::transport::Server::builder()
         .add_service(RuntimeServiceServer::new(service.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(ImageServiceServer::new(service).max_decoding_message_size(MAX_MESSAGE))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop);
-    // Who listens to events never leaves by himself.
+    // A command that is run, a pull, or a client that does not take its answer.
     let too_long = async {
         let _ = ending.wait_for(|ended| *ended).await;
         tokio::time::sleep(PARTING).await;

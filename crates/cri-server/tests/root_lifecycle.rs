@@ -4,10 +4,8 @@
 mod common;
 
 use cofferdam_cri_api::v1;
-use cofferdam_cri_server::{Call, Hooks};
 use common::World;
 use std::os::unix::fs::PermissionsExt;
-use std::sync::{Arc, Mutex};
 use tonic::Code;
 
 fn id(text: &str) -> String {
@@ -463,38 +461,6 @@ async fn events_tell_of_every_step() {
         (stopped.containers_statuses[0].id.as_str(), stopped.containers_statuses[0].exit_code),
         (c, 4)
     );
-}
-
-#[derive(Default)]
-struct Counting(Mutex<Vec<Call>>);
-
-impl Hooks for Counting {
-    fn called(&self, call: &Call) {
-        self.0.lock().unwrap().push(call.clone());
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn verbs_are_told_with_handler_code_and_stages() {
-    let counting = Arc::new(Counting::default());
-    let mut world = World::with(counting.clone()).await;
-    let pod = world.pod("web").await;
-    assert!(world.run_pod(world.pod_config("web")).await.is_err());
-    world.start(&pod, "main", "true").await;
-    let calls = counting.0.lock().unwrap().clone();
-    let told: Vec<_> = calls.iter().map(|c| (c.verb, c.handler.as_str(), c.code)).collect();
-    assert_eq!(
-        told,
-        [
-            ("RunPodSandbox", "crun", Code::Ok),
-            ("RunPodSandbox", "crun", Code::Unknown),
-            ("CreateContainer", "crun", Code::Ok),
-            ("StartContainer", "crun", Code::Ok)
-        ]
-    );
-    assert!(calls[0].stages.iter().any(|s| s.name == "enclosure") || !calls[0].stages.is_empty());
-    assert_eq!(calls[0].pod, pod);
-    assert!(!calls[2].container.is_empty() && calls[1].message.contains("reserved"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,7 +12,7 @@ use cofferdam_host::cgroup::DEFAULT_DEVICES;
 use cofferdam_host::files::Durability;
 use cofferdam_host::{files, ids, remove};
 use cofferdam_images::Image;
-use cofferdam_model::cri::{ContainerConfig, Error, Result, SandboxState};
+use cofferdam_model::cri::{ContainerConfig, Error, Result, SandboxState, Stage};
 use cofferdam_model::{ContainerId, PodId};
 use cofferdam_monitor::protocol::Stdio;
 use cofferdam_plan::layout::ContainerDirs;
@@ -48,11 +48,18 @@ pub(crate) fn new_id() -> Result<ContainerId> {
 impl Engine {
     /// Makes a container; its process waits to be started.
     pub fn create_container(&self, pod: &PodId, config: &ContainerConfig) -> Result<ContainerId> {
-        self.create_container_as(pod, config, new_id()?)
+        self.create_container_as(pod, config, new_id()?, &mut vec![])
     }
 
-    /// As [`Engine::create_container`], under an id that others were told of before; it must be a fresh one.
-    pub fn create_container_as(&self, pod: &PodId, config: &ContainerConfig, id: ContainerId) -> Result<ContainerId> {
+    /// As [`Engine::create_container`], under an id that others were told of before; it must be a fresh one. Where
+    /// it fails, `reached` has the stages that were done before.
+    pub fn create_container_as(
+        &self,
+        pod: &PodId,
+        config: &ContainerConfig,
+        id: ContainerId,
+        reached: &mut Vec<Stage>,
+    ) -> Result<ContainerId> {
         let image = self.store.resolve_for_run(&config.image).map_err(|e| match e {
             cofferdam_images::Error::NotFound(_) => Error::NotFound(e.to_string()),
             other => failed(other),
@@ -66,10 +73,18 @@ impl Engine {
         }
         self.check_resources(&format!("container \"{}\"", config.name), &config.resources)?;
         let config = defaults::of_container(&known.record.definition.defaults, config);
-        self.make_container(pod, &config, Root::Image(Box::new(image)), id)
+        let mut watch = Stopwatch::new();
+        self.make_container(pod, &config, Root::Image(Box::new(image)), id, &mut watch).inspect_err(|_| *reached = watch.stages)
     }
 
-    pub(crate) fn make_container(&self, pod: &PodId, config: &ContainerConfig, root: Root, id: ContainerId) -> Result<ContainerId> {
+    pub(crate) fn make_container(
+        &self,
+        pod: &PodId,
+        config: &ContainerConfig,
+        root: Root,
+        id: ContainerId,
+        watch: &mut Stopwatch,
+    ) -> Result<ContainerId> {
         let Some((_lock, known)) = self.locked(pod)? else {
             return Err(Error::NotFound(format!("pod sandbox {pod} does not exist")));
         };
@@ -77,7 +92,7 @@ impl Engine {
             let why = known.result.reason.as_deref().unwrap_or("it is not ready");
             return Err(Error::Precondition(format!("pod sandbox {pod} takes no containers: {why}")));
         }
-        match self.make_container_steps(&known, &id, config, &root) {
+        match self.make_container_steps(&known, &id, config, &root, watch) {
             Ok(()) => {
                 self.cache.remember(&id, pod);
                 Ok(id)
@@ -89,8 +104,15 @@ impl Engine {
         }
     }
 
-    fn make_container_steps(&self, known: &Known, id: &ContainerId, config: &ContainerConfig, root: &Root) -> Result<()> {
-        let mut watch = Stopwatch::new();
+    fn make_container_steps(
+        &self,
+        known: &Known,
+        id: &ContainerId,
+        config: &ContainerConfig,
+        root: &Root,
+        watch: &mut Stopwatch,
+    ) -> Result<()> {
+        *watch = Stopwatch::new();
         let mut done = |step: ContainerStep| {
             watch.lap(step.name());
             reach(&format!("container.{}", step.name()));
@@ -155,7 +177,7 @@ impl Engine {
         group.set_unified(&config.resources.unified).map_err(failed)?;
         done(ContainerStep::Runtime);
 
-        let result = ContainerResult { version: record::VERSION, pid, stages: watch.stages, ..ContainerResult::default() };
+        let result = ContainerResult { version: record::VERSION, pid, stages: std::mem::take(&mut watch.stages), ..ContainerResult::default() };
         record::write(&dirs.status(), &result, Durability::Cached)?;
         reach("container.result");
         Ok(())
@@ -249,21 +271,38 @@ impl Engine {
     /// Asks a container to end, and kills it after `grace`. Repeatable.
     pub fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<()> {
         let (known, container) = self.must_know_container(id)?;
-        if self.exit(&known, id)?.is_some() || known.result.state != SandboxState::Ready {
+        let Err(error) = self.stop_known(&known, &container, grace) else { return Ok(()) };
+        // Another may have ended or removed it, or its pod, meanwhile.
+        let locked = self.locked(&known.record.id)?;
+        match (locked, self.find_container(id)?) {
+            (None, _) | (_, None) => Err(Error::NotFound(format!("container {id} does not exist"))),
+            (Some((_, known)), _) if known.result.state != SandboxState::Ready || self.exit(&known, id)?.is_some() => Ok(()),
+            _ => Err(error),
+        }
+    }
+
+    fn stop_known(&self, known: &Known, container: &KnownContainer, grace: Duration) -> Result<()> {
+        let id = &container.record.id;
+        if self.exit(known, id)?.is_some() || known.result.state != SandboxState::Ready {
             return Ok(());
         }
         let driver = known.driver()?;
         let pod = known.pod(self)?;
+        if container.result.started_at == 0 && container.result.pid.is_none() {
+            // There is no process yet, unless a start that failed half way left one.
+            let _ = driver.signal(&pod, id, SIGKILL, true);
+            return self.group_of(known, id)?.kill_all(KILL_DEADLINE).map_err(failed);
+        }
         if !grace.is_zero() && container.result.started_at != 0 {
             if let Err(e) = driver.signal(&pod, id, container.record.stop_signal, false) {
                 // It may have ended just before.
-                return if self.exit(&known, id)?.is_some() { Ok(()) } else { Err(failed(e)) };
+                return if self.exit(known, id)?.is_some() { Ok(()) } else { Err(failed(e)) };
             }
-            if self.wait_exit(&known, id, grace)?.is_some() {
+            if self.wait_exit(known, id, grace)?.is_some() {
                 return Ok(());
             }
         }
-        self.kill_container(&known, id)
+        self.kill_container(known, id)
     }
 
     fn kill_container(&self, known: &Known, id: &ContainerId) -> Result<()> {
@@ -304,16 +343,18 @@ impl Engine {
         group.remove(KILL_DEADLINE).map_err(failed)?;
         reach("container.undo.cgroup");
         known.driver()?.forget(&known.dirs, id.as_str()).map_err(failed)?;
+        let dirs = known.dirs.container(id);
+        if dirs.dir.exists() {
+            remove::remove_tree(&dirs.dir).map_err(failed)?;
+        }
+        // Its end last: without it, one that is half removed would seem not to have ended.
         if let Ok(mut monitor) = self.monitor(known) {
             // Where it is not known to the monitor there is nothing to forget.
             let _ = monitor.forget(id.as_str());
         }
         let _ = std::fs::remove_file(known.dirs.exits().join(id.as_str()));
-        let dirs = known.dirs.container(id);
-        if dirs.dir.exists() {
-            remove::remove_tree(&dirs.dir).map_err(failed)?;
-        }
         self.cache.forget(id);
+        self.collect_unwanted();
         Ok(())
     }
 }

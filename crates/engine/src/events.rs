@@ -2,13 +2,15 @@
 //! until somebody listens.
 
 use crate::Engine;
-use crate::record;
+use crate::record::{self, ContainerResult};
+use cofferdam_host::cgroup::Group;
 use cofferdam_host::files::Durability;
 use crate::recover::monitor_is_gone;
 use crate::sandbox::{ENCLOSURE_KEY, Known, failed};
 use cofferdam_model::cri::{Event, Result, SandboxState};
 use cofferdam_model::{ContainerId, PodId};
 use cofferdam_monitor::client::Client;
+use cofferdam_plan::layout::ContainerDirs;
 use std::collections::HashSet;
 use std::process::Child;
 use std::time::Duration;
@@ -154,8 +156,21 @@ impl Engine {
     /// Whether a process of the enclosure was killed for want of memory: gVisor's containers live in
     /// the sentry, so that their use counts there.
     pub(crate) fn enclosure_oom(&self, known: &Known) -> bool {
-        let kills = |path| self.group(path).and_then(|g| g.stats().map_err(failed)).map_or(0, |s| s.oom_kills);
+        let kills = |path| self.group(path).and_then(|g| g.oom_kills().map_err(failed)).unwrap_or(0);
         known.result.oom || kills(known.dirs.sandbox_cgroup()) > 0
+    }
+
+    /// Writes down what only a container's cgroup counts, before that goes: a kubelet asks how a container
+    /// ended after it has stopped the pod, too. One whose record cannot be written has ended all the same.
+    pub(crate) fn keep_oom(&self, dirs: &ContainerDirs, group: &Group) {
+        if !group.oom_kills().is_ok_and(|kills| kills > 0) {
+            return;
+        }
+        if let Ok(result) = self.container_result(dirs)
+            && !result.oom
+        {
+            let _ = record::write(&dirs.status(), &ContainerResult { oom: true, ..result }, Durability::Cached);
+        }
     }
 
     /// Ends what is left of a sandbox that died, and keeps its record with the reason, which it

@@ -185,14 +185,17 @@ impl Engine {
     }
 
     /// Removes an image with all its names, whichever of them, or its id, is given: what CRI's
-    /// `RemoveImage` means. One that is not there is removed already.
-    ///
-    /// # Errors
-    /// [`Error::Precondition`] where a container has it.
+    /// `RemoveImage` means. One that is not there is removed already; one that a container has loses its
+    /// names now, and goes with its last container.
     pub fn remove_image_wholly(&self, image: &str) -> Result<Removed> {
-        let Some(found) = self.image_info(image)? else { return Ok(Removed::default()) };
-        match self.remove_image(&found.id) {
+        let found = match self.store.resolve(image) {
+            Err(cofferdam_images::Error::NotFound(_)) => return Ok(Removed::default()),
+            Err(e @ (cofferdam_images::Error::Reference { .. } | cofferdam_images::Error::Ambiguous { .. })) => return Err(Error::Invalid(e.to_string())),
+            found => found.map_err(failed)?,
+        };
+        match self.remove_image(&found.id.to_string()) {
             Err(Error::NotFound(_)) => Ok(Removed::default()),
+            Err(Error::Precondition(_)) => self.untag_image(&found.id),
             done => done,
         }
     }

@@ -31,6 +31,7 @@ pub mod sandbox;
 mod spec;
 pub mod stats;
 mod status;
+mod unwanted;
 pub mod update;
 mod users;
 mod wire;
@@ -210,8 +211,23 @@ impl Engine {
     }
 }
 
-/// A line to standard error, where `eprintln!` would panic if nobody reads it.
+type Tell = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Who is told what no verb's answer can say.
+static TELL: OnceLock<Tell> = OnceLock::new();
+
+/// Has warnings that belong to no verb's answer told to `tell`, for the whole process, in place of standard error.
+/// Once: who comes second is not heard.
+pub fn tell_through(tell: impl Fn(&str) + Send + Sync + 'static) {
+    let _ = TELL.set(Box::new(tell));
+}
+
+/// One sentence to whom [`tell_through`] named, else to standard error, where `eprintln!` would panic if nobody
+/// reads it.
 fn tell(line: impl std::fmt::Display) {
     use std::io::Write;
+    if let Some(tell) = TELL.get() {
+        return tell(&line.to_string());
+    }
     let _ = writeln!(std::io::stderr().lock(), "cofferdam: {line}");
 }

@@ -12,7 +12,7 @@ use cofferdam_monitor::protocol::{MountOp, Start, UserNamespace};
 use cofferdam_plan::userns::IdRange;
 
 use cofferdam_plan::layout::PodDirs;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use cofferdam_network::Pool;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -116,13 +116,13 @@ impl Engine {
     pub(crate) fn rare_limits(&self, known: &Known, group: &Group, resources: &LinuxResources) -> Result<Vec<PathBuf>> {
         let mut files = group.set_cpuset(&resources.cpuset_cpus, &resources.cpuset_mems).map_err(failed)?;
         if !resources.hugepages.is_empty() {
-            files.extend(group.set_hugepages(&resources.hugepages).map_err(failed)?);
+            files.extend(limit_huge_pages(group, &resources.hugepages)?);
             return Ok(files);
         }
         // A pod's limit holds for those that have joined the controller.
         let (_, of_pod) = known.resources();
         if !of_pod.hugepages.is_empty() {
-            files.extend(self.group_in(&known.dirs, known.dirs.cgroup())?.set_hugepages(&of_pod.hugepages).map_err(failed)?);
+            files.extend(limit_huge_pages(&self.group_in(&known.dirs, known.dirs.cgroup())?, &of_pod.hugepages)?);
         }
         Ok(files)
     }
@@ -136,6 +136,18 @@ impl Engine {
             (point.file_name().unwrap_or_default().into(), seen_inside(&moved, dir.clone()))
         };
         group.directories().into_iter().map(named).collect()
+    }
+}
+
+/// Limits huge pages. Where the machine cannot, the pod starts all the same, and that is noted, as
+/// containerd has it by default (`tolerate_missing_hugetlb_controller`).
+pub(crate) fn limit_huge_pages(group: &Group, limits: &BTreeMap<String, u64>) -> Result<Vec<PathBuf>> {
+    match group.set_hugepages(limits) {
+        Err(missing @ cofferdam_host::Error::NoController { .. }) => {
+            crate::tell(format_args!("warning: {missing}; what is asked for is started without it"));
+            Ok(vec![])
+        }
+        set => set.map_err(failed),
     }
 }
 

@@ -13,6 +13,7 @@ use cofferdam_monitor::protocol::MountOp;
 use cofferdam_plan::layout::ContainerDirs;
 use cofferdam_plan::spec::{self, SpecMount};
 use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
 
 const MS_RDONLY: u64 = 1;
 
@@ -74,7 +75,10 @@ impl Engine {
                 return Err(Error::Invalid(format!("path \"{path}\" is mounted on \"{point}\" but it is not a shared mount")));
             }
         }
-        let source = if mount.propagation == Propagation::Bidirectional {
+        // A pod has a mount namespace of its own. What was mounted on the machine since that was made shows
+        // in it where the machine shares its mounts; where not, and for a peer of the machine's, the
+        // machine is asked.
+        let source = if mount.propagation == Propagation::Bidirectional || !machine_shares() {
             all.before.push(MountOp::Shared { root: host_path, sub: mount.sub_path.clone(), target: at.to_owned() });
             at.to_owned()
         } else if !plain {
@@ -94,6 +98,10 @@ impl Engine {
         })?;
         let root = at.with_extension("image");
         let mut layers = self.store.lower_dirs(&image).map_err(failed)?;
+        if !may_have(&layers, &mount.image_sub_path) {
+            let (sub, name) = (mount.image_sub_path.display(), mount.image.as_deref().unwrap_or_default());
+            return Err(Error::Invalid(format!("\"{sub}\" of image {name} cannot be mounted: the image has no such path")));
+        }
         if known.record.ids.is_some() {
             layers = self.mapped_layers(known, layers, &root, &mut all.before);
         }
@@ -197,6 +205,31 @@ fn memory(at: PathBuf, limit: u64, mount: &Mount, known: &Known) -> MountOp {
     }
 }
 
+/// Whether a path may be found in layers that are put together; told before a runtime runs, as some mount
+/// only when a container starts. Where a link is on the way, only the kernel can tell.
+fn may_have(layers: &[PathBuf], sub: &Path) -> bool {
+    let in_layer = |layer: &PathBuf| {
+        let mut at = layer.clone();
+        for part in sub.components() {
+            at.push(part);
+            match std::fs::symlink_metadata(&at) {
+                Ok(found) if found.is_symlink() => return true,
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    };
+    sub.as_os_str().is_empty() || layers.iter().any(in_layer)
+}
+
+/// Whether the machine's mounts are shared with the namespaces made from it, as systemd has it: looked at
+/// once, for it costs as much as all else of a container's mounts.
+fn machine_shares() -> bool {
+    static SHARED: OnceLock<bool> = OnceLock::new();
+    *SHARED.get_or_init(|| mountinfo::mount_of("/").is_ok_and(|root| root.shared))
+}
+
 fn check(config: &ContainerConfig, mount: &Mount) -> Result<()> {
     let at = mount.container_path.display();
     let wrong = |what: String, rule: &str| Error::Invalid(format!("{what} of container \"{}\" must be {rule}, without \"..\"", config.name));
@@ -221,6 +254,18 @@ pub(crate) fn tmpfs_at(known: &Known, volume: &Path) -> PathBuf {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_path_that_no_layer_has_is_missed() {
+        let dir = tempfile::tempdir().unwrap();
+        let layers = ["a", "b"].map(|name| dir.path().join(name)).to_vec();
+        std::fs::create_dir_all(layers[1].join("x/y")).unwrap();
+        std::fs::create_dir(&layers[0]).unwrap();
+        std::os::unix::fs::symlink("x", layers[0].join("link")).unwrap();
+        for (sub, there) in [("", true), ("x/y", true), ("x/./y", true), ("link/y", true), ("y", false), ("x/z", false)] {
+            assert_eq!(may_have(&layers, Path::new(sub)), there, "{sub}");
+        }
+    }
 
     #[test]
     fn paths_that_could_lead_out_are_refused() {

@@ -98,6 +98,10 @@ pub(crate) struct ContainerResult {
     /// Set where the end is known otherwise than by the monitor.
     pub(crate) finished_at: i64,
     pub(crate) reason: Option<String>,
+    /// Whether the machine killed a process of it for want of memory; written as its cgroup goes, which
+    /// counts that until then.
+    #[serde(default)]
+    pub(crate) oom: bool,
     pub(crate) stages: Vec<Stage>,
     /// Limits as they were changed, in place of the record's.
     #[serde(default)]

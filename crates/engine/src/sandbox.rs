@@ -240,6 +240,7 @@ impl Engine {
     /// Kills what runs in the sandbox and gives its network back; the record stays.
     pub fn stop_sandbox(&self, id: &PodId) -> Result<()> {
         let Some((_lock, mut known)) = self.locked(id)? else { return Ok(()) };
+        known.result.oom = self.enclosure_oom(&known);
         let ended = self.end(&known.dirs, id);
         let reason = match &ended {
             Ok(()) if known.result.state == SandboxState::Ready || known.result.left.is_some() => "it was stopped".to_owned(),
@@ -261,13 +262,19 @@ impl Engine {
     /// Stops where needed, and removes the sandbox and its containers. Repeatable.
     pub fn remove_sandbox(&self, id: &PodId) -> Result<()> {
         let dirs = self.layout.pod(id);
-        if !dirs.dir.exists() && !dirs.run.exists() {
-            return Ok(());
+        loop {
+            if !dirs.dir.exists() && !dirs.run.exists() {
+                return Ok(());
+            }
+            files::private_dir(&dirs.run).map_err(failed)?;
+            let _lock = match files::Lock::exclusive(dirs.lock()) {
+                // Another removed it just now.
+                Err(e) if e.is_absent() => continue,
+                taken => taken.map_err(failed)?,
+            };
+            self.hub.forget(id);
+            return self.undo(id);
         }
-        files::private_dir(&dirs.run).map_err(failed)?;
-        let _lock = files::Lock::exclusive(dirs.lock()).map_err(failed)?;
-        self.hub.forget(id);
-        self.undo(id)
     }
 
     /// Undoes all steps of a sandbox, last first; each tolerates that it was never done. Where one
@@ -315,7 +322,7 @@ impl Engine {
         remove::remove_tree(&dirs.dir).or_else(absent_is_fine).map_err(failed)?;
         reach("undo.record");
         self.cache.forget_pod(id, &dirs.dir);
-        remove::remove_tree(&dirs.run).or_else(absent_is_fine).map_err(failed)
+        remove_shared(&dirs.run)
     }
 
     /// Ends every process of the pod, removes its cgroups and gives its address back. Containers
@@ -324,6 +331,7 @@ impl Engine {
         let pod = self.group(dirs.cgroup())?;
         for container in self.container_ids(dirs)? {
             let group = self.group(dirs.container_cgroup(&container))?;
+            self.keep_oom(&dirs.container(&container), &group);
             group.kill_all(KILL_DEADLINE).map_err(failed)?;
         }
         // Plugins want the namespace, which is kept until they are asked.
@@ -477,6 +485,19 @@ fn remove_any(path: &std::path::Path) -> Result<()> {
         },
         Err(_) => Ok(()),
     }
+}
+
+/// Removes a run-time directory, in which another who waits for the lock makes its file anew meanwhile.
+fn remove_shared(dir: &std::path::Path) -> Result<()> {
+    const TRIES: usize = 16;
+    let mut removed = Ok(());
+    for _ in 0..TRIES {
+        removed = remove::remove_tree(dir).or_else(absent_is_fine).map_err(failed);
+        if removed.is_ok() {
+            break;
+        }
+    }
+    removed
 }
 
 fn absent_is_fine(error: cofferdam_host::Error) -> std::result::Result<(), cofferdam_host::Error> {

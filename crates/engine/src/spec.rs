@@ -73,8 +73,8 @@ impl Engine {
             seccomp: confined.seccomp,
             mount_label: confined.mount_label,
             unmasked_proc: security.unmasked_proc,
-            masked_paths: paths(config, "masked", security.masked_paths.as_ref())?,
-            readonly_paths: paths(config, "read-only", security.readonly_paths.as_ref())?,
+            masked_paths: paths(config, "masked", security.masked_paths.as_ref(), shared_kernel)?,
+            readonly_paths: paths(config, "read-only", security.readonly_paths.as_ref(), shared_kernel)?,
             hooks: hooks(config)?,
             user_namespace: known.record.ids.map(|_| known.dirs.user_namespace()),
             id_map: known.record.ids.map(IdRange::map),
@@ -202,6 +202,9 @@ impl Engine {
         for gid in &security.supplemental_groups {
             user.groups.push(number("supplemental group", *gid)?);
         }
+        // As Linux keeps them; gVisor keeps them as they are given.
+        user.groups.sort_unstable();
+        user.groups.dedup();
         if security.run_as_non_root && user.uid == 0 {
             return Err(Error::Invalid(format!(
                 "container \"{}\" has runAsNonRoot and the image will run as root; set runAsUser",
@@ -244,12 +247,17 @@ fn username(config: &ContainerConfig) -> Result<String> {
 /// Most paths and hooks that a request may name.
 const MAX_LIST: usize = 1024;
 
-/// Paths of the request that hide or protect something.
-fn paths(config: &ContainerConfig, what: &str, given: Option<&Vec<PathBuf>>) -> Result<Option<Vec<PathBuf>>> {
+/// Paths of the request that hide or protect something. Where the kernel is not the machine's, there is
+/// nothing of the machine to hide in `/proc` and `/sys`; elsewhere gVisor would leave a path as it is.
+fn paths(config: &ContainerConfig, what: &str, given: Option<&Vec<PathBuf>>, shared_kernel: bool) -> Result<Option<Vec<PathBuf>>> {
     let Some(given) = given else { return Ok(None) };
     let wrong = |why: String| Err(Error::Invalid(format!("container \"{}\": {why}", config.name)));
     if given.len() > MAX_LIST {
         return wrong(format!("it has more than {MAX_LIST} {what} paths"));
+    }
+    let of_kernel = |path: &&PathBuf| path.starts_with("/proc") || path.starts_with("/sys");
+    if let Some(path) = given.iter().find(|path| !shared_kernel && !of_kernel(path)) {
+        return wrong(format!("{what} path \"{}\" is not below /proc or /sys, and this handler can make no other path so", path.display()));
     }
     match given.iter().find(|path| !is_mount_target(path)) {
         Some(bad) => wrong(format!("{what} path \"{}\" must be absolute, without \"..\"", bad.display())),
@@ -370,8 +378,10 @@ mod tests {
             assert!(hooks(&bad).is_err(), "{:?}", bad.hooks);
         }
         let masked = |path: &str| Some(vec![PathBuf::from(path)]);
-        assert_eq!(paths(&with(&|_| ()), "masked", masked("/proc/x").as_ref()).unwrap(), masked("/proc/x"));
-        assert!(paths(&with(&|_| ()), "masked", masked("/proc/../x").as_ref()).is_err());
+        assert_eq!(paths(&with(&|_| ()), "masked", masked("/proc/x").as_ref(), false).unwrap(), masked("/proc/x"));
+        assert_eq!(paths(&with(&|_| ()), "masked", masked("/bin/x").as_ref(), true).unwrap(), masked("/bin/x"));
+        assert!(paths(&with(&|_| ()), "masked", masked("/bin/x").as_ref(), false).unwrap_err().to_string().contains("/bin/x"));
+        assert!(paths(&with(&|_| ()), "masked", masked("/proc/../x").as_ref(), true).is_err());
         assert!(username(&with(&|c| c.security.run_as_username = "a:b".into())).is_err());
     }
 

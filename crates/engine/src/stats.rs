@@ -12,6 +12,8 @@ use cofferdam_model::{ContainerId, PodId};
 use cofferdam_plan::layout::ContainerDirs;
 use cofferdam_runtimes::Usage;
 
+pub use cofferdam_host::cgroup::{Counters, DiskSize, DiskTraffic, HugePages, disk_size};
+
 impl Engine {
     /// Usage of a pod, from its cgroups.
     pub fn pod_stats(&self, pod: &PodId) -> Result<PodStats> {
@@ -35,13 +37,11 @@ impl Engine {
         let running: Vec<_> = self.list_containers(Some(pod))?.into_iter().filter(|c| c.state == ContainerState::Running).collect();
         let ids: Vec<_> = running.iter().map(|c| c.id.clone()).collect();
         if let Some(told) = known.driver()?.stats(&known.pod(self)?, &ids).map_err(failed)? {
-            let of = |(container, used): (ContainerStatus, Usage)| ContainerStats {
-                name: container.config.name,
-                memory_working_set: used.memory,
-                cpu_nanos: used.cpu_nanos,
-                pids: used.pids,
+            let of = |(container, used): (ContainerStatus, Usage)| {
+                let cpu_nanos = self.share_of_cpu(&known, &used)?;
+                Ok(ContainerStats { name: container.config.name, memory_working_set: used.memory, cpu_nanos, pids: used.pids })
             };
-            return Ok(running.into_iter().zip(told).map(of).collect());
+            return running.into_iter().zip(told).map(of).collect();
         }
         running.into_iter().map(|c| Ok(ContainerStats { name: c.config.name, ..self.usage(&known, &c.id)? })).collect()
     }
@@ -65,12 +65,40 @@ impl Engine {
         let told = known.driver()?.stats(&known.pod(self)?, std::slice::from_ref(id)).map_err(failed)?;
         let cgroup = match told.and_then(|all| all.into_iter().next()) {
             Some(used) => {
-                let memory = MemoryUsage { usage: used.memory, working_set: used.memory, ..MemoryUsage::default() };
-                CgroupUsage { cpu_nanos: used.cpu_nanos, processes: used.pids, memory, ..nothing }
+                let memory = match used.memory {
+                    Some(_) => MemoryUsage { usage: used.memory, working_set: used.memory, ..MemoryUsage::default() },
+                    None => self.share_of_memory(known)?,
+                };
+                CgroupUsage { cpu_nanos: self.share_of_cpu(known, &used)?, processes: used.pids, memory, ..nothing }
             }
             None => cgroup_usage(&self.group_of(known, id)?)?.unwrap_or(nothing),
         };
         Ok(ContainerUsage { cgroup, writable })
+    }
+
+    /// CPU time of a container whose enclosure counts by a clock of its own: its share of what the machine
+    /// counts for the enclosure, as runsc has it for containerd (gVisor, `runsc/container/container.go`).
+    fn share_of_cpu(&self, known: &Known, used: &Usage) -> Result<Option<u64>> {
+        let (Some(of_one), Some(of_all)) = (used.cpu_nanos, used.cpu_nanos_of_all.filter(|all| *all > 0)) else { return Ok(used.cpu_nanos) };
+        let enclosure = cgroup_usage(&self.group(known.dirs.sandbox_cgroup())?)?.and_then(|all| all.cpu_nanos);
+        let share = |all: u64| u64::try_from(u128::from(all) * u128::from(of_one.min(of_all)) / u128::from(of_all)).ok();
+        Ok(enclosure.map_or(used.cpu_nanos, share))
+    }
+
+    /// What each running container of a pod is told to use, where one kernel of their own holds all their
+    /// memory and does not count it by container (gVisor): an equal share of the enclosure's, itself
+    /// included, so that their sum is what the pod uses. Of a pod of one container that is the truth; and
+    /// metrics-server leaves out a pod of which any container has none.
+    fn share_of_memory(&self, known: &Known) -> Result<MemoryUsage> {
+        let mut running = 0;
+        for id in self.container_ids(&known.dirs)? {
+            let started = self.container_result(&known.dirs.container(&id))?.started_at != 0;
+            running += u64::from(started && self.exit(known, &id)?.is_none());
+        }
+        let all = cgroup_usage(&self.group(known.dirs.sandbox_cgroup())?)?.unwrap_or_default().memory;
+        let share = |bytes: Option<u64>| bytes.map(|bytes| bytes / running.max(1));
+        let (usage, working_set, rss) = (share(all.usage), share(all.working_set), share(all.rss));
+        Ok(MemoryUsage { usage, working_set, rss, ..MemoryUsage::default() })
     }
 
     /// Usage of a pod and each of its running containers in detail. A pod that is not ready uses nothing.
@@ -99,6 +127,30 @@ impl Engine {
             }
         }
         Ok(PodUsage { cgroup: usage, network, network_at: at, containers })
+    }
+
+    /// What a metrics page tells of a pod beyond its usage; nothing of one that is not ready.
+    ///
+    /// # Errors
+    /// Where there is no such pod.
+    pub fn counters_of_pod(&self, pod: &PodId) -> Result<Option<Counters>> {
+        let known = self.must_know(pod)?;
+        let ready = known.result.state == SandboxState::Ready;
+        ready.then(|| self.group(known.dirs.cgroup()).map(|group| group.counters())).transpose()
+    }
+
+    /// What a metrics page tells of a running container beyond its usage; nothing where its enclosure does
+    /// not tell its containers apart.
+    ///
+    /// # Errors
+    /// Where there is no such container.
+    pub fn counters_of_container(&self, id: &ContainerId) -> Result<Option<Counters>> {
+        let (known, _) = self.must_know_container(id)?;
+        let told = known.driver()?.stats(&known.pod(self)?, std::slice::from_ref(id)).map_err(failed)?;
+        Ok(match told {
+            Some(_) => None,
+            None => Some(self.group_of(&known, id)?.counters()),
+        })
     }
 
     /// What the container's own cgroup counts; nothing where it has ended since it was listed.

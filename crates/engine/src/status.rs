@@ -46,7 +46,7 @@ impl Engine {
             Some(exit) => {
                 let driver = known.driver()?;
                 let code = driver.exit_code(exit);
-                let oom = code != 0 && (group.oom_kills().is_ok_and(|kills| kills > 0) || self.enclosure_oom(known));
+                let oom = code != 0 && (result.oom || group.oom_kills().is_ok_and(|kills| kills > 0) || self.enclosure_oom(known));
                 let reason = if oom { "OOMKilled" } else if code == 0 { "Completed" } else { "Error" };
                 let message = match driver.lost_enclosure(exit) && !oom {
                     true => events::ENCLOSURE_DIED.to_owned(),
@@ -86,6 +86,15 @@ impl Engine {
         let dirs = self.layout.pod(&container.pod).container(&container.id);
         // A record that cannot be read says nothing: the image stays.
         record::read::<ContainerRecord>(&dirs.record()).map_or(true, |r| r.is_some_and(|r| r.image_mounts.iter().any(|i| i == image)))
+    }
+
+    /// Ids of the images that a container mounts beside its own, in the order of its request's mounts.
+    pub fn mounted_images(&self, container: &ContainerStatus) -> Vec<String> {
+        if !container.config.mounts.iter().any(|m| m.image.is_some()) {
+            return vec![];
+        }
+        let dirs = self.layout.pod(&container.pod).container(&container.id);
+        record::read::<ContainerRecord>(&dirs.record()).ok().flatten().map(|r| r.image_mounts).unwrap_or_default()
     }
 
     /// What the monitor wrote of a container's end.

@@ -3,6 +3,7 @@
 
 use crate::Engine;
 use crate::failpoint::reach;
+use crate::monitors::limit_huge_pages;
 use crate::record::{self, Change};
 use crate::sandbox::{Known, failed, limits};
 use cofferdam_host::cgroup::{Group, Mode};
@@ -89,7 +90,7 @@ impl Engine {
                 move_to(&group, &file.with_file_name("cgroup.procs"))?;
             }
         } else {
-            group.set_hugepages(&resources.hugepages).map_err(failed)?;
+            limit_huge_pages(&group, &resources.hugepages)?;
         }
         Ok(())
     }

@@ -43,11 +43,17 @@ impl Wire {
         Ok(Self { network, mode, conf_dir, warned: AtomicBool::new(false) })
     }
 
-    /// Gives the namespace of the monitor `pid` a network; the pod's addresses.
-    pub(crate) fn attach(&self, id: &str, config: &SandboxConfig, request: &Request, pid: i32) -> Result<Vec<IpAddr>> {
+    /// An error where a CNI configuration is insisted on and missing: our own bridge is no stand-in.
+    fn configured(&self) -> Result<()> {
         if self.mode == NetworkMode::Cni && !self.network.uses_cni().map_err(failed)? {
             return Err(Error::Failed(format!("{} has no CNI configuration, and no other network is to be used", self.conf_dir.display())));
         }
+        Ok(())
+    }
+
+    /// Gives the namespace of the monitor `pid` a network; the pod's addresses.
+    pub(crate) fn attach(&self, id: &str, config: &SandboxConfig, request: &Request, pid: i32) -> Result<Vec<IpAddr>> {
+        self.configured()?;
         let pod = PodRef { id, name: &config.name, namespace: &config.namespace, uid: &config.uid };
         let wired = self.network.attach(&pod, &namespace_of(pid), request).map_err(failed)?;
         if !self.warned.swap(true, Ordering::Relaxed) {
@@ -77,6 +83,7 @@ impl Wire {
 
     /// Whether pods could be attached.
     pub(crate) fn status(&self) -> Result<()> {
+        self.configured()?;
         self.network.status().map_err(failed)
     }
 

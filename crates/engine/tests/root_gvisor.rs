@@ -27,6 +27,8 @@ fn volumes_are_as_under_any_handler() {
     let image = |sub: &str| Mount { image: Some("test/data:1".into()), image_sub_path: sub.into(), ..volume("", "/i") };
     assert_eq!(world.good(&pod, "cat /i/data/deep/file; touch /i/x 2>/dev/null && echo written; true", |c| c.mounts = vec![image("")]), "of an image\n");
     assert_eq!(world.good(&pod, "cat /i/file", |c| c.mounts = vec![image("data/deep")]), "of an image\n");
+    let why = world.create(&pod, "true", |c| c.mounts = vec![image("none")]).unwrap_err().to_string();
+    assert!(why.contains("has no such path"), "{why}");
     let memory = |path: &str| Mount { tmpfs: Some(1 << 20), sub_path: path.into(), ..volume("/memory", "/m") };
     world.good(&pod, "echo there > /m/file", |c| c.mounts = vec![memory("x")]);
     assert_eq!(world.good(&pod, "cat /m/x/file", |c| c.mounts = vec![memory("")]), "there\n");
@@ -70,4 +72,14 @@ fn what_it_cannot_do_is_refused() {
         let why = why.unwrap_err().to_string();
         assert!(why.contains(told) && why.contains("handler \"runsc\" cannot run container"), "{why}");
     }
+    // It would leave both as they are.
+    let hidden = world.create(&pod, "true", |c| c.security.masked_paths = Some(vec!["/bin/ls".into()]));
+    let kept = world.create(&pod, "true", |c| c.security.readonly_paths = Some(vec!["/tmp".into()]));
+    for why in [hidden, kept] {
+        let why = why.unwrap_err().to_string();
+        assert!(why.contains("is not below /proc or /sys"), "{why}");
+    }
+    // As Linux has them: sorted.
+    let groups = world.good(&pod, "id -G", |c| (c.security.run_as_user, c.security.supplemental_groups) = (Some(0), vec![5000, 77]));
+    assert_eq!(groups, "0 77 5000\n");
 }

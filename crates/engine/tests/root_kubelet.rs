@@ -115,7 +115,12 @@ fn the_kubelets_ids_are_the_pods() {
             world.engine.remove_sandbox(&pod).unwrap();
         }
     }
-    for (host_id, length, part) in [(65_536, 1000, "too few"), (0, 65_536, "the machine's own")] {
+    // Any that a kubelet may give, below 65536 too.
+    let low = world.pod_with("crun", asks(1000, 100_000));
+    let map = world.good(&low, "cat /proc/self/uid_map", |_| {});
+    assert_eq!(map.split_whitespace().collect::<Vec<_>>(), ["0", "1000", "100000"]);
+    world.engine.remove_sandbox(&low).unwrap();
+    for (host_id, length, part) in [(65_536, 0, "too few"), (0, 65_536, "own root")] {
         let why = world.try_pod("crun", asks(host_id, length)).unwrap_err().to_string();
         assert!(why.contains(part), "{why}");
     }

@@ -76,6 +76,23 @@ fn containers_are_measured_one_by_one() {
 }
 
 #[test]
+fn a_container_that_was_killed_for_memory_is_told_so_after_its_pod_was_stopped() {
+    let world = World::new();
+    for handler in SHARED {
+        let pod = world.pod(handler);
+        let id = world.start(&pod, "x=a; while :; do x=$x$x; done", |c| c.resources.memory_limit = 16 << 20);
+        let ended = world.ended(&id);
+        assert_eq!((ended.reason.as_str(), ended.exit_code), ("OOMKilled", 137), "{handler}");
+        let other = world.start(&pod, "exit 137", |_| {});
+        assert_eq!(world.ended(&other).reason, "Error", "{handler}");
+        world.engine.stop_sandbox(&pod).unwrap();
+        let reason = |id| world.engine.container_status(id).unwrap().reason;
+        assert_eq!((reason(&id).as_str(), reason(&other).as_str()), ("OOMKilled", "Error"), "{handler}");
+        world.engine.remove_sandbox(&pod).unwrap();
+    }
+}
+
+#[test]
 fn cpus_and_huge_pages_are_limited_where_asked() {
     let world = World::new();
     for handler in SHARED {
@@ -93,11 +110,15 @@ fn cpus_and_huge_pages_are_limited_where_asked() {
             }
             Err(e) => assert!(e.to_string().contains("controller cpuset"), "{e}"),
         }
-        let pages = |size: &str| LinuxResources { hugepages: [(size.to_owned(), 4u64 << 20)].into(), ..LinuxResources::default() };
-        let why = world.create(&pod, "true", |c| c.resources = pages("3MB")).unwrap_err().to_string();
-        assert!(why.contains("3MB") || why.contains("controller hugetlb"), "{why}");
+        let pages = |size: &str, bytes: u64| LinuxResources { hugepages: [(size.to_owned(), bytes)].into(), ..LinuxResources::default() };
         if std::path::Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists() {
-            world.good(&pod, "true", |c| c.resources = pages("2MB"));
+            // Where the controller is missing, they are started without the limit.
+            for bytes in [0, 4 << 20] {
+                world.good(&pod, "true", |c| c.resources = pages("2MB", bytes));
+            }
+        }
+        if let Err(why) = world.create(&pod, "true", |c| c.resources = pages("3MB", 4 << 20)) {
+            assert!(why.to_string().contains("no huge pages of \"3MB\""), "{why}");
         }
         world.engine.remove_sandbox(&pod).unwrap();
     }

@@ -43,7 +43,7 @@ pub(crate) const CRI: &[Key] = &[
     key("disable_apparmor", Bool, Used),
     key("disable_cgroup", Bool, NotYet),
     key("disable_proc_mount", Bool, NotYet),
-    key("restrict_oom_score_adj", Bool, NotYet),
+    key("restrict_oom_score_adj", Bool, Used),
     key("device_ownership_from_security_context", Bool, Used),
     key("ignore_image_defined_volumes", Bool, NotYet),
     key("enable_unprivileged_ports", Bool, Used),

@@ -3,6 +3,7 @@
 
 use crate::{Error, Options, Pod, Result};
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// Annotations that list plugins: upstream's, by its present and its former domain.
 const KEYS: [&str; 2] = ["required-plugins.noderesource.dev", "required-plugins.nri.io"];
@@ -13,7 +14,7 @@ const MAX_VALUE: usize = 16 << 10;
 pub(crate) fn is_annotated(annotations: &BTreeMap<String, String>) -> bool {
     KEYS.iter().any(|key| {
         annotations
-            .range((*key).to_owned()..)
+            .range::<str, _>((Bound::Included(*key), Bound::Unbounded))
             .next()
             .is_some_and(|(k, _)| k.starts_with(key))
     })

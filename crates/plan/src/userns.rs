@@ -209,8 +209,10 @@ mod tests {
 
     #[test]
     fn a_range_that_was_chosen_is_honoured_or_refused() {
-        assert_eq!(IdRange::chosen(100_000, 131_072), Ok(IdRange { first: 100_000, count: 131_072 }));
-        for (first, count, part) in [(65_536, 65_535, "too few"), (0, 65_536, "the machine's own"), (u32::MAX - 65_535, 65_536, "more than there are")] {
+        for (first, count) in [(100_000, 131_072), (1000, 100_000), (65_536, 1)] {
+            assert_eq!(IdRange::chosen(first, count), Ok(IdRange { first, count }));
+        }
+        for (first, count, part) in [(65_536, 0, "too few"), (0, 65_536, "own root"), (u32::MAX, 65_536, "more than there are")] {
             assert!(IdRange::chosen(first, count).unwrap_err().contains(part), "{first} {count}");
         }
         let wide = IdRange { first: 65_537, count: 131_072 };

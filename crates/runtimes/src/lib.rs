@@ -133,6 +133,10 @@ pub struct Usage {
     pub memory: Option<u64>,
     /// CPU time, nanoseconds.
     pub cpu_nanos: Option<u64>,
+    /// The same of all containers that the pod has or had, where `cpu_nanos` is by a clock of the
+    /// enclosure's own, which goes on while the machine gives it no time: what they used is then this
+    /// one's share of what the enclosure used.
+    pub cpu_nanos_of_all: Option<u64>,
     /// Processes.
     pub pids: Option<u64>,
 }

@@ -273,7 +273,10 @@ impl Driver for Runsc {
     fn stats(&self, pod: &Pod<'_>, containers: &[ContainerId]) -> Result<Option<Vec<Usage>>> {
         let usage = |id: &ContainerId| {
             let told = self.call(pod, "Event", &json!(id.as_str()))?;
-            Ok(Usage { memory: None, cpu_nanos: told["containerUsage"][id.as_str()].as_u64(), pids: told["event"]["data"]["pids"]["current"].as_u64() })
+            let cpu = &told["containerUsage"];
+            let all = cpu.as_object().map(|all| all.values().filter_map(Value::as_u64).fold(0, u64::saturating_add));
+            let (cpu_nanos, pids) = (cpu[id.as_str()].as_u64(), told["event"]["data"]["pids"]["current"].as_u64());
+            Ok(Usage { memory: None, cpu_nanos, cpu_nanos_of_all: all, pids })
         };
         containers.iter().map(usage).collect::<Result<_>>().map(Some)
     }

@@ -50,7 +50,7 @@ pub(super) fn find(engine: &Engine, wanted: &str) -> Result<Found> {
 fn not_kept(engine: &Engine, census: &Census, wanted: &str) -> anyhow::Error {
     let mut all = census.sandboxes.iter();
     let here = all.find(|p| is_meant(wanted, &p.config.namespace, &p.config.name, p.id.as_str()));
-    if here.is_some_and(|p| cri::is_kubelets(engine.layout(), &p.config)) && cri::holder(engine.layout()).is_some() {
+    if here.is_some_and(|p| p.config.served) && cri::holder(engine.layout()).is_some() {
         return anyhow!("pod \"{wanted}\" is a kubelet's, and changed by it alone: use kubectl");
     }
     match (here.is_some(), census.peers.silent.first()) {

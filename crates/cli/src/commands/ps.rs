@@ -103,7 +103,7 @@ fn with_sandbox(engine: &Engine, pod: &SandboxStatus, view: Option<&Value>) -> R
         containers: count,
         ip: pod.ip,
         created_at: pod.created_at,
-        kept: view.is_some() || (cri::is_kubelets(engine.layout(), config) && cri::holder(engine.layout()).is_some()),
+        kept: view.is_some() || (config.served && cri::holder(engine.layout()).is_some()),
         over: false,
         exit_code: None,
         stats: engine.pod_stats(&pod.id).ok(),

@@ -56,7 +56,7 @@ pub(crate) fn keep(global: &Global, settings: &Settings, manifests: &Manifests, 
     Settings::need_root()?;
     let keeper = Keeper::open(&settings.layout)?;
     let engine = settings.open()?;
-    let watcher = crate::settings::watch(global, settings, engine.clone())?;
+    let watcher = crate::settings::watch(global, settings, engine.clone(), Box::new(|_, text| show::tell(format_args!("cofferdam: {text}"))))?;
     let started = start(settings, &engine, manifests, parallel, &keeper.desk)?;
     Ok(Kept {
         started,

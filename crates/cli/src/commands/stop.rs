@@ -43,11 +43,10 @@ pub(crate) fn stop(global: &Global, args: &StopArgs) -> Result<u8> {
 
 /// Refuses pods that a kubelet keeps, before anything is stopped: it would start them anew.
 fn leave_kubelets(engine: &Engine, pods: &[&SandboxStatus], args: &StopArgs) -> Result<()> {
-    let layout = engine.layout();
-    if args.force || cri::holder(layout).is_none() {
+    if args.force || cri::holder(engine.layout()).is_none() {
         return Ok(());
     }
-    let kept = pods.iter().filter(|p| cri::is_kubelets(layout, &p.config));
+    let kept = pods.iter().filter(|p| p.config.served);
     let names: BTreeSet<String> = kept.map(|p| format!("{}/{}", p.config.namespace, p.config.name)).collect();
     let list = names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     match names.len() {

@@ -84,13 +84,18 @@ impl Settings {
 
     /// Opens the engine, and tells what recovery found.
     pub(crate) fn open(&self) -> Result<Arc<Engine>> {
+        self.open_telling(&|finding| show::tell(format_args!("cofferdam: recovered: {finding}")))
+    }
+
+    /// As [`Settings::open`], for who tells it elsewhere.
+    pub(crate) fn open_telling(&self, tell: &dyn Fn(&str)) -> Result<Arc<Engine>> {
         Self::need_root()?;
         let mut options = Options::new(self.layout.clone(), self.table());
         options.network = self.network()?;
         self.fill_in(&mut options);
         let (engine, findings) = Engine::open(options)?;
         for finding in findings.into_iter().chain(sweep(&engine)) {
-            show::tell(format_args!("cofferdam: recovered: {finding}"));
+            tell(&finding);
         }
         Ok(engine)
     }
@@ -150,11 +155,15 @@ impl Settings {
 
     /// Prints the warnings of the configuration to standard error.
     pub(crate) fn warn(&self) {
-        for warning in &self.loaded.table.warnings {
-            if warning.level == cofferdam_handlers::Level::Warning {
-                show::tell(format_args!("cofferdam: warning: {warning}"));
-            }
+        for warning in self.warnings() {
+            show::tell(format_args!("cofferdam: warning: {warning}"));
         }
+    }
+
+    /// The warnings of the configuration.
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
+        let all = self.loaded.table.warnings.iter();
+        all.filter(|w| w.level == cofferdam_handlers::Level::Warning).map(ToString::to_string)
     }
 }
 

@@ -3,10 +3,10 @@
 use super::reading::{read_all, roots};
 use super::{Settings, definitions};
 use crate::args::Global;
-use crate::show;
 use anyhow::Result;
 use cofferdam_engine::Engine;
 use cofferdam_handlers::{Loaded, Roots, Wanted};
+use cofferdam_telemetry::Level;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -16,6 +16,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const RELOAD_EVERY: Duration = Duration::from_secs(1);
 /// A file changed so lately may be changed once more and look the same: clocks of file systems are coarse.
 const FRESH: u64 = 2;
+
+/// Who is told what comes of a change.
+pub(crate) type Tell = Box<dyn Fn(Level, &str) + Send>;
 
 /// Watches the configuration while it lives: a handler added or removed takes effect at once, with no
 /// harm to running pods. A file with an error changes nothing.
@@ -35,14 +38,14 @@ impl Watcher {
 
 /// Starts watching. What `settings` were read from is what a change is a change of, however long ago
 /// that was.
-pub(crate) fn watch(global: &Global, settings: &Settings, engine: Arc<Engine>) -> Result<Watcher> {
+pub(crate) fn watch(global: &Global, settings: &Settings, engine: Arc<Engine>, tell: Tell) -> Result<Watcher> {
     let (asked, orders) = channel();
     let (roots, first) = (roots(global), settings.loaded.clone());
-    std::thread::Builder::new().name("configuration".into()).spawn(move || follow(&roots, first, &engine, &orders))?;
+    std::thread::Builder::new().name("configuration".into()).spawn(move || follow(&roots, first, &engine, &orders, &tell))?;
     Ok(Watcher { asked })
 }
 
-fn follow(roots: &Roots, first: Loaded, engine: &Engine, orders: &Receiver<()>) {
+fn follow(roots: &Roots, first: Loaded, engine: &Engine, orders: &Receiver<()>, tell: &Tell) {
     let mut taken = first.table.clone();
     let mut last = first;
     let mut seen = None;
@@ -65,20 +68,20 @@ fn follow(roots: &Roots, first: Loaded, engine: &Engine, orders: &Receiver<()>) 
             let change = cofferdam_handlers::diff(&taken, &now.table);
             for (what, names) in [("added", &change.added), ("removed", &change.removed), ("changed", &change.changed)] {
                 for name in names {
-                    show::tell(format_args!("cofferdam: handler {name} was {what}"));
+                    tell(Level::Info, &format!("handler {name} was {what}"));
                 }
             }
             if asked && change.is_empty() {
-                show::tell("cofferdam: the configuration was read again; no handler is another");
+                tell(Level::Info, "the configuration was read again; no handler is another");
             }
             if now.table.settings.cri != taken.settings.cri {
-                show::tell("cofferdam: [cri] was changed; that takes effect when the daemon is started again");
+                tell(Level::Warn, "[cri] was changed; that takes effect when the daemon is started again");
             }
             engine.set_table(definitions(&now.table));
             taken = now.table.clone();
         } else {
             for error in &now.errors {
-                show::tell(format_args!("cofferdam: configuration not taken: {error}"));
+                tell(Level::Error, &format!("configuration not taken: {error}"));
             }
         }
         last = now;

@@ -111,8 +111,10 @@ impl World {
         let Self { bridge, net, .. } = self;
         // Nothing of the machine's own containerd or CRI-O is wanted here.
         let hosts = self.dir.join("certs.d");
-        let text =
-            format!("import = []\n{more}\n[images]\nhosts = [{hosts:?}]\n[network]\nbridge = \"{bridge}\"\nsubnet = \"{net}.0/24\"\n");
+        // Nor its NRI plugins.
+        let nri = format!("[cri.nri]\nsocket = {:?}\nplugin_dir = {:?}\n", self.dir.join("nri"), self.dir.join("plugins.d"));
+        let network = format!("[network]\nbridge = \"{bridge}\"\nsubnet = \"{net}.0/24\"\n");
+        let text = format!("import = []\n{more}\n[images]\nhosts = [{hosts:?}]\n{network}{nri}");
         fs::write(self.dir.join("etc/config.toml"), text).unwrap();
     }
 
@@ -368,13 +370,22 @@ impl Lines {
     /// Waits for a line that contains `text`.
     #[track_caller]
     pub(crate) fn wait_for(&self, text: &str) -> String {
+        self.up_to(text).pop().unwrap()
+    }
+
+    /// All lines up to one that contains `text`.
+    #[track_caller]
+    pub(crate) fn up_to(&self, text: &str) -> Vec<String> {
+        let mut lines = Vec::new();
         loop {
             let line = self
                 .0
                 .recv_timeout(patience())
                 .unwrap_or_else(|e| panic!("never said {text:?}: {e}"));
-            if line.contains(text) {
-                return line;
+            let last = line.contains(text);
+            lines.push(line);
+            if last {
+                return lines;
             }
         }
     }

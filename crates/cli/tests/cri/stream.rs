@@ -80,7 +80,11 @@ impl<'a> Stream<'a> {
             let stream = TcpStream::connect(host).await.unwrap();
             tokio_tungstenite::client_async(request, stream).await.unwrap().0
         });
-        Self { kubelet, socket, said: String::new() }
+        Self {
+            kubelet,
+            socket,
+            said: String::new(),
+        }
     }
 
     #[track_caller]
@@ -97,7 +101,7 @@ impl<'a> Stream<'a> {
             let message = self.kubelet.block_on(async { tokio::time::timeout(patience, next).await });
             match message {
                 Ok(Some(Ok(Message::Binary(bytes)))) => {
-                    if let Some((STDIN | STDOUT, bytes)) = bytes.split_first() {
+                    if let Some((&(STDIN | STDOUT), bytes)) = bytes.split_first() {
                         self.said.push_str(&String::from_utf8_lossy(bytes));
                     }
                 }

@@ -141,7 +141,7 @@ fn quota_counts_overhead() {
     answer.fails("exceeded quota: q, requested: requests.cpu=300m, used: requests.cpu=300m, limited: requests.cpu=500m");
 }
 
-/// What `kubectl top` shows is made from these; metrics-server, which would serve it, is no part of a node.
+/// What `kubectl top` shows is made from the first.
 #[test]
 #[ignore = "needs a node"]
 fn the_kubelet_knows_what_pods_of_every_class_use() {
@@ -186,6 +186,30 @@ fn the_kubelet_knows_what_pods_of_every_class_use() {
                 && positive(&container["rootfs"]["usedBytes"])
         });
     }
+}
+
+#[test]
+#[ignore = "needs a node"]
+fn top_tells_what_pods_of_every_class_and_the_node_use() {
+    let cluster = Cluster::new();
+    let busy = "x=$(head -c 8000000 /dev/zero | tr '\\0' x); while :; do :; done";
+    cluster.one_each(busy, "resources: {limits: {cpu: 100m, memory: 128Mi}}");
+    // A row: name (of `--containers` two), millicores, and MiB.
+    let used = |row: &str, cpu_at: usize, memory_at: usize| -> Option<(u64, u64)> {
+        let words: Vec<&str> = row.split_whitespace().collect();
+        let number = |at: usize, unit| words.get(at)?.strip_suffix(unit)?.parse::<u64>().ok();
+        Some((number(cpu_at, "m")?, number(memory_at, "Mi")?))
+    };
+    // What is told is within the limits, too, but for how often it is measured.
+    let likely = |used: Option<(u64, u64)>| used.is_some_and(|(cpu, memory)| (1..=200).contains(&cpu) && (8..=128).contains(&memory));
+    for (args, names) in [(&["top", "pods", "--no-headers"][..], 1), (&["top", "pods", "--containers", "--no-headers"], 2)] {
+        cluster.until(&format!("{args:?} has every class"), || {
+            let table = cluster.kubectl(args).out;
+            CLASSES.iter().all(|class| table.lines().any(|row| row.starts_with(class) && likely(used(row, names, names + 1))))
+        });
+    }
+    let node = cluster.kubectl(&["top", "nodes", "--no-headers"]).good();
+    assert!(node.starts_with(NODE) && used(&node, 1, 3).is_some_and(|(cpu, memory)| cpu > 0 && memory > 0), "{node}");
 }
 
 #[test]

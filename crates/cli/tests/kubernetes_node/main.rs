@@ -6,6 +6,7 @@
 mod accounting;
 mod classes;
 mod cluster;
+mod documents;
 mod recovery;
 mod streams;
 mod workloads;

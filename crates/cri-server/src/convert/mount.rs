@@ -76,6 +76,7 @@ pub(crate) fn mount(field: &str, wire: &v1::Mount, pod: &SandboxConfig, machine:
     )?;
     mount.image = Some(image.image.clone());
     mount.image_sub_path = sub_path(&at("image_sub_path"), &wire.image_sub_path)?;
+    refuse(!wire.readonly, &at("readonly"), "an image can only be mounted read-only; set it")?;
     Ok(mount)
 }
 
@@ -267,6 +268,14 @@ mod tests {
                 "m.mount_options: ",
             ),
             (v1::Mount { image: image(), ..base() }, "m.host_path: "),
+            (
+                v1::Mount {
+                    host_path: String::new(),
+                    image: image(),
+                    ..base()
+                },
+                "m.readonly: ",
+            ),
             (
                 v1::Mount {
                     image_sub_path: "x".into(),

@@ -72,13 +72,18 @@ impl Group {
     }
 
     /// Limits huge pages: each size as the kernel writes it (`2MB`, `1GB`) to bytes. A size that the
-    /// machine does not have is an error. What comes back must be joined beside [`Group::join_files`].
+    /// machine does not have is an error, and so is a missing controller, unless every limit is 0: a
+    /// kubelet sends that for each size that the machine has, asked for or not. What comes back must be
+    /// joined beside [`Group::join_files`].
     pub fn set_hugepages(&self, limits: &BTreeMap<String, u64>) -> Result<Vec<PathBuf>> {
         if limits.is_empty() {
             return Ok(vec![]);
         }
         let wanted = "a limit of huge pages";
-        let (directory, join) = self.extra(HUGETLB, wanted)?;
+        let (directory, join) = match self.extra(HUGETLB, wanted) {
+            Err(Error::NoController { .. }) if limits.values().all(|bytes| *bytes == 0) => return Ok(vec![]),
+            made => made?,
+        };
         let unified = directory.join("cgroup.controllers").exists();
         for (size, bytes) in limits {
             let name = |what: &str| directory.join(format!("hugetlb.{size}.{what}"));
@@ -217,5 +222,9 @@ mod tests {
         let (_dir, group) = unified("cpu memory");
         let error = group.set_cpuset("0", "").unwrap_err();
         assert!(matches!(error, Error::NoController { controller: CPUSET, .. }), "{error}");
+        let limits = |bytes| BTreeMap::from([("1GB".to_owned(), 0), ("2MB".to_owned(), bytes)]);
+        let error = group.set_hugepages(&limits(2 << 20)).unwrap_err();
+        assert!(matches!(error, Error::NoController { controller: HUGETLB, .. }), "{error}");
+        assert_eq!(group.set_hugepages(&limits(0)).unwrap(), Vec::<PathBuf>::new(), "a kubelet's");
     }
 }

@@ -73,6 +73,23 @@ impl Store {
         Ok(removed)
     }
 
+    /// Takes all names of an image, which stays: returns them.
+    ///
+    /// # Errors
+    /// Where the names cannot be read or written.
+    pub fn untag(&self, id: &Digest) -> Result<Vec<String>> {
+        let guard = self.write()?;
+        let mut names = self.read_names()?;
+        let gone = names.of(id);
+        for name in &gone {
+            names.remove(name);
+        }
+        names.remove_digests(id);
+        let path = self.names_path();
+        guard.write_file(&path, &records::to_json(&names, &path)?)?;
+        Ok(gone)
+    }
+
     /// Removes layers, blobs and block images that no record names; returns the bytes on disk. Does
     /// nothing while an image is being loaded, or while a record could not be read.
     pub(super) fn collect(&self) -> Result<Option<u64>> {

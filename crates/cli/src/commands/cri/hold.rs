@@ -1,11 +1,8 @@
 //! The lock of the daemon: one of a layout, and a sign to other commands that a kubelet keeps pods here.
 
-use crate::commands::run;
 use anyhow::{Context, Result, bail};
 use cofferdam_host::Error;
 use cofferdam_host::files::Lock;
-use cofferdam_model::cri::SandboxConfig;
-use cofferdam_node::POD_UID_LABEL;
 use cofferdam_plan::Layout;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
@@ -64,11 +61,6 @@ pub(crate) fn holder(layout: &Layout) -> Option<u32> {
     Some(text.trim().parse().unwrap_or(0))
 }
 
-/// Whether a pod is a kubelet's, where a daemon runs: pods of `run` have the same labels, and logs of their own.
-pub(crate) fn is_kubelets(layout: &Layout, pod: &SandboxConfig) -> bool {
-    pod.labels.contains_key(POD_UID_LABEL) && !pod.log_directory.starts_with(&run::dirs(layout).logs)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -89,18 +81,5 @@ mod tests {
         drop(held);
         assert_eq!(holder(&first), None);
         Hold::take(&first).unwrap();
-    }
-
-    #[test]
-    fn a_kubelets_pod_is_known_by_its_label_and_its_logs() {
-        let layout = Layout::new("/l", "/s");
-        let pod = |labels: &[&str], logs: &str| SandboxConfig {
-            labels: labels.iter().map(|l| ((*l).to_owned(), "u".to_owned())).collect(),
-            log_directory: logs.into(),
-            ..SandboxConfig::default()
-        };
-        assert!(is_kubelets(&layout, &pod(&[POD_UID_LABEL], "/var/log/pods/x")));
-        assert!(!is_kubelets(&layout, &pod(&[POD_UID_LABEL], "/l/logs/x")));
-        assert!(!is_kubelets(&layout, &pod(&[], "/var/log/pods/x")));
     }
 }

@@ -3,23 +3,25 @@
 //!
 //! - [`hold`]: that there is one of it
 //! - [`notify`]: what systemd is told
+//! - [`observe`], [`plugins`]: telemetry and NRI, as they are configured
 //! - [`stop`](mod@stop): how it ends
 
 mod hold;
 mod notify;
+mod observe;
 mod options;
+mod plugins;
 mod stop;
 
-pub(crate) use hold::{holder, is_kubelets};
+pub(crate) use hold::holder;
 
 use crate::args::Global;
 use crate::settings::{self, Settings};
-use crate::show;
 use anyhow::{Context, Result};
-use cofferdam_cri_server::NoHooks;
 use cofferdam_engine::Engine;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -30,30 +32,46 @@ Examples:
 SIGTERM ends it and no pod. SIGHUP has the configuration read again; a changed file is taken by itself.
 What it serves and where stands in [cri] of the configuration: cofferdam config";
 
+/// How long spans that wait may take to be sent at the end.
+const PARTING: Duration = Duration::from_secs(2);
+
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn cri(global: &Global) -> Result<u8> {
+    // Before any thread is made.
+    cofferdam_host::memory::frugal_heap();
     let settings = Settings::read(global).insist()?;
-    settings.warn();
     Settings::need_root()?;
     let held = hold::Hold::take(&settings.layout)?;
-    let options = options::options(&settings)?;
+    let telemetry = observe::start(&settings)?;
+    let log = telemetry.log().clone();
+    let told = log.clone();
+    cofferdam_engine::tell_through(move |line| told.warn(line, &[]));
+    for warning in settings.warnings() {
+        log.warn(&warning, &[]);
+    }
+    let options = options::options(&settings, telemetry.clone())?;
     // Signals are ours before anything is made that they could cut short.
     let (stop, end) = stop::pair();
     let signals = stop::Signals::take(end.clone())?;
-    let engine = settings.open()?;
+    let engine = settings.open_telling(&|finding| log.warn("something was recovered", &[("finding", finding)]))?;
     if let Some(spare) = &settings.loaded.table.settings.cri.spare_networks {
         engine.keep_networks_ready(usize::try_from(spare.value).unwrap_or(usize::MAX));
     }
-    let watcher = settings::watch(global, &settings, engine.clone())?;
+    let told = log.clone();
+    let watcher = settings::watch(global, &settings, engine.clone(), Box::new(move |level, text| told.write(level, text, &[])))?;
     signals.on_reload(watcher);
     prove(&engine)?;
     let socket = options.socket.clone();
-    notify::when_served(&socket, end)?;
-    let served = cofferdam_cri_server::run(options, engine, Arc::new(NoHooks), stop);
+    let hooks = plugins::start(&settings, &engine, &log)?;
+    let ready = telemetry.clone();
+    notify::when_served(&socket, end, move || ready.set_ready(true))?;
+    let served = cofferdam_cri_server::run(options, engine, hooks, stop);
+    telemetry.set_ready(false);
     notify::tell("STOPPING=1");
     drop(held);
     served.with_context(|| format!("{} is not served", socket.display()))?;
-    show::tell("cofferdam: ended; the pods go on");
+    log.info("ended; the pods go on", &[]);
+    telemetry.shutdown(PARTING);
     Ok(0)
 }
 
@@ -64,6 +82,7 @@ fn prove(engine: &Arc<Engine>) -> Result<()> {
     let work = move || {
         let names: BTreeSet<String> = engine.table().names().map(str::to_owned).collect();
         engine.prove_ahead(&names);
+        cofferdam_host::memory::give_back();
     };
     std::thread::Builder::new().name("proofs".into()).spawn(work).context("handlers cannot be proved ahead")?;
     Ok(())

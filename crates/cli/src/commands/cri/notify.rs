@@ -29,13 +29,14 @@ fn send(name: &[u8], state: &str) -> std::io::Result<usize> {
     UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address)
 }
 
-/// Tells systemd as soon as somebody answers at `socket`.
-pub(super) fn when_served(socket: &Path, end: End) -> Result<()> {
+/// Tells systemd as soon as somebody answers at `socket`, and does what comes then.
+pub(super) fn when_served(socket: &Path, end: End, then: impl FnOnce() + Send + 'static) -> Result<()> {
     let socket = socket.to_owned();
     let wait = move || {
         while !end.is_reached() {
             if UnixStream::connect(&socket).is_ok() {
-                return tell("READY=1");
+                tell("READY=1");
+                return then();
             }
             std::thread::sleep(POLL);
         }
