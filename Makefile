@@ -25,7 +25,7 @@ test-cgroup2: ## Run the root tests that concern cgroups in a virtual machine wi
 	@scripts/preflight.sh --install test
 	scripts/cgroup2/run.sh
 
-test-kubernetes: ## Build a real Kubernetes (20 minutes the first time); test against its API server, then as a node's runtime, with upstream's tests
+test-kubernetes: ## Build a real Kubernetes (25 minutes the first time); test against its API server, then as a node's runtime, with upstream's tests
 	@scripts/preflight.sh --install kubernetes
 	scripts/kubernetes/start.sh --scheduler bash -c 'cargo test --locked --package cofferdam-cluster -- --ignored && scripts/kubernetes/record.sh --check'
 	scripts/kubernetes/build.sh e2e.test

@@ -65,7 +65,11 @@ async fn an_image_that_is_removed_stays_for_its_containers() {
     let pod = world.pod("pod").await;
     let id = world.start(&pod, "app", "sleep 1000").await;
     let image_id = world.container(&id).await.image_id;
-    world.images.remove_image(v1::RemoveImageRequest { image: image(IMAGE) }).await.unwrap();
+    world
+        .images
+        .remove_image(v1::RemoveImageRequest { image: image(IMAGE) })
+        .await
+        .unwrap();
     for name in [IMAGE, image_id.as_str()] {
         let request = v1::ImageStatusRequest {
             image: image(name),
@@ -73,7 +77,12 @@ async fn an_image_that_is_removed_stays_for_its_containers() {
         };
         assert_eq!(world.images.image_status(request).await.unwrap().into_inner().image, None, "{name}");
     }
-    let all = world.images.list_images(v1::ListImagesRequest::default()).await.unwrap().into_inner();
+    let all = world
+        .images
+        .list_images(v1::ListImagesRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(all.images, []);
     assert_eq!(world.exec(&id, "echo on", 10).await.unwrap().stdout, b"on\n");
     assert_eq!(world.container(&id).await.image_id, image_id);
@@ -152,7 +161,12 @@ async fn a_sandbox_is_there_once_plugins_have_let_it_and_stops_once() {
         runtime.run_pod_sandbox(request).await
     });
     let id = tokio::task::spawn_blocking(move || arrivals.recv().unwrap()).await.unwrap();
-    let listed = world.runtime.list_pod_sandbox(v1::ListPodSandboxRequest::default()).await.unwrap().into_inner();
+    let listed = world
+        .runtime
+        .list_pod_sandbox(v1::ListPodSandboxRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(listed.items, [], "a plugin may refuse it still");
     let status = v1::PodSandboxStatusRequest {
         pod_sandbox_id: id.clone(),
@@ -165,10 +179,16 @@ async fn a_sandbox_is_there_once_plugins_have_let_it_and_stops_once() {
     assert_eq!(run.await.unwrap().unwrap().into_inner().pod_sandbox_id, id);
     world.create_with(&id, world.container_config("app", "true")).await.unwrap();
     for _ in 0..2 {
-        let stop = v1::StopPodSandboxRequest { pod_sandbox_id: id.clone() };
+        let stop = v1::StopPodSandboxRequest {
+            pod_sandbox_id: id.clone(),
+        };
         world.runtime.stop_pod_sandbox(stop).await.unwrap();
     }
     let late = world.create_with(&id, world.container_config("late", "true")).await.unwrap_err();
     assert!(late.message().contains("is not running"), "{late}");
-    assert_eq!(*hooks.heard.lock().unwrap(), ["creating", "stopped"], "nobody hears of what cannot be");
+    assert_eq!(
+        *hooks.heard.lock().unwrap(),
+        ["creating", "stopped"],
+        "nobody hears of what cannot be"
+    );
 }

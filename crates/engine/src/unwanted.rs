@@ -35,7 +35,9 @@ impl Engine {
     pub(crate) fn collect_unwanted(&self) {
         let Ok(marks) = std::fs::read_dir(self.unwanted()) else { return };
         for mark in marks.flatten() {
-            let Some(id) = mark.file_name().to_str().map(|hex| format!("sha256:{hex}")) else { continue };
+            let Some(id) = mark.file_name().to_str().map(|hex| format!("sha256:{hex}")) else {
+                continue;
+            };
             let done = match self.store.resolve(&id) {
                 Ok(image) if !image.names.is_empty() => true,
                 Ok(_) => matches!(self.remove_image(&id), Ok(_) | Err(Error::NotFound(_))),

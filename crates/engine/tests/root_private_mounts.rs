@@ -39,18 +39,39 @@ fn in_a_namespace_that_shares_nothing() {
         }
         std::fs::write(at.join("sub/file"), "there\n").unwrap();
         call("mount", &["-t", "tmpfs", "none", at.join("below").to_str().unwrap()]);
-        let with = |readonly, propagation| Mount { readonly, propagation, ..volume(&at, "/v") };
-        let touch = |readonly, file: &str| world.run(&pod, &format!("touch {file}"), |c| c.mounts = vec![with(readonly, Propagation::Private)]).0;
-        assert_eq!(touch(true, "/v/below/x"), 0, "{handler}: plain read-only leaves what is mounted below");
+        let with = |readonly, propagation| Mount {
+            readonly,
+            propagation,
+            ..volume(&at, "/v")
+        };
+        let touch = |readonly, file: &str| {
+            world
+                .run(&pod, &format!("touch {file}"), |c| {
+                    c.mounts = vec![with(readonly, Propagation::Private)]
+                })
+                .0
+        };
+        assert_eq!(
+            touch(true, "/v/below/x"),
+            0,
+            "{handler}: plain read-only leaves what is mounted below"
+        );
         assert_ne!(touch(true, "/v/x"), 0, "{handler}");
-        let sub = Mount { sub_path: "sub".into(), ..volume(&at, "/v") };
+        let sub = Mount {
+            sub_path: "sub".into(),
+            ..volume(&at, "/v")
+        };
         assert_eq!(world.good(&pod, "cat /v/file", |c| c.mounts = vec![sub]), "there\n", "{handler}");
 
         let wait = "for i in $(seq 500); do [ -e /v/later/there ] && echo seen && exit; sleep 0.01; done; echo unseen";
         let slave = world.start(&pod, wait, |c| c.mounts = vec![with(false, Propagation::HostToContainer)]);
-        let private = world.start(&pod, &wait.replace("500", "50"), |c| c.mounts = vec![with(false, Propagation::Private)]);
+        let private = world.start(&pod, &wait.replace("500", "50"), |c| {
+            c.mounts = vec![with(false, Propagation::Private)]
+        });
         let own = "mkdir /v/own && mount -t tmpfs none /v/own && touch /v/own/x";
-        let mounts = world.start(&pod, own, |c| (c.mounts, c.security.privileged) = (vec![with(false, Propagation::HostToContainer)], true));
+        let mounts = world.start(&pod, own, |c| {
+            (c.mounts, c.security.privileged) = (vec![with(false, Propagation::HostToContainer)], true)
+        });
         call("mount", &["-t", "tmpfs", "none", at.join("later").to_str().unwrap()]);
         std::fs::write(at.join("later/there"), "").unwrap();
         assert_eq!(world.log(&world.ended(&slave)), "seen\n", "{handler}");

@@ -58,7 +58,11 @@ pub(crate) fn descriptors() -> Vec<v1::MetricDescriptor> {
     .concat();
     // Those of several kinds have one descriptor.
     all.extend(table::FAULTS.first().map(|(_, m)| one(m, &["failure_type", "scope"])));
-    all.extend(table::BLKIO.first().map(|(_, m)| one(m, &["device", "major", "minor", "operation"])));
+    all.extend(
+        table::BLKIO
+            .first()
+            .map(|(_, m)| one(m, &["device", "major", "minor", "operation"])),
+    );
     all
 }
 
@@ -217,7 +221,11 @@ mod tests {
         }
         for metric in &page.metrics {
             let descriptor = all.iter().find(|d| d.name == metric.name);
-            assert_eq!(descriptor.map(|d| d.label_keys.len()), Some(metric.label_values.len()), "{metric:?}");
+            assert_eq!(
+                descriptor.map(|d| d.label_keys.len()),
+                Some(metric.label_values.len()),
+                "{metric:?}"
+            );
         }
     }
 }

@@ -105,7 +105,10 @@ impl Group {
             processes: pids.len() as u64,
             descriptors,
             sockets,
-            open_files_soft: pids.first().and_then(|pid| files::read_text(format!("/proc/{pid}/limits"), MAX_FILE).ok()).and_then(|t| open_files(&t)),
+            open_files_soft: pids
+                .first()
+                .and_then(|pid| files::read_text(format!("/proc/{pid}/limits"), MAX_FILE).ok())
+                .and_then(|t| open_files(&t)),
             ..Counters::default()
         };
         if v2 {
@@ -132,8 +135,12 @@ impl Group {
     }
 
     fn huge_pages(&self) -> Vec<HugePages> {
-        let Some((directory, unified)) = self.huge_pages_at() else { return vec![] };
-        let Ok(entries) = std::fs::read_dir(&directory) else { return vec![] };
+        let Some((directory, unified)) = self.huge_pages_at() else {
+            return vec![];
+        };
+        let Ok(entries) = std::fs::read_dir(&directory) else {
+            return vec![];
+        };
         let usage = if unified { "current" } else { "usage_in_bytes" };
         let number = |name: &str| files::read_text(directory.join(name), 64).ok()?.trim().parse().ok();
         let one = |name: &str| {
@@ -153,7 +160,8 @@ impl Group {
 }
 
 fn field(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+    text.lines()
+        .find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
 /// `io.stat`: lines as `8:0 rbytes=1 wbytes=2 rios=3 wios=4 …`.
@@ -184,14 +192,18 @@ fn traffic(text: &str) -> Vec<DiskTraffic> {
 
 fn device(major: &str, minor: &str) -> String {
     let link = std::fs::read_link(format!("/sys/dev/block/{major}:{minor}")).unwrap_or_default();
-    link.file_name().map(|name| format!("/dev/{}", name.to_string_lossy())).unwrap_or_default()
+    link.file_name()
+        .map(|name| format!("/dev/{}", name.to_string_lossy()))
+        .unwrap_or_default()
 }
 
 /// Open files and sockets of processes. One that ended since it was listed has none.
 fn descriptors(pids: &std::collections::BTreeSet<i32>) -> (u64, u64) {
     let (mut all, mut sockets) = (0, 0);
     for pid in pids {
-        let Ok(open) = std::fs::read_dir(PathBuf::from(format!("/proc/{pid}/fd"))) else { continue };
+        let Ok(open) = std::fs::read_dir(PathBuf::from(format!("/proc/{pid}/fd"))) else {
+            continue;
+        };
         for entry in open.flatten() {
             all += 1;
             let leads = std::fs::read_link(entry.path()).unwrap_or_default();
@@ -224,7 +236,11 @@ pub struct DiskSize {
 /// The file system that holds `path`; `None` where it cannot be asked.
 pub fn disk_size(path: &Path) -> Option<DiskSize> {
     let found = rustix::fs::statvfs(path).ok()?;
-    Some(DiskSize { bytes: found.f_blocks.saturating_mul(found.f_frsize), inodes: found.f_files, inodes_free: found.f_ffree })
+    Some(DiskSize {
+        bytes: found.f_blocks.saturating_mul(found.f_frsize),
+        inodes: found.f_files,
+        inodes_free: found.f_ffree,
+    })
 }
 
 #[cfg(test)]
@@ -264,30 +280,61 @@ mod tests {
         // What this process has open is not the same from one moment to the next.
         let comparable = |c: Counters| {
             assert!(c.descriptors >= 3 && c.open_files_soft.is_some(), "{c:?}");
-            Counters { descriptors: 0, sockets: 0, open_files_soft: None, disks: vec![], huge_pages: vec![], tasks_max: None, ..c }
+            Counters {
+                descriptors: 0,
+                sockets: 0,
+                open_files_soft: None,
+                disks: vec![],
+                huge_pages: vec![],
+                tasks_max: None,
+                ..c
+            }
         };
         let v2 = group(
             "1 1 0:2 / /u rw - cgroup2 cgroup2 rw\n",
             dir.path(),
             &[
-                ("u/pod/cpu.stat", "usage_usec 5\nuser_usec 3\nsystem_usec 2\nnr_periods 10\nnr_throttled 4\nthrottled_usec 5\n"),
+                (
+                    "u/pod/cpu.stat",
+                    "usage_usec 5\nuser_usec 3\nsystem_usec 2\nnr_periods 10\nnr_throttled 4\nthrottled_usec 5\n",
+                ),
                 ("u/pod/memory.stat", "file 11\nfile_mapped 12\nkernel 13\nkernel_stack 9\n"),
                 ("u/pod/memory.peak", "14\n"),
                 ("u/pod/memory.events", "max 15\noom 2\noom_kill 1\n"),
                 ("u/pod/pids.max", "max\n"),
-                ("u/pod/io.stat", "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=9 dios=9\n259:1 \nbad\n"),
+                (
+                    "u/pod/io.stat",
+                    "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=9 dios=9\n259:1 \nbad\n",
+                ),
                 ("u/pod/hugetlb.2MB.current", "4096\n"),
                 ("u/pod/hugetlb.2MB.rsvd.current", "9\n"),
                 ("u/pod/cgroup.procs", &own),
             ],
         );
         let found = v2.counters();
-        assert_eq!((found.disks.len(), found.disks[0].written_bytes, found.disks[0].reads, found.disks[1].major), (2, 2, 3, 259));
-        assert_eq!(found.huge_pages, [HugePages { size: "2MB".into(), usage: 4096, peak: None }]);
+        assert_eq!(
+            (
+                found.disks.len(),
+                found.disks[0].written_bytes,
+                found.disks[0].reads,
+                found.disks[1].major
+            ),
+            (2, 2, 3, 259)
+        );
+        assert_eq!(
+            found.huge_pages,
+            [HugePages {
+                size: "2MB".into(),
+                usage: 4096,
+                peak: None
+            }]
+        );
         assert_eq!(found.tasks_max, Some(0), "no limit");
         assert_eq!(comparable(found), expected);
 
-        let mounts = ["memory", "cpu", "cpuacct", "pids"].map(|c| format!("1 1 0:2 / /{c} rw - cgroup cgroup rw,{c}\n")).concat();
+        let mounts = ["memory", "cpu", "cpuacct", "pids"]
+            .map(|c| format!("1 1 0:2 / /{c} rw - cgroup cgroup rw,{c}\n"))
+            .concat();
         let v1 = group(
             &mounts,
             dir.path(),
@@ -308,12 +355,25 @@ mod tests {
         assert_eq!(found.tasks_max, Some(77));
         assert_eq!(comparable(found), expected);
         // A group that is gone counts nothing, and is no error.
-        assert_eq!(Cgroups::from_mountinfo(&mounts, dir.path()).unwrap().group("none").unwrap().counters(), Counters::default());
+        assert_eq!(
+            Cgroups::from_mountinfo(&mounts, dir.path())
+                .unwrap()
+                .group("none")
+                .unwrap()
+                .counters(),
+            Counters::default()
+        );
     }
 
     #[test]
     fn limits_of_a_process_are_read() {
-        assert_eq!(open_files("Limit  Soft Limit  Hard Limit  Units\nMax open files            1024                 4096                 files\n"), Some(1024));
-        assert_eq!(open_files("Max open files            unlimited            unlimited            files\n"), None);
+        assert_eq!(
+            open_files("Limit  Soft Limit  Hard Limit  Units\nMax open files            1024                 4096                 files\n"),
+            Some(1024)
+        );
+        assert_eq!(
+            open_files("Max open files            unlimited            unlimited            files\n"),
+            None
+        );
     }
 }
