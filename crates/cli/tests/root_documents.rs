@@ -237,7 +237,7 @@ const ROWS: &[(usize, Verdict, Option<Try>)] = &[
                     .serves(&[83, 84], &["sandboxed-nginx-", "sandboxed-nginx-"], "gvisor")
         }),
     ),
-    (85, Later, Some(CRI)),
+    (85, Counterpart, Some(CRI)),
     (
         86,
         Works,

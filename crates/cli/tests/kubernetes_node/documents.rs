@@ -149,7 +149,7 @@ fn a_sandboxed_pod_waits_for_its_node_and_is_counted_with_its_overhead() {
     assert!(handlers.contains(r#""name":"runsc""#) && !handlers.contains("kata"), "{handlers}");
 }
 
-/// Rows 10, 12, 14, 15, 36, 71 and 75: a class whose handler no node has is scheduled all the same, and
+/// Rows 10, 12, 14, 15, 36 and 75: a class whose handler no node has is scheduled all the same, and
 /// its pods never run by another.
 #[test]
 #[ignore = "needs a node"]
