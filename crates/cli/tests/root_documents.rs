@@ -194,7 +194,7 @@ const ROWS: &[(usize, Verdict, Option<Try>)] = &[
     ),
     (68, Later, Some(|t| t.flat(68) + &t.none_of(&[67, 68], 1))),
     (69, Wrong, None),
-    (70, Works, Some(|t| t.installs())),
+    (70, Counterpart, Some(|t| t.installs())),
     (71, Later, Some(UP)),
     (72, Counterpart, Some(a_running_pod_is_described)),
     (
