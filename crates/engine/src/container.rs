@@ -6,7 +6,7 @@ use crate::record::{self, ContainerRecord, ContainerResult};
 use crate::devices::gives_devices;
 use crate::sandbox::{KILL_DEADLINE, Known, Stopwatch, failed, limits};
 use crate::spec::signal_number;
-use crate::{Engine, defaults, devices, prove, users};
+use crate::{Engine, defaults, devices, mounts, prove, users};
 use cofferdam_handlers::Snapshotter;
 use cofferdam_host::cgroup::DEFAULT_DEVICES;
 use cofferdam_host::files::Durability;
@@ -167,7 +167,7 @@ impl Engine {
         let container = Container { id, dirs: dirs.clone(), spec, before, lower, cgroup_files, stdio: stdio(known, &dirs, config) };
         let driver = known.driver()?;
         let fast = driver.moves_processes().then(|| self.cgroups.keep_moves_fast());
-        let pid = driver.create(&known.pod(self)?, container).map_err(failed)?;
+        let pid = driver.create(&known.pod(self)?, container).map_err(|e| failed(mounts::by_their_names(e.to_string(), &dirs.dir, config)))?;
         drop(fast);
         // After `create`, so that the runtime's own start is not held to the container's limits, and
         // before `start`, so that no instruction of the container escapes them.

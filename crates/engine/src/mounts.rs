@@ -230,6 +230,15 @@ fn machine_shares() -> bool {
     *SHARED.get_or_init(|| mountinfo::mount_of("/").is_ok_and(|root| root.shared))
 }
 
+/// An error, with the user's paths in place of those where what is mounted was prepared.
+pub(crate) fn by_their_names(error: String, dir: &Path, config: &ContainerConfig) -> String {
+    // The last first: `m1` begins `m10`.
+    config.mounts.iter().enumerate().rev().fold(error, |error, (number, mount)| {
+        let source = if mount.image.is_some() { &mount.container_path } else { &mount.host_path };
+        error.replace(&dir.join(format!("m{number}")).display().to_string(), &source.display().to_string())
+    })
+}
+
 fn check(config: &ContainerConfig, mount: &Mount) -> Result<()> {
     let at = mount.container_path.display();
     let wrong = |what: String, rule: &str| Error::Invalid(format!("{what} of container \"{}\" must be {rule}, without \"..\"", config.name));
@@ -265,6 +274,15 @@ mod tests {
         for (sub, there) in [("", true), ("x/y", true), ("x/./y", true), ("link/y", true), ("y", false), ("x/z", false)] {
             assert_eq!(may_have(&layers, Path::new(sub)), there, "{sub}");
         }
+    }
+
+    #[test]
+    fn errors_name_the_users_paths() {
+        let from = |path: &str| Mount { host_path: path.into(), ..Mount::default() };
+        let mounts = (0..11).map(|number| from(&format!("/data/{number}"))).collect();
+        let config = ContainerConfig { mounts, ..ContainerConfig::default() };
+        let told = by_their_names("/l/c/m10 and /l/c/m1 are gone".into(), Path::new("/l/c"), &config);
+        assert_eq!(told, "/data/10 and /data/1 are gone");
     }
 
     #[test]

@@ -161,11 +161,15 @@ fn a_full_disk_is_told_and_leaves_nothing() {
     let id = world.create(&pod, "sleep 1000", |_| {}).unwrap();
     disk.fill();
     full(&world.engine.start_container(&id).unwrap_err().to_string());
-    assert_eq!(traces(&world, &pod).0, before.0, "what nobody would know of does not run");
+    let state = world.engine.container_status(&id).unwrap().state;
+    assert_eq!(state, cofferdam_model::cri::ContainerState::Created, "what nobody would know of is not let go");
     let limits = cofferdam_model::cri::LinuxResources { memory_limit: 1 << 30, ..Default::default() };
     full(&world.engine.update_sandbox(&pod, &limits, &limits).unwrap_err().to_string());
     disk.free();
     assert_eq!(world.engine.sandbox_status(&pod).unwrap().config.resources.memory_limit, 0);
+    world.engine.start_container(&id).unwrap();
+    world.engine.remove_container(&id).unwrap();
+    assert_eq!(traces(&world, &pod).0, before.0);
     assert_eq!(world.good(&pod, "echo well", |_| {}), "well\n");
 
     disk.fill();
