@@ -190,7 +190,7 @@ fn pure_rooms_are_built_with_nothing_that_touches_the_world() {
 #[test]
 fn what_runs_pods_brings_no_async_runtime() {
     // Who speaks to a cluster or to a kubelet, and the door that opens to them, are told apart from what runs pods.
-    const ASYNC: [&str; 6] = ["bench", "cluster", "cri-api", "streaming", "cri-server", "cli"];
+    const ASYNC: [&str; 7] = ["bench", "cluster", "cri-api", "streaming", "telemetry", "cri-server", "cli"];
     for (room, ..) in ROOMS.iter().filter(|r| !ASYNC.contains(&r.0)) {
         assert!(!tree(room).contains("tokio"), "{room} is built with tokio");
     }

@@ -3,6 +3,7 @@
 
 mod common;
 mod cri;
+mod otlp;
 
 use common::{Lines, WAITS, World, patience, until};
 use cri::{Daemon, Kubelet};
@@ -178,7 +179,7 @@ fn spans(posted: &Value) -> Vec<Value> {
 #[test]
 fn a_kubelets_trace_goes_on_into_a_pods_stages() {
     let (url, posts) = collector();
-    let world = observed(&format!("otlp_endpoint = \"{url}\"\n"));
+    let world = observed(&format!("otlp_endpoint = \"{url}\"\notlp_protocol = \"http/json\"\n"));
     let mut command: Command = world.command(&["cri"]);
     command.env("OTEL_BSP_SCHEDULE_DELAY", "100");
     let daemon = Daemon::start_as(&world, command);
@@ -220,6 +221,79 @@ fn a_kubelets_trace_goes_on_into_a_pods_stages() {
     }
     kubelet.end_pod(&pod);
     daemon.end();
+}
+
+#[test]
+fn the_start_recovery_and_clean_ups_are_spans_too() {
+    let collector = otlp::Collector::start();
+    let world = observed(&format!("otlp_endpoint = \"{}\"\notlp_protocol = \"grpc\"\n", collector.url));
+    // What the daemon before left: a record that cannot be read.
+    let left = world.root().join("pods").join("a".repeat(32));
+    std::fs::create_dir_all(&left).unwrap();
+    std::fs::write(left.join("pod.json"), "{").unwrap();
+    let mut command: Command = world.command(&["cri"]);
+    command.env("OTEL_BSP_SCHEDULE_DELAY", "100");
+    let daemon = Daemon::start_as(&world, command);
+    let line = daemon.said.wait_for("something was recovered");
+    let recovery = collector.next("recovery");
+    assert_eq!(otlp::attribute(&recovery.attributes, "cofferdam.recovery.findings"), "1");
+    assert_eq!(otlp::attribute(&recovery.attributes, "cofferdam.recovery.cleanups_failed"), "0");
+    let [finding] = &recovery.events[..] else { panic!("{recovery:?}") };
+    let told = otlp::attribute(&finding.attributes, "cofferdam.finding");
+    assert!(
+        finding.name == "finding" && told.contains("its record cannot be read"),
+        "{finding:?}"
+    );
+    assert!(line.contains(&told), "{line}");
+    let parts = [recovery, collector.next("plugins"), collector.next("serve")];
+    let start = collector.next("start");
+    assert!(start.parent.is_empty() && start.status.is_none(), "{start:?}");
+    for part in parts {
+        assert_eq!(
+            (&part.trace, &part.parent, &part.status),
+            (&start.trace, &start.id, &None),
+            "{part:?}"
+        );
+    }
+    // A clean-up that fails until what is in its way goes.
+    let kubelet = Kubelet::new(&world);
+    let pod = kubelet.run_pod(kubelet.pod_config("web", 0), "crun").unwrap();
+    assert_eq!(collector.next("runtime.v1.RuntimeService/RunPodSandbox").status, None);
+    let busy = world.root().join("pods").join(&pod).join("busy");
+    std::fs::create_dir(&busy).unwrap();
+    let run = |args: &[&str]| assert!(Command::new(args[0]).args(&args[1..]).arg(&busy).status().unwrap().success());
+    run(&["mount", "-t", "tmpfs", "none"]);
+    kubelet.remove_pod(&pod).unwrap_err();
+    let failed = collector.next("clean-up");
+    run(&["umount"]);
+    assert_eq!(otlp::attribute(&failed.attributes, "cofferdam.cleanups.failed"), "1");
+    let [event] = &failed.events[..] else { panic!("{failed:?}") };
+    assert_eq!(
+        (event.name.as_str(), otlp::attribute(&event.attributes, "cofferdam.sandbox.id")),
+        ("failed", pod.clone())
+    );
+    assert!(!otlp::attribute(&event.attributes, "error.message").is_empty());
+    assert!(failed.parent.is_empty() && failed.status.is_some_and(|status| !status.message.is_empty()));
+    let done = collector.next("clean-up");
+    assert_eq!((&done.events[0].name, &done.status), (&"cleaned up".to_owned(), &None));
+    assert_eq!(otlp::attribute(&done.attributes, "cofferdam.cleanups.tried"), "1");
+    assert_eq!(kubelet.pods(), vec![]);
+    daemon.end();
+}
+
+#[test]
+fn a_start_that_fails_is_a_span_that_failed() {
+    let collector = otlp::Collector::start();
+    let world = observed(&format!("otlp_endpoint = \"{}\"\notlp_protocol = \"grpc\"\n", collector.url));
+    // The engine's folder is none.
+    std::fs::remove_dir_all(world.root().join("pods")).unwrap();
+    std::fs::write(world.root().join("pods"), "").unwrap();
+    world.call(&["cri"]).fails(120, "it is not a directory");
+    let recovery = collector.next("recovery");
+    assert!(recovery.status.is_some_and(|status| !status.message.is_empty()));
+    let start = collector.next("start");
+    assert!(start.id == recovery.parent && start.status.is_some(), "{start:?}");
+    std::fs::remove_file(world.root().join("pods")).unwrap();
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! cgroup_driver = "auto"              # auto (default), cgroupfs, systemd: what the kubelet is told
 //! metrics_address = "off"             # off (default), or an address such as 127.0.0.1:9790
 //! otlp_endpoint = "off"               # off (default), or http://HOST:PORT
+//! otlp_protocol = "http/protobuf"     # http/protobuf (default, usually port 4318), http/json, grpc (usually port 4317)
 //! log_format = "text"                 # text (default), json
 //! log_level = "info"                  # error, warn, info (default), debug, trace
 //! pinned_images = ["registry.example/base:1"]
@@ -52,6 +53,7 @@ pub(crate) const CRI: &[Key] = &[
     key("cgroup_driver", Text, Used),
     key("metrics_address", Text, Used),
     key("otlp_endpoint", Text, Used),
+    key("otlp_protocol", Text, Used),
     key("log_format", Text, Used),
     key("log_level", Text, Used),
     key("pinned_images", Texts, Used),
@@ -81,8 +83,10 @@ pub struct CriSettings {
     pub cgroup_driver: Option<Setting<String>>,
     /// Where metrics and health are served: `off` or `ADDRESS:PORT`.
     pub metrics_address: Option<Setting<String>>,
-    /// Where spans go: `off` or `http://HOST:PORT`.
+    /// Where spans go: `off`, `http://HOST:PORT` or `https://HOST:PORT`.
     pub otlp_endpoint: Option<Setting<String>>,
+    /// What is spoken there: `grpc`, `http/protobuf` or `http/json`.
+    pub otlp_protocol: Option<Setting<String>>,
     /// `text` or `json`.
     pub log_format: Option<Setting<String>>,
     /// `error`, `warn`, `info`, `debug` or `trace`.
@@ -142,6 +146,7 @@ const CRI_TEXTS: &[(&str, Wrong)] = &[
     ("cgroup_driver", |v| one_of(v, &["auto", "cgroupfs", "systemd"])),
     ("metrics_address", |v| if v == "off" { None } else { address(v).err() }),
     ("otlp_endpoint", endpoint),
+    ("otlp_protocol", |v| one_of(v, &["grpc", "http/protobuf", "http/json"])),
     ("log_format", |v| one_of(v, &["text", "json"])),
     ("log_level", |v| one_of(v, &["error", "warn", "info", "debug", "trace"])),
 ];
@@ -212,9 +217,10 @@ fn loopback(value: &str) -> Option<String> {
 fn endpoint(value: &str) -> Option<String> {
     let rest = value
         .strip_prefix("http://")
+        .or_else(|| value.strip_prefix("https://"))
         .filter(|rest| !rest.is_empty() && !rest.starts_with('/'));
     let odd = value.len() > 2048 || value.chars().any(|c| c.is_whitespace() || c.is_control());
-    (value != "off" && (rest.is_none() || odd)).then(|| format!("= {value:?} is no endpoint; write off, or http://HOST:PORT"))
+    (value != "off" && (rest.is_none() || odd)).then(|| format!("= {value:?} is no endpoint; write off, http://HOST:PORT or https://HOST:PORT"))
 }
 
 /// The settings of the merged files.
@@ -228,6 +234,7 @@ pub(crate) fn settings(root: &Table) -> CriSettings {
         cgroup_driver: text_of(cri, "cgroup_driver"),
         metrics_address: text_of(cri, "metrics_address"),
         otlp_endpoint: text_of(cri, "otlp_endpoint"),
+        otlp_protocol: text_of(cri, "otlp_protocol"),
         log_format: text_of(cri, "log_format"),
         log_level: text_of(cri, "log_level"),
         pinned_images: list_of(cri, "pinned_images"),

@@ -57,6 +57,7 @@ pub fn render(table: &HandlerTable) -> String {
         ("cri", "cgroup_driver", text(&cri.cgroup_driver)),
         ("cri", "metrics_address", text(&cri.metrics_address)),
         ("cri", "otlp_endpoint", text(&cri.otlp_endpoint)),
+        ("cri", "otlp_protocol", text(&cri.otlp_protocol)),
         ("cri", "log_format", text(&cri.log_format)),
         ("cri", "log_level", text(&cri.log_level)),
         ("cri", "pinned_images", words(&cri.pinned_images)),

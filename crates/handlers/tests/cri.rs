@@ -10,7 +10,8 @@ socket = "/run/x/cri.sock"
 streaming_address = "[::1]:0"
 cgroup_driver = "systemd"
 metrics_address = "127.0.0.1:9790"
-otlp_endpoint = "http://127.0.0.1:4318"
+otlp_endpoint = "https://127.0.0.1:4317"
+otlp_protocol = "grpc"
 log_format = "json"
 log_level = "debug"
 pinned_images = ["a:1", "b@sha256:00"]
@@ -75,6 +76,11 @@ fn what_cannot_be_meant_is_refused() {
         ("metrics_address = \"9790\"", "is no address; write ADDRESS:PORT"),
         ("otlp_endpoint = \"127.0.0.1:4318\"", "is no endpoint"),
         ("otlp_endpoint = \"http://\"", "is no endpoint"),
+        ("otlp_endpoint = \"https:///x\"", "is no endpoint"),
+        (
+            "otlp_protocol = \"http\"",
+            "cri.otlp_protocol = \"http\" is none of \"grpc\", \"http/protobuf\", \"http/json\"",
+        ),
         ("log_format = \"xml\"", "cri.log_format"),
         ("log_level = \"verbose\"", "cri.log_level"),
         ("pinned_images = [\"a b\"]", "cri.pinned_images has \"a b\""),

@@ -2,19 +2,19 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::log::{Field, Level};
 use crate::trace::context::Context;
 use crate::trace::{Span, Value, rpc_attributes, service};
-use crate::{Code, Inner, cut};
+use crate::{Code, Inner, cut, nanos_now};
 
 /// Stages of one call; more are counted with none.
 const MOST_STAGES: usize = 64;
 /// Attributes of one call, beside those of gRPC.
-const MOST_ATTRIBUTES: usize = 32;
+pub(crate) const MOST_ATTRIBUTES: usize = 32;
 /// Longest value of an attribute or message, in bytes.
-const MOST_VALUE: usize = 4096;
+pub(crate) const MOST_VALUE: usize = 4096;
 
 /// Names of attributes that also become fields of log lines.
 pub mod attribute {
@@ -79,13 +79,12 @@ impl Call {
         let parent = traceparent.and_then(Context::parse);
         let context = inner.context(parent);
         inner.store.begin(verb);
-        let began_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             inner,
             verb,
             handler: handler.to_owned(),
             began: Instant::now(),
-            began_at: u64::try_from(began_at.as_nanos()).unwrap_or(u64::MAX),
+            began_at: nanos_now(),
             context,
             parent,
             stages: vec![],
@@ -252,6 +251,8 @@ impl Call {
             end: at(took),
             attributes,
             dropped_attributes: self.dropped_attributes,
+            events: vec![],
+            dropped_events: 0,
             failure: code.is_fault().then(|| message.to_owned()),
         };
         let stages = self.stages.iter().map(|stage| Span {
@@ -264,6 +265,8 @@ impl Call {
             end: at(stage.start.saturating_add(stage.took)),
             attributes: vec![],
             dropped_attributes: 0,
+            events: vec![],
+            dropped_events: 0,
             failure: None,
         });
         std::iter::once(call).chain(stages).collect()

@@ -14,15 +14,26 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The endpoint of the traces is no URL that can be used.
-    #[error(
-        "{from} is {value:?}, which is no http:// or https:// URL of a host without credentials; write for example http://127.0.0.1:4318"
-    )]
+    #[error("{from} is {value:?}, which is no http:// or https:// URL of a host without credentials; write for example {example}")]
     Endpoint {
         /// Option or variable that it came from.
         from: &'static str,
         /// Its value.
         value: String,
+        /// One that would do.
+        example: &'static str,
     },
+    /// The endpoint has a path, which gRPC has not.
+    #[error("{from} is {value:?}, but gRPC has no paths; write http://HOST:PORT, or choose the protocol http/protobuf")]
+    Path {
+        /// Option or variable that it came from.
+        from: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// The protocol is none that OpenTelemetry names.
+    #[error("the OTLP protocol is {0:?}; write grpc, http/protobuf or http/json")]
+    Protocol(String),
     /// The sampling ratio is no ratio.
     #[error("the sampling ratio is {0}; it must lie between 0 and 1")]
     Ratio(f64),

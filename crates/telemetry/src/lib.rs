@@ -1,11 +1,12 @@
 //! Metrics, spans, logs and health of the daemon.
 //!
-//! Everything is written out here rather than taken from `opentelemetry` or `prometheus-client`: OTLP's JSON form is one
-//! POST by `ureq`, which pulls already need, the two text formats of metrics (prometheus-client writes one of them) are a
-//! page, and an idle daemon has 25 MiB.
+//! Everything is written out here rather than taken from `opentelemetry` or `prometheus-client`: OTLP's messages are a
+//! page, sent by `ureq`, which pulls already need, or over `h2`, which the CRI server does; the two text formats of metrics
+//! (prometheus-client writes one of them) are another, and an idle daemon has 25 MiB.
 //!
 //! - [`Telemetry`] is started once and cloned freely.
 //! - [`Call`] is one call of a verb: counted, timed by stage, traced, and logged where it failed or was slow.
+//! - [`Work`] is what nobody called for: the daemon's start, its recovery, a clean-up tried again.
 //! - [`Log`] writes events of everything else.
 
 mod call;
@@ -19,16 +20,19 @@ mod serve;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod work;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use call::{Call, attribute};
 pub use code::Code;
 pub use error::Error;
 pub use log::{Field, Level, Log, LogFormat};
 pub use metrics::Gauges;
+pub use trace::protocol::Protocol;
+pub use work::Work;
 
 use health::Health;
 use limited::Limited;
@@ -53,9 +57,11 @@ pub struct Options {
     pub version: String,
     /// Where to serve `/metrics`, `/healthz` and `/readyz`; nowhere if `None`. Whoever can reach it can read it.
     pub listen: Option<SocketAddr>,
-    /// Base URL of an OTLP collector's HTTP port. `None` leaves it to OpenTelemetry's environment variables, and without
-    /// them there are no spans.
+    /// URL of an OTLP collector: of its gRPC port, or the base of its HTTP port. `None` leaves it to OpenTelemetry's
+    /// environment variables, and without them there are no spans.
     pub otlp: Option<String>,
+    /// What is spoken there; `None` leaves it to the environment, then to `http/protobuf`.
+    pub otlp_protocol: Option<Protocol>,
     /// Part of the traces without a parent that are kept, 0 to 1; `None` leaves it to the environment, then to 1.
     pub ratio: Option<f64>,
     /// How log lines look.
@@ -72,6 +78,7 @@ impl Default for Options {
             version: String::new(),
             listen: None,
             otlp: None,
+            otlp_protocol: None,
             ratio: None,
             format: LogFormat::Text,
             level: Level::Info,
@@ -111,7 +118,7 @@ impl Telemetry {
     }
 
     pub(crate) fn start_with(options: Options, log: Log, environment: Environment<'_>) -> Result<Self, Error> {
-        let (settings, complaints) = trace::settings::resolve(options.otlp.as_deref(), options.ratio, environment)?;
+        let (settings, complaints) = trace::settings::resolve(options.otlp.as_deref(), options.otlp_protocol, options.ratio, environment)?;
         for complaint in complaints {
             log.warn(&complaint, &[]);
         }
@@ -148,6 +155,11 @@ impl Telemetry {
     /// header, which counts as absent where it breaks the rules.
     pub fn call(&self, verb: &'static str, handler: &str, traceparent: Option<&str>) -> Call {
         Call::begin(self.inner.clone(), verb, handler, traceparent)
+    }
+
+    /// Begins work that nobody called for.
+    pub fn work(&self, name: &'static str) -> Work {
+        Work::begin(self.inner.clone(), name)
     }
 
     /// Names the configured handlers; they become label values, any other is `unknown`. To be called again whenever the
@@ -285,6 +297,12 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) fn spawn(name: &'static str, stack: usize, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
     let built = std::thread::Builder::new().name(name.to_owned()).stack_size(stack).spawn(run);
     built.map(drop).map_err(|source| Error::Thread { name, source })
+}
+
+/// Nanoseconds since 1970.
+pub(crate) fn nanos_now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// At most so many bytes of a text, cut between characters.

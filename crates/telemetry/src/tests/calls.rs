@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+use super::collector::{Collector, Reply};
 use super::*;
 use crate::{Code, attribute};
 use std::time::Instant;
@@ -110,7 +111,7 @@ fn labels_are_bounded() {
 
 #[test]
 fn a_call_takes_no_more_than_its_bounds() {
-    let collector = Collector::start();
+    let collector = Collector::<Reply>::start();
     let (telemetry, _) = start(
         Options {
             otlp: Some(collector.url()),

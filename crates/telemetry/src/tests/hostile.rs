@@ -5,7 +5,7 @@ use super::{Sink, start};
 use crate::metrics::families::REQUESTS;
 use crate::metrics::text::{Format, Writer};
 use crate::trace::context::Context;
-use crate::trace::{otlp, settings};
+use crate::trace::{json, proto, settings};
 use crate::{Code, Level, Log, LogFormat, Options, attribute};
 use proptest::prelude::*;
 
@@ -14,9 +14,9 @@ proptest! {
     fn headers_and_variables(text in ".{0,200}", bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = Context::parse(&text);
         let _ = Format::of_accept(&text);
-        let _ = otlp::refused(&bytes);
-        let _ = settings::resolve(Some(&text), None, &|_| None);
-        let (found, _) = settings::resolve(Some("http://c"), None, &|_| Some(text.clone())).unwrap();
+        let _ = (json::refused(&bytes), json::error(&bytes), proto::refused(&bytes), proto::error(&bytes));
+        let _ = settings::resolve(Some(&text), None, None, &|_| None);
+        let (found, _) = settings::resolve(Some("http://c"), None, None, &|_| Some(text.clone())).unwrap();
         for (name, value) in found.map(|found| found.headers).unwrap_or_default() {
             prop_assert!(ureq::http::HeaderName::from_bytes(name.as_bytes()).is_ok(), "{name:?}");
             prop_assert!(ureq::http::HeaderValue::from_str(&value).is_ok(), "{value:?}");

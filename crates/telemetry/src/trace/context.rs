@@ -80,7 +80,7 @@ pub(crate) fn to_hex(bytes: &[u8]) -> String {
 }
 
 /// Random bytes, never all zero, which would mean "none".
-fn random<const N: usize>() -> [u8; N] {
+pub(crate) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     // The kernel's source never fails once the machine is up; without it, ids of one value still show every span.
     let _ = rustix::rand::getrandom(bytes.as_mut_slice(), rustix::rand::GetRandomFlags::empty());

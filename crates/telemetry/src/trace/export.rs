@@ -5,16 +5,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::Span;
+use super::context::random;
 use super::send::{Outcome, Sender};
 use super::settings::Settings;
-use super::{Span, otlp};
 use crate::log::Log;
-use crate::{Error, lock};
+use crate::{Error, cut, lock};
 
 /// A collector that fails is told of so often.
 const COMPLAIN: Duration = Duration::from_secs(60);
 /// First and longest wait before the same spans are sent again.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// The longest wait that a collector may ask for.
+const MOST_ASKED: Duration = Duration::from_secs(600);
+/// A longer request is not made (OTLP, "OTLP/gRPC Request" and "OTLP/HTTP Request"), bytes.
+const MOST_REQUEST: usize = 64 << 20;
+/// Longest sentence of a collector that is told, in bytes.
+const MOST_TOLD: usize = 512;
 /// The thread reads and writes one connection.
 const STACK: usize = 512 * 1024;
 
@@ -60,7 +67,7 @@ pub(crate) struct Counts {
 impl Exporter {
     /// Starts the thread.
     pub(crate) fn start(settings: Settings, version: &str, log: Log) -> Result<Self, Error> {
-        let sender = Sender::new(&settings)?;
+        let sender = Sender::new(&settings, version)?;
         let shared = Arc::new(Shared {
             settings,
             version: version.to_owned(),
@@ -192,15 +199,20 @@ impl Worker<'_> {
     /// Sends one batch until the collector takes it, refuses it, or the daemon's time is up.
     fn see_off(&mut self, batch: &[Span]) {
         let shared = self.shared;
-        let body = otlp::body(&shared.settings.resource, &shared.version, batch);
+        let body = self.sender.body(&shared.settings, &shared.version, batch);
         let all = batch.len() as u64;
+        if body.len() > MOST_REQUEST {
+            shared.dropped.fetch_add(all, Ordering::Relaxed);
+            self.failed("spans are given up", &format!("together they are more than {MOST_REQUEST} bytes"));
+            return;
+        }
         let mut wait = BACK_OFF.0;
         loop {
             let Some(timeout) = self.time_left() else {
                 shared.dropped.fetch_add(all, Ordering::Relaxed);
                 return;
             };
-            match self.sender.post(&body, timeout.min(shared.settings.timeout)) {
+            match self.sender.send(&body, timeout.min(shared.settings.timeout)) {
                 Outcome::Taken(refused, why) => {
                     self.taken(all, refused, &why);
                     return;
@@ -212,14 +224,14 @@ impl Worker<'_> {
                 }
                 Outcome::Later(why, after) => {
                     self.failed("spans cannot be exported now and are kept as far as there is room", &why);
-                    self.rest(after.unwrap_or(wait).min(BACK_OFF.1));
+                    self.rest(after.map_or_else(|| jittered(wait), |asked| asked.min(MOST_ASKED)));
                     wait = (wait * 2).min(BACK_OFF.1);
                 }
             }
         }
     }
 
-    /// How long a POST may take yet; `None` once the time of an ending daemon is up.
+    /// How long an export may take yet; `None` once the time of an ending daemon is up.
     fn time_left(&self) -> Option<Duration> {
         match lock(&self.shared.queue).until {
             None => Some(self.shared.settings.timeout),
@@ -252,11 +264,16 @@ impl Worker<'_> {
         self.shared.rejected.fetch_add(refused, Ordering::Relaxed);
         if refused > 0 {
             self.failed("the collector refuses some spans", why);
-        } else if self.complained.take().is_some() {
+            return;
+        }
+        let (log, endpoint) = (&self.shared.log, ("endpoint", self.shared.settings.url.as_str()));
+        if !why.is_empty() {
+            // OTLP, "Partial Success": a warning about spans that were taken.
+            log.info("the collector warns", &[endpoint, ("warning", cut(why, MOST_TOLD))]);
+        }
+        if self.complained.take().is_some() {
             self.unsaid = 0;
-            self.shared
-                .log
-                .info("spans are exported again", &[("endpoint", &self.shared.settings.url)]);
+            log.info("spans are exported again", &[endpoint]);
         }
     }
 
@@ -272,10 +289,29 @@ impl Worker<'_> {
         self.unsaid = 0;
         let fields = [
             ("endpoint", self.shared.settings.url.as_str()),
-            ("error", why),
+            ("error", cut(why, MOST_TOLD)),
             ("failures", &failures),
             ("dropped", &dropped),
         ];
         self.shared.log.warn(what, &fields);
+    }
+}
+
+/// Somewhere between half of a wait and all of it, so that the nodes of a cluster do not come back at once.
+fn jittered(wait: Duration) -> Duration {
+    let part = f64::from(u16::from_be_bytes(random())) / f64::from(u16::MAX);
+    wait.mul_f64(0.5 + part / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn waits_differ_and_are_never_less_than_half() {
+        let waits: std::collections::BTreeSet<Duration> = (0..64).map(|_| jittered(BACK_OFF.1)).collect();
+        assert!(waits.len() > 1);
+        assert!(waits.iter().all(|wait| (BACK_OFF.1 / 2..=BACK_OFF.1).contains(wait)), "{waits:?}");
     }
 }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::protocol::{Protocol, target};
 use crate::Error;
 
 /// How to look a variable up; empty counts as unset, as the specification says.
@@ -13,7 +14,8 @@ pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// Everything that the exporter is told.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Settings {
-    /// Full URL of the POST.
+    pub(crate) protocol: Protocol,
+    /// Full URL of the POST; for gRPC scheme, host and port.
     pub(crate) url: String,
     pub(crate) headers: Vec<(String, String)>,
     /// Attributes of the resource, `service.name` first.
@@ -24,19 +26,20 @@ pub(crate) struct Settings {
     pub(crate) parent_based: bool,
     /// Part of the traces without a parent that are kept, 0 to 1.
     pub(crate) ratio: f64,
-    /// Bound of one POST.
+    /// Bound of one export.
     pub(crate) timeout: Duration,
     /// A batch leaves after so long, full or not.
     pub(crate) interval: Duration,
     /// Most spans that wait.
     pub(crate) queue: usize,
-    /// Most spans in one POST.
+    /// Most spans in one export.
     pub(crate) batch: usize,
 }
 
 /// The settings, or `None` where no spans are wanted; beside them what is to be told of the environment.
 pub(crate) fn resolve(
     endpoint: Option<&str>,
+    protocol: Option<Protocol>,
     ratio: Option<f64>,
     environment: Environment<'_>,
 ) -> Result<(Option<Settings>, Vec<String>), Error> {
@@ -49,7 +52,15 @@ pub(crate) fn resolve(
     {
         return Err(Error::Ratio(ratio));
     }
-    let Some(url) = reader.url(endpoint)? else {
+    let is_told = protocol.is_some();
+    let protocol = protocol.unwrap_or_else(|| reader.protocol());
+    let Some(url) = reader.url(endpoint, protocol)? else {
+        if is_told && reader.complaints.is_empty() {
+            reader.complain(format!(
+                "the OTLP protocol is {}, but no endpoint is named; no spans are exported",
+                protocol.name()
+            ));
+        }
         return Ok((None, reader.complaints));
     };
     if reader.is_off() {
@@ -66,6 +77,7 @@ pub(crate) fn resolve(
         interval: Duration::from_millis(reader.number("OTEL_BSP_SCHEDULE_DELAY", 5000, 600_000)),
         queue: reader.number("OTEL_BSP_MAX_QUEUE_SIZE", 2048, 65_536) as usize,
         batch: reader.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, 8192) as usize,
+        protocol,
         url,
     };
     let batch = settings.batch.min(settings.queue);
@@ -94,39 +106,41 @@ impl Reader<'_> {
         self.complaints.push(sentence);
     }
 
-    /// A base URL gets `v1/traces`; the variable for traces alone is taken as it is.
-    fn url(&mut self, endpoint: Option<&str>) -> Result<Option<String>, Error> {
+    /// A protocol that is not known is told and otherwise passed over.
+    fn protocol(&mut self) -> Protocol {
+        let Some(name) = self.of_traces("PROTOCOL") else {
+            return Protocol::default();
+        };
+        name.parse().unwrap_or_else(|_| {
+            self.complain(format!(
+                "OTEL_EXPORTER_OTLP_PROTOCOL is {name:?}, but only grpc, http/protobuf and http/json are known; {} is used",
+                Protocol::default().name()
+            ));
+            Protocol::default()
+        })
+    }
+
+    /// The option, then the variable for traces, which is taken as it is, then the one for all signals. Without any, OTLP
+    /// that is asked for by name goes to the specification's default.
+    fn url(&mut self, endpoint: Option<&str>, protocol: Protocol) -> Result<Option<String>, Error> {
         if let Some(value) = endpoint {
-            return match base(value) {
-                Some(url) => Ok(Some(url)),
-                None => Err(Error::Endpoint {
-                    from: "the OTLP endpoint",
-                    value: masked(value),
-                }),
-            };
+            return target(protocol, "the OTLP endpoint", value, true).map(Some);
         }
-        let (name, value, url) = if let Some(value) = self.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
-            let url = is_url(&value).then(|| value.clone());
-            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", value, url)
-        } else if let Some(value) = self.get("OTEL_EXPORTER_OTLP_ENDPOINT") {
-            let url = base(&value);
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", value, url)
+        const TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+        const ALL: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+        let found = if let Some(value) = self.get(TRACES) {
+            target(protocol, TRACES, &value, false)
+        } else if let Some(value) = self.get(ALL) {
+            target(protocol, ALL, &value, true)
+        } else if self.get("OTEL_TRACES_EXPORTER").as_deref() == Some("otlp") {
+            target(protocol, ALL, protocol.default_endpoint(), true)
         } else {
             return Ok(None);
         };
-        if url.is_none() {
-            self.complain(format!(
-                "{}; no spans are exported",
-                Error::Endpoint {
-                    from: name,
-                    value: masked(&value)
-                }
-            ));
-        }
-        Ok(url)
+        Ok(found.map_err(|error| self.complain(format!("{error}; no spans are exported"))).ok())
     }
 
-    /// Whether the environment forbids spans, or wants them in a form that is not spoken here.
+    /// Whether the environment forbids spans, or wants them in a way that is not to be had here.
     fn is_off(&mut self) -> bool {
         if self
             .get("OTEL_SDK_DISABLED")
@@ -140,17 +154,6 @@ impl Reader<'_> {
             Some(other) => {
                 self.complain(format!(
                     "OTEL_TRACES_EXPORTER is {other:?}, but only otlp and none are known; no spans are exported"
-                ));
-                return true;
-            }
-        }
-        match self.of_traces("PROTOCOL").as_deref() {
-            None | Some("http/json") => {}
-            // The same port and path take both forms, told apart by the content type.
-            Some("http/protobuf") => self.complain("OTEL_EXPORTER_OTLP_PROTOCOL is http/protobuf; spans are sent as http/json".to_owned()),
-            Some(other) => {
-                self.complain(format!(
-                    "OTEL_EXPORTER_OTLP_PROTOCOL is {other:?}, but only http/json is spoken; no spans are exported; name the collector's HTTP port, usually 4318"
                 ));
                 return true;
             }
@@ -210,11 +213,15 @@ impl Reader<'_> {
         let is_value = |value: &str| value.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte));
         // The values may be secrets: none is repeated in a message.
         headers.retain(|(name, value)| {
-            let good = is_token(name) && is_value(value);
+            let (good, own) = (is_token(name) && is_value(value), is_own(name));
             if !good {
                 self.complain("OTEL_EXPORTER_OTLP_HEADERS has an entry that is no HTTP header; it is left out".to_owned());
+            } else if own {
+                self.complain(format!(
+                    "OTEL_EXPORTER_OTLP_HEADERS has {name:?}, which is the exporter's to say; it is left out"
+                ));
             }
-            good
+            good && !own
         });
         headers
     }
@@ -271,25 +278,20 @@ impl Reader<'_> {
     }
 }
 
-/// The URL for traces under a base URL.
-fn base(value: &str) -> Option<String> {
-    is_url(value).then(|| format!("{}/v1/traces", value.trim_end_matches('/')))
-}
-
-fn is_url(value: &str) -> bool {
-    let Ok(uri) = value.parse::<ureq::http::Uri>() else {
-        return false;
-    };
-    // Credentials in a URL would not be sent, and would stand in the log.
-    let has_credentials = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
-    matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty()) && !has_credentials
-}
-
-/// A value for a message, without what may be a password.
-fn masked(value: &str) -> String {
-    value
-        .rsplit_once('@')
-        .map_or_else(|| value.to_owned(), |(_, rest)| format!("...@{rest}"))
+/// Headers that belong to the message and the connection: another would break them.
+fn is_own(name: &str) -> bool {
+    const OWN: [&str; 9] = [
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    OWN.iter().any(|own| own.eq_ignore_ascii_case(name)) || name.to_ascii_lowercase().starts_with("grpc-")
 }
 
 fn percent_decoded(value: &str) -> Option<String> {
@@ -314,7 +316,7 @@ mod tests {
 
     fn with(endpoint: Option<&str>, variables: &[(&str, &str)]) -> (Option<Settings>, Vec<String>) {
         let environment = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        resolve(endpoint, None, &environment).unwrap()
+        resolve(endpoint, None, None, &environment).unwrap()
     }
 
     #[test]
@@ -345,8 +347,8 @@ mod tests {
             "unix:///run/x",
             "http://u:secret@c:4318",
         ] {
-            let error = resolve(Some(bad), None, &|_| None).unwrap_err();
-            assert!(error.to_string().contains("http://127.0.0.1:4318"), "{error}");
+            let error = resolve(Some(bad), None, None, &|_| None).unwrap_err();
+            assert!(error.to_string().contains("http://localhost:4318"), "{error}");
             assert!(!error.to_string().contains("secret"), "{error}");
         }
         let (settings, complaints) = with(None, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318")]);
@@ -355,8 +357,42 @@ mod tests {
             "{complaints:?}"
         );
         for bad in [-0.1, 1.1, f64::NAN] {
-            assert!(matches!(resolve(None, Some(bad), &|_| None), Err(Error::Ratio(_))));
+            assert!(matches!(resolve(None, None, Some(bad), &|_| None), Err(Error::Ratio(_))));
         }
+    }
+
+    #[test]
+    fn the_protocol_and_its_order() {
+        let all = |value| ("OTEL_EXPORTER_OTLP_PROTOCOL", value);
+        let traces = |value| ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", value);
+        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:1");
+        let of_traces = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://c:2");
+        let named = ("OTEL_TRACES_EXPORTER", "otlp");
+        type Row<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str);
+        // (variables, protocol, URL)
+        let table: [Row<'_>; 9] = [
+            (&[endpoint], "http/protobuf", "http://c:1/v1/traces"),
+            (&[endpoint, all("")], "http/protobuf", "http://c:1/v1/traces"),
+            (&[endpoint, all("grpc")], "grpc", "http://c:1"),
+            (&[endpoint, all("grpc"), traces("http/json")], "http/json", "http://c:1/v1/traces"),
+            (&[endpoint, of_traces, traces("grpc")], "grpc", "http://c:2"),
+            (&[endpoint, of_traces], "http/protobuf", "http://c:2"),
+            (&[named], "http/protobuf", "http://localhost:4318/v1/traces"),
+            (&[named, all("grpc")], "grpc", "http://localhost:4317"),
+            (&[endpoint, all("smoke")], "http/protobuf", "http://c:1/v1/traces"),
+        ];
+        for (variables, protocol, url) in table {
+            let found = with(None, variables).0.unwrap();
+            assert_eq!((found.protocol.name(), found.url.as_str()), (protocol, url), "{variables:?}");
+        }
+        let environment = |name: &str| (name == "OTEL_EXPORTER_OTLP_PROTOCOL").then(|| "http/json".to_owned());
+        let (own, _) = resolve(Some("http://c:4317"), Some(Protocol::Grpc), None, &environment).unwrap();
+        assert_eq!(own.unwrap().protocol, Protocol::Grpc, "the option comes before the environment");
+        let (none, complaints) = resolve(None, Some(Protocol::Grpc), None, &|_| None).unwrap();
+        assert!(none.is_none() && complaints[0].contains("no endpoint"), "{complaints:?}");
+        let (none, complaints) = with(None, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:1/x"), all("grpc")]);
+        assert!(none.is_none() && complaints[0].contains("gRPC has no paths"), "{complaints:?}");
+        assert_eq!(with(None, &[all("grpc")]), (None, vec![]));
     }
 
     #[test]
@@ -379,6 +415,7 @@ mod tests {
         );
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         let expected = Settings {
+            protocol: Protocol::HttpJson,
             url: "http://c:4318/v1/traces".to_owned(),
             headers: vec![pair("authorization", "Bearer abc"), pair("x-scope", "team/a")],
             resource: vec![pair("service.name", "node-runtime"), pair("host.name", "n1")],
@@ -397,8 +434,10 @@ mod tests {
     fn what_cannot_be_honoured_is_told() {
         // (variable, value, whether spans are still exported)
         let table = [
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", false),
-            ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf", true),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/thrift", true),
+            ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "GRPC", true),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "Content-Type=x", true),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "grpc-timeout=1S", true),
             ("OTEL_TRACES_EXPORTER", "zipkin", false),
             ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip", true),
             ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/k.pem", false),

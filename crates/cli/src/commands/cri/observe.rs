@@ -1,7 +1,7 @@
 //! What the daemon tells of itself, as `[cri]` has it: `docs/observability.md`.
 
 use crate::settings::Settings;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use cofferdam_telemetry::{Level, LogFormat, Options, Telemetry};
 use std::os::fd::AsFd;
 
@@ -13,15 +13,19 @@ pub(super) fn start(settings: &Settings) -> Result<Telemetry> {
         .map(|s| s.value.parse().with_context(|| format!("{}: metrics_address", s.origin)))
         .transpose()?;
     let otlp = cri.otlp_endpoint.as_ref().filter(|s| s.value != "off").map(|s| s.value.clone());
+    // The configuration was checked: what stands here is one of the names.
+    let otlp_protocol = cri.otlp_protocol.as_ref().map(|s| s.value.parse()).transpose()?;
     let options = Options {
         version: env!("CARGO_PKG_VERSION").into(),
         listen,
         otlp,
+        otlp_protocol,
         format: format(cri.log_format.as_ref().map(|s| s.value.as_str()), is_journal()),
         level: level(cri.log_level.as_ref().map(|s| s.value.as_str())),
         ..Options::default()
     };
-    let telemetry = Telemetry::start(options).context("the daemon cannot tell of itself")?;
+    // The sentence has its cause in it.
+    let telemetry = Telemetry::start(options).map_err(|e| anyhow!("{e}"))?;
     if let Some(address) = telemetry.address() {
         telemetry
             .log()

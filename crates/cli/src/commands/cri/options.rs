@@ -1,7 +1,7 @@
 //! The server's options, from the configuration.
 
 use crate::settings::Settings;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use cofferdam_cri_server::{CgroupDriver, Options};
 use cofferdam_telemetry::Telemetry;
 
@@ -9,6 +9,14 @@ use cofferdam_telemetry::Telemetry;
 pub(super) fn options(settings: &Settings, telemetry: Telemetry) -> Result<Options> {
     let cri = &settings.loaded.table.settings.cri;
     let socket = cri.socket.as_ref().map_or_else(|| settings.layout.state.join("cri.sock"), |s| s.value.clone());
+    if socket.as_os_str().len() > crate::settings::places::LONGEST_SOCKET {
+        let from = cri.socket.as_ref().map(|s| format!("{}: ", s.origin)).unwrap_or_default();
+        bail!(
+            "{from}cri.socket: {} is longer than the {} bytes that a socket's path may have; choose a shorter one",
+            socket.display(),
+            crate::settings::places::LONGEST_SOCKET
+        );
+    }
     let mut options = Options::new(socket);
     if let Some(address) = &cri.streaming_address {
         options.streaming = address.value.parse().with_context(|| format!("{}: streaming_address", address.origin))?;

@@ -6,16 +6,10 @@
 use serde_json::{Value as Json, json};
 
 use super::context::to_hex;
-use super::{Span, Value};
+use super::{Attributes, Span, Value, flags, kind};
 
-/// `SpanKind`.
-const INTERNAL: u8 = 1;
-const SERVER: u8 = 2;
 /// `StatusCode`; unset is left out.
 const STATUS_ERROR: u8 = 2;
-/// `SpanFlags`: whether it is known if the parent is remote, and if it is.
-const HAS_IS_REMOTE: u32 = 0x100;
-const IS_REMOTE: u32 = 0x200;
 
 /// The body of one export.
 pub(crate) fn body(resource: &[(String, String)], version: &str, spans: &[Span]) -> String {
@@ -29,21 +23,30 @@ pub(crate) fn body(resource: &[(String, String)], version: &str, spans: &[Span])
 }
 
 fn span(span: &Span) -> Json {
-    let attributes: Vec<Json> = span.attributes.iter().map(|(key, value)| attribute(key, value)).collect();
-    let remote = if span.remote { IS_REMOTE } else { 0 };
     let mut out = json!({
         "traceId": to_hex(&span.context.trace),
         "spanId": to_hex(&span.context.span),
         "name": span.name,
-        "kind": if span.server { SERVER } else { INTERNAL },
+        "kind": kind(span),
         "startTimeUnixNano": span.start.to_string(),
         "endTimeUnixNano": span.end.to_string(),
-        "attributes": attributes,
+        "attributes": attributes(&span.attributes),
         "droppedAttributesCount": span.dropped_attributes,
-        "flags": u32::from(span.context.sampled) | HAS_IS_REMOTE | remote,
+        "flags": flags(span),
     });
     if let Some(parent) = span.parent {
         out["parentSpanId"] = to_hex(&parent).into();
+    }
+    if !span.events.is_empty() {
+        let events = span.events.iter().map(|event| {
+            json!({
+                "timeUnixNano": event.at.to_string(),
+                "name": event.name,
+                "attributes": attributes(&event.attributes),
+            })
+        });
+        out["events"] = events.collect();
+        out["droppedEventsCount"] = span.dropped_events.into();
     }
     if let Some(message) = &span.failure {
         out["status"] = json!({"code": STATUS_ERROR, "message": message});
@@ -51,11 +54,12 @@ fn span(span: &Span) -> Json {
     out
 }
 
-fn attribute(key: &str, value: &Value) -> Json {
-    match value {
+fn attributes(attributes: &Attributes) -> Json {
+    let one = |(key, value): &(String, Value)| match value {
         Value::Text(value) => text(key, value),
         Value::Number(value) => json!({"key": key, "value": {"intValue": value.to_string()}}),
-    }
+    };
+    attributes.iter().map(one).collect()
 }
 
 fn text(key: &str, value: &str) -> Json {
@@ -69,4 +73,10 @@ pub(crate) fn refused(answer: &[u8]) -> (u64, String) {
     let count = &partial["rejectedSpans"];
     let count = count.as_u64().or_else(|| count.as_str()?.parse().ok()).unwrap_or(0);
     (count, partial["errorMessage"].as_str().unwrap_or_default().to_owned())
+}
+
+/// What a collector says of an error (`google.rpc.Status`).
+pub(crate) fn error(answer: &[u8]) -> String {
+    let answer: Json = serde_json::from_slice(answer).unwrap_or_default();
+    answer["message"].as_str().unwrap_or_default().to_owned()
 }

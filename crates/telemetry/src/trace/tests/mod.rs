@@ -1,6 +1,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-use crate::tests::{Collector, LONG, Sink, listening, start, until};
-use crate::{Code, Options, Telemetry, attribute};
+
+mod answers;
+mod wire;
+
+use crate::tests::collector::{Collector, Reply, Verdict, dead};
+use crate::tests::{LONG, Sink, listening, start, until};
+use crate::{Code, Options, Protocol, Telemetry, attribute};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -8,10 +13,15 @@ const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 
 fn exporting(url: &str, variables: &[(&str, &str)]) -> (Telemetry, Sink) {
+    exporting_as(None, url, variables)
+}
+
+fn exporting_as(protocol: Option<Protocol>, url: &str, variables: &[(&str, &str)]) -> (Telemetry, Sink) {
     start(
         Options {
             version: "1.2.3".to_owned(),
             otlp: Some(url.to_owned()),
+            otlp_protocol: protocol,
             ..Options::default()
         },
         variables,
@@ -24,12 +34,31 @@ fn nanos(span: &Value, key: &str) -> u64 {
 
 #[test]
 fn a_call_and_its_stages_arrive_as_spans() {
-    let collector = Collector::start();
+    for (protocol, content_type) in [
+        (Protocol::HttpProtobuf, "application/x-protobuf"),
+        (Protocol::HttpJson, "application/json"),
+    ] {
+        let collector = Collector::<Reply>::start();
+        let head = arrives(Some(protocol), &collector);
+        assert!(head.starts_with("post /v1/traces http/1.1\r\n"), "{head}");
+        assert!(head.contains(&format!("content-type: {content_type}\r\n")), "{head}");
+    }
+    let collector = Collector::<Verdict>::start_grpc();
+    let head = arrives(Some(Protocol::Grpc), &collector);
+    assert!(
+        head.contains("content-type: application/grpc\r\n") && head.contains("te: trailers\r\n"),
+        "{head}"
+    );
+    assert!(head.contains("grpc-timeout: ") && !head.contains("grpc-encoding"), "{head}");
+}
+
+/// Fails unless a call's spans arrive; the headers that they came with.
+fn arrives<A>(protocol: Option<Protocol>, collector: &Collector<A>) -> String {
     let variables = [
         ("OTEL_EXPORTER_OTLP_HEADERS", "x-scope=team%2Fa"),
         ("OTEL_RESOURCE_ATTRIBUTES", "host.name=n1"),
     ];
-    let (telemetry, _) = exporting(&collector.url(), &variables);
+    let (telemetry, _) = exporting_as(protocol, &collector.url(), &variables);
     let mut call = telemetry.call("RunPodSandbox", "gvisor", Some(PARENT));
     call.attribute(attribute::POD, "web");
     std::thread::sleep(Duration::from_millis(5));
@@ -37,12 +66,17 @@ fn a_call_and_its_stages_arrive_as_spans() {
     call.end(Err((Code::Unknown, "the sandbox did not start")));
     telemetry.shutdown(LONG);
     let (head, body) = collector.posts.recv_timeout(LONG).unwrap();
-    let head = head.to_ascii_lowercase();
-    assert!(head.starts_with("post /v1/traces http/1.1\r\n"), "{head}");
+    assert!(head.contains("x-scope: team/a\r\n"), "{head}");
+    assert!(head.contains("user-agent: "), "{head}");
     assert!(
-        head.contains("content-type: application/json\r\n") && head.contains("x-scope: team/a\r\n"),
+        head.to_ascii_lowercase().contains("cofferdam-otlp-exporter-rust/1.2.3\r\n"),
         "{head}"
     );
+    assert_call(&body);
+    head
+}
+
+fn assert_call(body: &Value) {
     let text = |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});
     assert_eq!(
         body["resourceSpans"][0]["resource"]["attributes"],
@@ -90,8 +124,30 @@ fn a_call_and_its_stages_arrive_as_spans() {
 }
 
 #[test]
+fn a_batch_that_no_window_holds_arrives_whole() {
+    let of = |protocol, url: &str| {
+        let (telemetry, sink) = exporting_as(Some(protocol), url, &[("OTEL_BSP_SCHEDULE_DELAY", "600000")]);
+        for _ in 0..500 {
+            let mut call = telemetry.call("Status", "", None);
+            call.attribute(attribute::POD, &"x".repeat(4096));
+            call.end(Ok(()));
+        }
+        telemetry.shutdown(LONG);
+        assert_eq!(telemetry.inner.own_counts().exported, 500, "{}", crate::cut(&sink.text(), 1000));
+    };
+    let http = Collector::<Reply>::start();
+    for protocol in [Protocol::HttpProtobuf, Protocol::HttpJson] {
+        of(protocol, &http.url());
+        assert_eq!(http.spans().len(), 500);
+    }
+    let grpc = Collector::<Verdict>::start_grpc();
+    of(Protocol::Grpc, &grpc.url());
+    assert_eq!(grpc.spans().len(), 500);
+}
+
+#[test]
 fn spans_never_leave_their_call() {
-    let collector = Collector::start();
+    let collector = Collector::<Reply>::start();
     let (telemetry, _) = exporting(&collector.url(), &[]);
     let early = Instant::now();
     let mut call = telemetry.call("PullImage", "", None);
@@ -128,7 +184,7 @@ fn parents_decide_unless_the_sampler_says_otherwise() {
         ("traceidratio", "0", Some(PARENT), false, true),
     ];
     for (sampler, argument, header, leaves, of_parent) in table {
-        let collector = Collector::start();
+        let collector = Collector::<Reply>::start();
         let variables = [("OTEL_TRACES_SAMPLER", sampler), ("OTEL_TRACES_SAMPLER_ARG", argument)];
         let (telemetry, _) = exporting(&collector.url(), &variables);
         let call = telemetry.call("Status", "", header);
@@ -155,7 +211,7 @@ fn without_a_collector_a_parent_still_names_the_trace() {
 
 #[test]
 fn batches_leave_when_full_or_when_time_is_up() {
-    let collector = Collector::start();
+    let collector = Collector::<Reply>::start();
     let (telemetry, _) = exporting(
         &collector.url(),
         &[("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4"), ("OTEL_BSP_SCHEDULE_DELAY", "600000")],
@@ -174,63 +230,33 @@ fn batches_leave_when_full_or_when_time_is_up() {
 
 #[test]
 fn a_dead_collector_costs_a_bounded_queue_and_one_line() {
-    // A port that is taken, so that nobody else gets it, and that nobody listens on.
-    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
-    rustix::net::bind(&socket, &std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    let dead: std::net::SocketAddr = rustix::net::getsockname(&socket).unwrap().try_into().unwrap();
-    let (telemetry, sink) = exporting(
-        &format!("http://{dead}"),
-        &[("OTEL_BSP_MAX_QUEUE_SIZE", "20"), ("OTEL_BSP_SCHEDULE_DELAY", "10")],
-    );
-    for _ in 0..500 {
-        telemetry.call("Status", "", None).end(Ok(()));
-    }
-    until("it was tried twice", || telemetry.inner.own_counts().export_failures >= 2);
-    let counts = telemetry.inner.own_counts();
-    assert_eq!((counts.exported, counts.dropped, counts.queued), (0, 480, 20));
-    let complaints: Vec<String> = sink
-        .text()
-        .lines()
-        .filter(|line| line.starts_with("<4>"))
-        .map(str::to_owned)
-        .collect();
-    assert_eq!(complaints.len(), 1, "{complaints:?}");
-    assert!(
-        complaints[0].contains(&format!("endpoint=http://{dead}/v1/traces")),
-        "{complaints:?}"
-    );
-    telemetry.shutdown(Duration::from_millis(600));
-    until("the rest is dropped", || telemetry.inner.own_counts().dropped == 500);
-    assert_eq!(telemetry.inner.own_counts().queued, 0);
-}
-
-#[test]
-fn answers_are_honoured() {
-    // (answer, text, posts seen, exported, rejected)
-    let table = [
-        (200, "{}", 1, 1, 0),
-        (200, "not json", 1, 1, 0),
-        (200, r#"{"partialSuccess":{"rejectedSpans":"1","errorMessage":"no"}}"#, 1, 0, 1),
-        (200, r#"{"partialSuccess":{"rejectedSpans":99}}"#, 1, 0, 1),
-        (400, "{}", 1, 0, 1),
-        (404, "", 1, 0, 1),
-        (301, "", 1, 0, 1),
-        (429, "", 2, 1, 0),
-        (503, "", 2, 1, 0),
-    ];
-    for (status, text, posts, exported, rejected) in table {
-        let collector = Collector::start();
-        collector.answers.send((status, text.to_owned())).unwrap();
-        let (telemetry, _) = exporting(&collector.url(), &[("OTEL_BSP_SCHEDULE_DELAY", "10")]);
-        telemetry.call("Status", "", None).end(Ok(()));
-        telemetry.shutdown(LONG);
-        let counts = telemetry.inner.own_counts();
-        assert_eq!(
-            (counts.exported, counts.rejected, counts.dropped),
-            (exported, rejected, 0),
-            "{status} {text}"
+    for (protocol, path) in [
+        (Protocol::HttpProtobuf, "/v1/traces"),
+        (Protocol::HttpJson, "/v1/traces"),
+        (Protocol::Grpc, ""),
+    ] {
+        let (address, _held) = dead();
+        let (telemetry, sink) = exporting_as(
+            Some(protocol),
+            &format!("http://{address}"),
+            &[("OTEL_BSP_MAX_QUEUE_SIZE", "20"), ("OTEL_BSP_SCHEDULE_DELAY", "10")],
         );
-        assert_eq!(collector.posts.try_iter().count(), posts, "{status} {text}");
+        for _ in 0..500 {
+            telemetry.call("Status", "", None).end(Ok(()));
+        }
+        until("it was tried twice", || telemetry.inner.own_counts().export_failures >= 2);
+        let counts = telemetry.inner.own_counts();
+        assert_eq!((counts.exported, counts.dropped, counts.queued), (0, 480, 20));
+        let text = sink.text();
+        let complaints: Vec<&str> = text.lines().filter(|line| line.starts_with("<4>")).collect();
+        assert_eq!(complaints.len(), 1, "{complaints:?}");
+        assert!(
+            complaints[0].contains(&format!("endpoint=http://{address}{path} ")) && complaints[0].contains("refused"),
+            "{complaints:?}"
+        );
+        telemetry.shutdown(Duration::from_millis(600));
+        until("the rest is dropped", || telemetry.inner.own_counts().dropped == 500);
+        assert_eq!(telemetry.inner.own_counts().queued, 0);
     }
 }
 
@@ -238,51 +264,70 @@ fn answers_are_honoured() {
 fn certificates_are_looked_at_when_the_daemon_starts() {
     let log = crate::Log::to(crate::LogFormat::Text, crate::Level::Error, Box::new(std::io::sink()));
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-    for path in ["/does/not/exist.pem", file] {
-        let options = Options {
-            otlp: Some("https://127.0.0.1:1".to_owned()),
-            ..Options::default()
-        };
-        let environment = |name: &str| (name == "OTEL_EXPORTER_OTLP_CERTIFICATE").then(|| path.to_owned());
-        let error = Telemetry::start_with(options, log.clone(), &environment).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("the collector at https://127.0.0.1:1/v1/traces cannot be checked"),
-            "{error}"
-        );
+    for protocol in [Protocol::HttpProtobuf, Protocol::Grpc] {
+        for path in ["/does/not/exist.pem", file] {
+            let options = Options {
+                otlp: Some("https://127.0.0.1:1".to_owned()),
+                otlp_protocol: Some(protocol),
+                ..Options::default()
+            };
+            let environment = |name: &str| (name == "OTEL_EXPORTER_OTLP_CERTIFICATE").then(|| path.to_owned());
+            let error = Telemetry::start_with(options, log.clone(), &environment).unwrap_err();
+            let error = error.to_string();
+            assert!(error.starts_with("the collector at https://127.0.0.1:1"), "{error}");
+            assert!(error.contains("cannot be checked over TLS"), "{error}");
+        }
     }
 }
 
-#[test]
-fn a_collector_over_tls_is_believed_by_the_named_authority_alone() {
+/// A certificate for 127.0.0.1, and a server's side of it that speaks these protocols above TLS.
+fn certified(above: &[&[u8]]) -> (String, std::sync::Arc<rustls::ServerConfig>) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    let config = rustls::ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+    let mut config = rustls::ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key.into())
         .unwrap();
-    let config = std::sync::Arc::new(config);
-    let stranger = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    config.alpn_protocols = above.iter().map(|name| name.to_vec()).collect();
+    (made.cert.pem(), std::sync::Arc::new(config))
+}
+
+#[test]
+fn a_collector_over_tls_is_believed_by_the_named_authority_alone() {
+    let (stranger, _) = certified(&[]);
     let directory = tempfile::tempdir().unwrap();
-    for (name, pem, arrives) in [("own.pem", made.cert.pem(), true), ("stranger.pem", stranger.cert.pem(), false)] {
+    let file = |name: &str, pem: &str| {
         let path = directory.path().join(name);
         std::fs::write(&path, pem).unwrap();
-        let collector = Collector::start_over(Some(config.clone()));
-        let url = format!("https://127.0.0.1:{}", collector.address.port());
-        let variables = [
-            ("OTEL_EXPORTER_OTLP_CERTIFICATE", path.to_str().unwrap()),
-            ("OTEL_BSP_SCHEDULE_DELAY", "10"),
-        ];
-        let (telemetry, sink) = exporting(&url, &variables);
-        telemetry.call("Status", "", None).end(Ok(()));
-        until("it was tried", || {
-            let counts = telemetry.inner.own_counts();
-            counts.exported + counts.export_failures > 0
-        });
-        telemetry.shutdown(Duration::from_millis(1));
-        assert_eq!(collector.posts.try_recv().is_ok(), arrives, "{name}: {}", sink.text());
+        path.to_str().unwrap().to_owned()
+    };
+    let stranger = file("stranger.pem", &stranger);
+    for protocol in [Protocol::HttpProtobuf, Protocol::Grpc] {
+        let (pem, config) = certified(if protocol == Protocol::Grpc { &[b"h2"] } else { &[] });
+        let own = file("own.pem", &pem);
+        for (authority, arrives) in [(&own, true), (&stranger, false)] {
+            let (address, exported): (_, Box<dyn Fn() -> bool>) = if protocol == Protocol::Grpc {
+                let (address, requests) = crate::tests::collector::answering(answers::taken(), Some(config.clone()));
+                (address, Box::new(move || requests.try_recv().is_ok()))
+            } else {
+                let collector = Collector::<Reply>::start_over(Some(config.clone()));
+                (collector.address, Box::new(move || collector.posts.try_recv().is_ok()))
+            };
+            let variables = [
+                ("OTEL_EXPORTER_OTLP_CERTIFICATE", authority.as_str()),
+                ("OTEL_BSP_SCHEDULE_DELAY", "10"),
+            ];
+            let (telemetry, sink) = exporting_as(Some(protocol), &format!("https://{address}"), &variables);
+            telemetry.call("Status", "", None).end(Ok(()));
+            until("it was tried", || {
+                let counts = telemetry.inner.own_counts();
+                counts.exported + counts.export_failures > 0
+            });
+            telemetry.shutdown(Duration::from_millis(1));
+            assert_eq!(exported(), arrives, "{authority}: {}", sink.text());
+            assert_eq!(telemetry.inner.own_counts().exported, u64::from(arrives), "{}", sink.text());
+        }
     }
 }
