@@ -215,8 +215,11 @@ fn the_unit_keeps_pods_alive_and_names_this_binary() {
         "KillMode=process",
         "Delegate=yes",
         "Restart=always",
+        "StartLimitIntervalSec=0",
         "OOMScoreAdjust=-999",
+        "TasksMax=infinity",
         "LimitNOFILE=1048576",
+        "Environment=HOME=/root",
         "ExecReload=/bin/kill -HUP $MAINPID",
         "WantedBy=multi-user.target",
     ] {
@@ -479,6 +482,34 @@ fn a_journal_that_names_other_places_is_not_obeyed() {
     machine.call(&["uninstall"]).fails("is no journal of `cofferdam install`");
     machine.write(path, &text.replace("\"version\": 1", "\"version\": 2"));
     machine.call(&["uninstall"]).fails("is of version 2");
+}
+
+/// A link that is right on the machine that the folder becomes leads, until then, to this one's files.
+#[test]
+fn a_link_out_of_the_folder_is_not_followed() {
+    let (machine, outside) = (Machine::new(&[]), tempfile::tempdir().unwrap());
+    let unit = outside.path().join("cofferdam.service");
+    fs::write(&unit, "theirs").unwrap();
+    fs::create_dir_all(machine.at("/etc/systemd")).unwrap();
+    symlink(outside.path(), machine.at("/etc/systemd/system")).unwrap();
+    machine.call(&["install"]).fails("leads out of");
+    assert_eq!(fs::read_to_string(&unit).unwrap(), "theirs");
+    assert!(!machine.at("/etc/crictl.yaml").exists(), "refused before anything is written");
+
+    // Nor what is removed.
+    fs::remove_file(machine.at("/etc/systemd/system")).unwrap();
+    let data = outside.path().join("lib/cofferdam/images");
+    fs::create_dir_all(&data).unwrap();
+    symlink(outside.path(), machine.at("/var")).unwrap();
+    machine.call(&["uninstall", "--purge"]).fails("leads out of");
+    assert!(data.exists());
+
+    // One that leads within is as good as a folder.
+    fs::remove_file(machine.at("/var")).unwrap();
+    fs::create_dir(machine.at("/usr")).unwrap();
+    symlink("../../usr", machine.at("/etc/systemd/system")).unwrap();
+    machine.call(&["install"]).good();
+    assert!(machine.at("/usr/cofferdam.service").is_file());
 }
 
 #[test]

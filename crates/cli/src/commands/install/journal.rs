@@ -46,6 +46,21 @@ impl Prefix {
         self.0.join(path.strip_prefix("/").unwrap_or(path))
     }
 
+    /// As [`Prefix::join`], for what is written: links of the folder lead out of it where they would lead
+    /// within the machine that it becomes, as `/etc -> /usr/etc` does, and then nothing is written.
+    pub(super) fn place(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
+        let full = self.join(path);
+        let folder = full.ancestors().skip(1).find_map(|dir| dir.canonicalize().ok());
+        match folder {
+            Some(folder) if folder.starts_with(&self.0) => Ok(full),
+            _ => bail!(
+                "{} leads out of {} through a link; make it a folder, or a relative link within",
+                full.display(),
+                self.0.display()
+            ),
+        }
+    }
+
     /// A path below the prefix as it is in there.
     pub(super) fn strip(&self, path: &Path) -> PathBuf {
         path.strip_prefix(&self.0)
@@ -210,7 +225,7 @@ pub(super) fn read(prefix: &Prefix) -> Result<Option<Journal>> {
 
 impl Held {
     pub(super) fn open(prefix: &Prefix) -> Result<Self> {
-        let dir = prefix.join(DIR);
+        let dir = prefix.place(DIR)?;
         let mut made = missing(prefix, Path::new(DIR));
         files::private_dir(&dir)?;
         let lock = Lock::try_exclusive(dir.join("lock")).context("another install or uninstall is at work")?;
@@ -284,7 +299,7 @@ impl Held {
 
     /// Writes a file that was noted.
     pub(super) fn write(&self, path: &Path, bytes: &[u8], mode: u32, owner: Option<(u32, u32)>) -> Result<()> {
-        let full = self.prefix.join(path);
+        let full = self.prefix.place(path)?;
         let folder = full.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
         sweep(&full);
@@ -297,7 +312,7 @@ impl Held {
 
     /// Puts back what was at a path before.
     pub(super) fn put_back(&self, entry: &Entry) -> Result<()> {
-        let full = self.prefix.join(&entry.path);
+        let full = self.prefix.place(&entry.path)?;
         match &entry.before {
             Before::Absent => remove(&full)?,
             Before::Link { target } => {

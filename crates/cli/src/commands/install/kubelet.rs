@@ -30,6 +30,13 @@ pub(super) fn endpoint(prefix: &Prefix) -> Result<Option<String>> {
     Ok(None)
 }
 
+/// The name of the node, where a flag says it.
+pub(super) fn node_name(prefix: &Prefix) -> Result<Option<String>> {
+    let seen = Seen::at(&prefix.join(FLAGS))?;
+    let name = flag_value(seen.text().unwrap_or_default(), "--hostname-override");
+    Ok(name.filter(|name| !name.is_empty()))
+}
+
 /// The files that must be changed for the kubelet to use `endpoint`, with what they are to hold.
 pub(super) fn edits(prefix: &Prefix, endpoint: &str) -> Result<Vec<(PathBuf, String)>> {
     let mut all = Vec::new();
@@ -218,6 +225,9 @@ mod tests {
         assert_eq!(endpoint(&prefix).unwrap().unwrap(), "unix:///a", "a flag wins");
         let (_dir, prefix) = at(&[]);
         assert_eq!(endpoint(&prefix).unwrap(), None);
+        assert_eq!(node_name(&prefix).unwrap(), None);
+        let (_dir, prefix) = at(&[(FLAGS, "A=\"--hostname-override=worker-1 --v=2\"\n")]);
+        assert_eq!(node_name(&prefix).unwrap().unwrap(), "worker-1");
     }
 
     #[test]

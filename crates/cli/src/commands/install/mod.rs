@@ -5,11 +5,14 @@
 //! - [`texts`], [`kubelet`]: what is written
 //! - [`plan`]: what becomes of each file, decided before the first is touched
 //! - [`journal`]: what was written, and what was there before
+//! - [`next`], [`systemd`]: what is left to do, and `--now`, which does it
 //! - [`undo`]: what `uninstall` does
 
 mod journal;
 mod kubelet;
+mod next;
 mod plan;
+mod systemd;
 mod takeover;
 mod texts;
 mod undo;
@@ -17,15 +20,17 @@ mod undo;
 pub(crate) use undo::{UNINSTALL, UninstallArgs, uninstall};
 
 use crate::args::{Global, Output};
-use crate::settings::reading;
+use crate::settings::{Settings, reading};
 use crate::show;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use cofferdam_handlers::{Loaded, Roots};
 use journal::{Held, Journal, Prefix};
+use next::Asked;
 use plan::{Kind, Step, Target};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use systemd::Systemd;
 use takeover::{From, Takeover};
 
 pub(crate) const HELP: &str = "\
@@ -33,6 +38,7 @@ Examples:
   cofferdam install --dry-run             what would be written, and which handlers are taken over
   cofferdam install                       unit, configuration and crictl.yaml
   cofferdam install --kubelet             and the kubelet of a kubeadm node is told
+  cofferdam install --kubelet --now       and both are started: of a node that is drained
   cofferdam install --from crio -o json
   cofferdam install --root-dir image/     into a folder that becomes a machine's /
 
@@ -44,6 +50,9 @@ pub(crate) struct InstallArgs {
     /// Tell the kubelet of a node that kubeadm made to use Cofferdam
     #[arg(long)]
     kubelet: bool,
+    /// Enable and start it by systemctl, and start the kubelet anew where that was told; no running pod of Cofferdam's ends
+    #[arg(long, conflicts_with = "root_dir")]
+    now: bool,
     /// Print what would be written, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -53,12 +62,18 @@ pub(crate) struct InstallArgs {
     /// Write below this folder in place of /
     #[arg(long, value_name = "DIR")]
     root_dir: Option<PathBuf>,
-    /// Write over files that were changed since the last install
+    /// Write over files that were changed since the last install; with --kubelet --now also while containerd keeps pods
     #[arg(long)]
     force: bool,
     /// Format
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
+}
+
+impl InstallArgs {
+    fn asked(&self) -> Asked {
+        Asked { kubelet: self.kubelet, now: self.now && !self.dry_run, force: self.force }
+    }
 }
 
 /// What is done, and what a person should know of it.
@@ -81,17 +96,25 @@ pub(crate) fn install(global: &Global, args: &InstallArgs) -> Result<u8> {
         return Ok(0);
     }
     // What is refused is refused before a folder is made.
+    let systemd = args.now.then(Systemd::need).transpose()?;
     let known = journal::read(&prefix)?.unwrap_or_default();
     let first = decide(global, args, &prefix, &known)?;
     if !args.force {
         plan::insist(&first.steps)?;
     }
+    next::insist(&prefix, args.asked(), &first.takeover)?;
     let mut held = Held::open(&prefix)?;
     let outcome = decide(global, args, &prefix, &held.journal)?;
     if !args.force {
         plan::insist(&outcome.steps)?;
     }
     plan::carry_out(&mut held, &outcome.steps)?;
+    drop(held);
+    if let Some(systemd) = systemd {
+        // The daemon would say this where nobody looks.
+        Settings::read(global).insist().context("all is written, and nothing is started")?;
+        next::start(&systemd, args.asked()).context("all is written, and the service does not run as it should")?;
+    }
     print(args, &outcome)?;
     Ok(0)
 }
@@ -116,7 +139,7 @@ fn decide(global: &Global, args: &InstallArgs, prefix: &Prefix, journal: &Journa
             add(target(&path, "kubelet", text, Kind::Edit))?;
         }
     }
-    let next = next(args, prefix, &endpoint);
+    let next = next::lines(prefix, args.asked(), &takeover, &endpoint)?;
     Ok(Outcome { steps, takeover, next })
 }
 
@@ -136,27 +159,6 @@ fn of_theirs(global: &Global, prefix: &Prefix) -> Result<(Takeover, Option<PathB
     takeover::insist(&loaded)?;
     let takeover = Takeover { handlers: takeover::handlers(prefix, &loaded), warnings: takeover::said(prefix, &loaded), ..Takeover::default() };
     Ok((takeover, loaded.table.settings.cri.socket.map(|s| s.value)))
-}
-
-/// What is left to do by hand.
-fn next(args: &InstallArgs, prefix: &Prefix, endpoint: &str) -> Vec<String> {
-    let mut all = Vec::new();
-    if !prefix.is_machine() || Path::new("/run/systemd/system").is_dir() {
-        all.push("systemctl daemon-reload && systemctl enable --now cofferdam".to_owned());
-    } else {
-        all.push("systemd does not run here: have your init start `cofferdam cri`, and start it again where it ends".to_owned());
-    }
-    if args.kubelet {
-        all.push("systemctl restart kubelet".to_owned());
-        all.push(format!("kubectl annotate node NODE --overwrite kubeadm.alpha.kubernetes.io/cri-socket={endpoint}"));
-    } else {
-        all.push(format!(
-            "tell the kubelet: containerRuntimeEndpoint: {endpoint} in its configuration, or --container-runtime-endpoint={endpoint}; \
-             on a node of kubeadm's `cofferdam install --kubelet` does it"
-        ));
-    }
-    all.push("crictl info".to_owned());
-    all
 }
 
 fn print(args: &InstallArgs, outcome: &Outcome) -> Result<()> {
@@ -184,6 +186,9 @@ fn print(args: &InstallArgs, outcome: &Outcome) -> Result<()> {
     for warning in &takeover.warnings {
         show::say(format_args!("not taken over: {warning}"));
     }
+    if args.asked().now {
+        show::say("\nThe service is enabled and runs.");
+    }
     show::say(if args.dry_run { "\nNothing was written. After an install:" } else { "\nWhat is left to do:" });
     outcome.next.iter().for_each(|line| show::say(format_args!("  {line}")));
     Ok(())
@@ -194,6 +199,7 @@ fn as_json(args: &InstallArgs, outcome: &Outcome) -> Value {
     let takeover = &outcome.takeover;
     json!({
         "dryRun": args.dry_run,
+        "started": args.asked().now,
         "from": takeover.from,
         "files": outcome.steps.iter().map(file).collect::<Vec<_>>(),
         "handlers": takeover.handlers,

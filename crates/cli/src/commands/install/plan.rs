@@ -70,7 +70,7 @@ pub(super) struct Step {
 
 /// What becomes of a file.
 pub(super) fn step(prefix: &Prefix, journal: &Journal, target: Target) -> Result<Step> {
-    let seen = Seen::at(&prefix.join(&target.path))?;
+    let seen = Seen::at(&prefix.place(&target.path)?)?;
     let entry = journal.entries.iter().find(|e| e.path == target.path);
     let action = judge(&target, &seen, entry);
     Ok(Step { target, action, seen })

@@ -12,7 +12,8 @@ pub(super) const CRICTL: &str = "/etc/crictl.yaml";
 pub(super) const WANTED: &str = "/etc/systemd/system/multi-user.target.wants/cofferdam.service";
 
 /// The systemd unit. `KillMode=process` and `Delegate=yes`: a stop or a restart ends the daemon alone, and the
-/// pods' processes and cgroups stay as they are.
+/// pods' processes and cgroups stay as they are. Values are containerd's and CRI-O's own units' (`containerd.service`,
+/// `contrib/systemd/crio.service`), but that it is started again sooner, and for ever.
 pub(super) fn unit(global: &Global) -> Result<String> {
     let binary = std::env::current_exe().context("the path of this binary cannot be found")?;
     let mut start = format!("{} cri", plain(&binary)?);
@@ -31,16 +32,20 @@ pub(super) fn unit(global: &Global) -> Result<String> {
 Description=Cofferdam, the container runtime of this node's kubelet
 After=network.target local-fs.target
 Before=kubelet.service
+# A node without its runtime is none: systemd goes on starting it, however often it ended.
+StartLimitIntervalSec=0
 
 [Service]
 Type=notify
 NotifyAccess=main
+# systemd sets none for services, and root's registry credentials are below it.
+Environment=HOME=/root
 ExecStartPre=-/sbin/modprobe overlay
 ExecStart={start}
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=always
 RestartSec=1
-# Handlers are proved before the daemon is ready, each by a pod of its own.
+# Pods that are there are looked through before the daemon is ready.
 TimeoutStartSec=300
 # The daemon alone is stopped and restarted, never its pods.
 KillMode=process

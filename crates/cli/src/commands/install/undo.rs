@@ -1,6 +1,7 @@
 //! `cofferdam uninstall`: puts back what `install` found.
 
 use super::journal::{self, Entry, Held, Now, Prefix, Seen};
+use super::systemd::{self, Systemd};
 use super::texts::{UNIT, WANTED};
 use crate::args::{Global, Output};
 use crate::commands::cri;
@@ -17,6 +18,7 @@ pub(crate) const UNINSTALL: &str = "\
 Examples:
   cofferdam uninstall --dry-run
   cofferdam uninstall                 every file is as it was before the install
+  cofferdam uninstall --now           and the service is stopped and disabled first
   cofferdam uninstall --purge         and images, logs and records are removed";
 
 /// Options of `uninstall`.
@@ -25,6 +27,9 @@ pub(crate) struct UninstallArgs {
     /// Remove the data of Cofferdam too: images, logs, records; no pod may be left
     #[arg(long)]
     purge: bool,
+    /// Stop and disable the service first, by systemctl; pods go on
+    #[arg(long, conflicts_with = "root_dir")]
+    now: bool,
     /// Print what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -45,32 +50,49 @@ pub(crate) fn uninstall(global: &Global, args: &UninstallArgs) -> Result<u8> {
     if prefix.is_machine() && !args.dry_run && !cofferdam_host::privilege::is_root() {
         bail!("the node's files belong to root: run cofferdam uninstall as root (sudo)");
     }
-    let layout = layout(global, &prefix);
+    let layout = layout(global, &prefix)?;
     let known = journal::read(&prefix)?;
     let nothing = known.is_none();
     let known = known.unwrap_or_default();
     let rows = rows(&prefix, &known.entries)?;
+    let systemd = (args.now && !args.dry_run).then(Systemd::need).transpose()?;
     insist(args, &rows, &layout)?;
     if !args.dry_run {
+        if let Some(systemd) = systemd.as_ref().filter(|_| Path::new(UNIT).exists()) {
+            systemd.call(&["disable", "--now", systemd::UNIT])?;
+        }
+        insist_stopped(args, &layout)?;
         if !nothing {
             put_back(&prefix)?;
+        }
+        if let Some(systemd) = systemd {
+            systemd.call(&["daemon-reload"]).context("every file is as it was")?;
         }
         if args.purge {
             purge(&layout)?;
         }
     }
     print(args, &rows, nothing)?;
+    let pods = pods(&layout);
+    if pods > 0 && args.output == Output::Table {
+        show::say(format_args!("{pods} pods of Cofferdam's are still recorded, and what runs of them runs on: cofferdam stop --all"));
+    }
     Ok(0)
 }
 
+/// How many pods are recorded.
+fn pods(layout: &Layout) -> usize {
+    fs::read_dir(layout.pods()).into_iter().flatten().count()
+}
+
 /// Where pods' data is.
-fn layout(global: &Global, prefix: &Prefix) -> Layout {
+fn layout(global: &Global, prefix: &Prefix) -> Result<Layout> {
     if prefix.is_machine() {
         // A broken configuration must not keep anybody from getting rid of it.
-        return Settings::read(global).layout;
+        return Ok(Settings::read(global).layout);
     }
-    let place = |flag: &Option<PathBuf>, default: &str| prefix.join(flag.as_deref().unwrap_or(Path::new(default)));
-    Layout::new(place(&global.root, ROOT), place(&global.state, STATE))
+    let place = |flag: &Option<PathBuf>, default: &str| prefix.place(flag.as_deref().unwrap_or(Path::new(default)));
+    Ok(Layout::new(place(&global.root, ROOT)?, place(&global.state, STATE)?))
 }
 
 fn rows(prefix: &Prefix, entries: &[Entry]) -> Result<Vec<(PathBuf, Now, bool)>> {
@@ -84,7 +106,7 @@ fn rows(prefix: &Prefix, entries: &[Entry]) -> Result<Vec<(PathBuf, Now, bool)>>
 /// Refuses before anything is touched.
 fn insist(args: &UninstallArgs, rows: &[(PathBuf, Now, bool)], layout: &Layout) -> Result<()> {
     if args.purge {
-        let pods = fs::read_dir(layout.pods()).into_iter().flatten().count();
+        let pods = pods(layout);
         if pods > 0 {
             bail!(
                 "{pods} pods are still recorded in {}; end them first: kubectl drain, or cofferdam stop --all --force",
@@ -94,9 +116,6 @@ fn insist(args: &UninstallArgs, rows: &[(PathBuf, Now, bool)], layout: &Layout) 
     }
     if args.force || args.dry_run {
         return Ok(());
-    }
-    if let Some(pid) = cri::holder(layout) {
-        bail!("the daemon runs (process {pid}); stop it first: systemctl disable --now cofferdam");
     }
     let changed: Vec<String> = rows
         .iter()
@@ -110,6 +129,16 @@ fn insist(args: &UninstallArgs, rows: &[(PathBuf, Now, bool)], layout: &Layout) 
         );
     }
     Ok(())
+}
+
+/// Nobody serves what is about to lose its configuration.
+fn insist_stopped(args: &UninstallArgs, layout: &Layout) -> Result<()> {
+    match cri::holder(layout) {
+        Some(pid) if !args.force => {
+            bail!("the daemon runs (process {pid}); stop it first: systemctl disable --now cofferdam, or cofferdam uninstall --now")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn put_back(prefix: &Prefix) -> Result<()> {
@@ -130,7 +159,7 @@ fn put_back(prefix: &Prefix) -> Result<()> {
 
 /// Removes what `systemctl enable` made, which would lead nowhere.
 fn disable(prefix: &Prefix) -> Result<()> {
-    let link = prefix.join(WANTED);
+    let link = prefix.place(WANTED)?;
     match fs::read_link(&link) {
         Ok(target) if target.ends_with("cofferdam.service") => journal::remove(&link),
         _ => Ok(()),
