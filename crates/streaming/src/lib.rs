@@ -15,6 +15,7 @@ mod remote_websocket;
 mod server;
 pub mod spdy;
 mod tokens;
+mod waiting;
 mod websocket;
 
 pub use backend::{AttachRequest, Backend, Duplex, Error, ExecRequest, Input, Output, PortForwardRequest, Process};

@@ -26,6 +26,10 @@ pub(crate) const WEBSOCKET_PROTOCOLS: [&str; 3] = [TUNNEL, "v4.channel.k8s.io", 
 /// Ports over websocket channels: two channels each, and a channel is a byte that must not be 255.
 pub(crate) const MAX_PORTS: usize = 127;
 
+/// Connections of one client that are forwarded or wait for their second stream: as many as it may have
+/// streams, reset ones among them until they are given up.
+const MAX_FORWARDS: usize = 256;
+
 /// The two streams of one forwarded connection, until both are there.
 struct Pair {
     data: Option<Stream>,
@@ -43,6 +47,7 @@ pub(crate) async fn serve_spdy<B: Backend>(pod: String, backend: Arc<B>, session
         let next_end = pairs.values().map(|pair| pair.end).min();
         tokio::select! {
             stream = incoming.next() => match stream {
+                Some(stream) if pairs.len() + running.len() >= MAX_FORWARDS => stream.reset(Status::REFUSED_STREAM).await,
                 Some(stream) => {
                     if let Some((data, error, port)) = add(&mut pairs, stream, patience).await {
                         running.spawn(forward_spdy(pod.clone(), backend.clone(), data, error, port));
@@ -172,7 +177,12 @@ async fn forward_spdy<B: Backend>(pod: String, backend: Arc<B>, data: Stream, er
 /// Copies until the client ends its direction, then ends the port's.
 async fn client_to_port(from: &mut StreamReader, mut to: WriteHalf<Box<dyn Duplex>>) -> Result<(), StreamError> {
     while let Some(data) = from.read().await? {
-        if to.write_all(&data).await.is_err() {
+        let written = tokio::select! {
+            written = to.write_all(&data) => written,
+            // A port that takes nothing more would keep this waiting for ever.
+            () = from.cut() => return Err(StreamError::Closed),
+        };
+        if written.is_err() {
             return Ok(());
         }
     }

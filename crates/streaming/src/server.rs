@@ -13,18 +13,22 @@ use hyper::header::{CONNECTION, HeaderMap, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROT
 use hyper::{Method, Request as HttpRequest, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
 use crate::backend::{AttachRequest, Backend, Error, ExecRequest, PortForwardRequest};
 use crate::client::{Wire, serve};
 use crate::portforward::{self, MAX_PORTS};
 use crate::tokens::{Request, Tokens};
+use crate::waiting::{Place, Waiting};
 use crate::{remote_spdy, remote_websocket};
 
 const PROTOCOL_VERSION: &str = "X-Stream-Protocol-Version";
 const ACCEPTED_VERSIONS: &str = "X-Accepted-Stream-Protocol-Versions";
-/// Connections at once; each may hold a few MiB, and any process of the node may open one.
-const MAX_CONNECTIONS: usize = 2048;
+/// Clients that are served at once; each may hold a few MiB. They had a token.
+const MAX_SERVED: usize = 2048;
+/// Connections that have shown no token yet; one more cuts the oldest, so that processes of the node, any
+/// of which may connect, keep no client out.
+const MAX_WAITING: usize = 256;
 /// How long a client may take to send its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -74,6 +78,7 @@ impl Server {
             tokens: tokens.clone(),
             backend,
             options,
+            served: Arc::new(Semaphore::new(MAX_SERVED)),
             stopped: stopped.clone(),
         });
         tokio::spawn(accept(listener, door, stopped));
@@ -145,6 +150,8 @@ struct Door<B> {
     tokens: Arc<Tokens>,
     backend: Arc<B>,
     options: Options,
+    /// Places for clients that are served.
+    served: Arc<Semaphore>,
     stopped: watch::Receiver<bool>,
 }
 
@@ -154,14 +161,11 @@ async fn stop_of(mut stopped: watch::Receiver<bool>) {
 }
 
 async fn accept<B: Backend>(listener: TcpListener, door: Arc<Door<B>>, stopped: watch::Receiver<bool>) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let waiting = Waiting::new(MAX_WAITING);
     let accepting = async {
-        // The semaphore is never closed.
-        while let Ok(permit) = room.clone().acquire_owned().await {
+        loop {
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    tokio::spawn(serve_http(stream, door.clone(), Arc::new(permit)));
-                }
+                Ok((stream, _)) => waiting.spawn(|place| serve_http(stream, door.clone(), place)),
                 // Out of descriptors, most likely: others will be closed.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
@@ -173,13 +177,13 @@ async fn accept<B: Backend>(listener: TcpListener, door: Arc<Door<B>>, stopped: 
     }
 }
 
-async fn serve_http<B: Backend>(stream: TcpStream, door: Arc<Door<B>>, permit: Arc<OwnedSemaphorePermit>) {
+async fn serve_http<B: Backend>(stream: TcpStream, door: Arc<Door<B>>, place: Place) {
     // Keystrokes must not wait for more of them; without the option they only come later.
     let _ = stream.set_nodelay(true);
     let stopped = door.stopped.clone();
-    let service = hyper::service::service_fn(move |request| {
-        let (door, permit) = (door.clone(), permit.clone());
-        async move { Ok::<_, Infallible>(answer(request, &door, permit)) }
+    let service = hyper::service::service_fn(|request| {
+        let answer = answer(request, &door, &place);
+        async move { Ok::<_, Infallible>(answer) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -196,12 +200,17 @@ async fn serve_http<B: Backend>(stream: TcpStream, door: Arc<Door<B>>, permit: A
 
 type Answer = Response<Full<Bytes>>;
 
-fn answer<B: Backend>(mut request: HttpRequest<Body>, door: &Arc<Door<B>>, permit: Arc<OwnedSemaphorePermit>) -> Answer {
+fn answer<B: Backend>(mut request: HttpRequest<Body>, door: &Arc<Door<B>>, place: &Place) -> Answer {
     if request.method() != Method::GET && request.method() != Method::POST {
         return refusal(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
     }
     let Some(wanted) = consume(request.uri().path(), &door.tokens) else {
         return refusal(StatusCode::NOT_FOUND, "404 page not found");
+    };
+    // From here on nobody cuts it.
+    place.leave();
+    let Ok(permit) = door.served.clone().try_acquire_owned() else {
+        return refusal(StatusCode::SERVICE_UNAVAILABLE, "too many streams are open");
     };
     let (wire, response) = match negotiate(request.headers(), &wanted) {
         Ok(agreed) => agreed,

@@ -379,6 +379,53 @@ async fn half_a_pair_is_given_up() {
     assert_eq!(all(&mut error).await.unwrap(), "request 4 timed out waiting for streams");
 }
 
+/// Its two streams are left by the client while the port takes nothing.
+#[tokio::test]
+async fn a_port_that_takes_nothing_is_left_when_its_client_resets() {
+    let (server, fake) = serve(Options::default()).await;
+    let session = forward(&server).await;
+    let _error = open(&session, &[("streamType", "error"), ("port", "9"), ("requestID", "1")]).await;
+    let (reader, mut writer) = open(&session, &[("streamType", "data"), ("port", "9"), ("requestID", "1")])
+        .await
+        .split();
+    writer.write(Bytes::from(vec![0; 1000])).await.unwrap();
+    // It has come as far as it can.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(reader);
+    writer.reset(Status::CANCEL).await;
+    while fake.abandoned.load(SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn streams_that_are_opened_and_reset_do_not_pile_up() {
+    let (server, _) = serve(Options::default()).await;
+    let session = forward(&server).await;
+    let headers = |id: &str| [("streamType", "error"), ("port", "7"), ("requestID", id)].map(|(n, v)| (n.to_string(), v.to_string()));
+    for number in 0..256 {
+        let stream = session.open(headers(&number.to_string()).to_vec()).await.unwrap();
+        stream.reset(Status::CANCEL).await;
+    }
+    let (mut one_more, _keep) = session.open(headers("one more").to_vec()).await.unwrap().split();
+    assert_eq!(one_more.read().await, Err(StreamError::Reset(Status::REFUSED_STREAM)));
+}
+
+#[tokio::test]
+async fn a_crowd_without_tokens_keeps_no_client_out() {
+    let (server, _) = serve(Options::default()).await;
+    let mut crowd = Vec::new();
+    for _ in 0..300 {
+        crowd.push(TcpStream::connect(server.address()).await.unwrap());
+    }
+    let url = server.exec_url(exec("o", "echo hello")).unwrap();
+    let mut client = Client::connect(&url, "v4.channel.k8s.io", &["error", "stdout"]).await;
+    assert_eq!(client.text("stdout").await, "hello");
+    // The first of them were cut for those who came after.
+    let cut = tokio::time::timeout(Duration::from_secs(20), crowd[0].read(&mut [0])).await;
+    assert_eq!(cut.expect("it is not cut").unwrap_or(0), 0);
+}
+
 /// A client that writes what it likes.
 struct Raw {
     stream: TcpStream,

@@ -28,8 +28,8 @@ pub enum ProtocolError {
     /// A header block that cannot be decompressed or parsed.
     #[error("a SPDY header block is malformed")]
     BadHeaders,
-    /// A header block larger than [`MAX_HEADER_BLOCK`].
-    #[error("a SPDY header block is larger than {MAX_HEADER_BLOCK} bytes")]
+    /// A header block larger than [`MAX_HEADER_BLOCK`], or of too many headers.
+    #[error("a SPDY header block has more than {MAX_HEADER_BLOCK} bytes or too many headers")]
     HeadersTooLarge,
 }
 

@@ -9,8 +9,11 @@ use super::frame::ProtocolError;
 /// Names in lower case with their values, in order. Several values of one name are parted by NUL.
 pub type Headers = Vec<(String, String)>;
 
-/// The most bytes that a header block may have, compressed or not.
-pub const MAX_HEADER_BLOCK: usize = 64 * 1024;
+/// The most bytes that a header block may have, compressed or not. Each open stream keeps its own, and those
+/// of Kubernetes' clients have a tenth of a kilobyte.
+pub const MAX_HEADER_BLOCK: usize = 16 * 1024;
+/// The most headers in a block: each is compared with those before.
+const MAX_HEADERS: u32 = 64;
 
 /// The words at the dictionary's beginning, each preceded by its length (draft 3, section 2.6.10.1).
 const DICTIONARY_WORDS: &str = "options head post put delete trace accept accept-charset accept-encoding accept-language \
@@ -139,6 +142,9 @@ impl HeaderReader {
 fn parse(plain: &[u8]) -> Result<Headers, ProtocolError> {
     let mut rest = plain;
     let count = take_u32(&mut rest)?;
+    if count > MAX_HEADERS {
+        return Err(ProtocolError::HeadersTooLarge);
+    }
     let mut headers = Headers::new();
     for _ in 0..count {
         let name = take_text(&mut rest)?;
@@ -231,9 +237,14 @@ mod tests {
         assert_eq!(HeaderReader::default().read(&block), Err(ProtocolError::HeadersTooLarge));
         assert_eq!(HeaderReader::default().read(b"not zlib at all"), Err(ProtocolError::BadHeaders));
         assert_eq!(HeaderReader::default().read(&block[..3]), Err(ProtocolError::BadHeaders));
+        assert_eq!(parse(&[0xff; 4]), Err(ProtocolError::HeadersTooLarge));
+        let names: Vec<String> = (0..65).map(|n| n.to_string()).collect();
+        let many: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
+        let read = |many: &[(&str, &str)]| HeaderReader::default().read(&HeaderWriter::default().write(&pairs(many)).unwrap());
+        assert_eq!(read(&many), Err(ProtocolError::HeadersTooLarge));
+        assert!(read(&many[1..]).is_ok());
         for plain in [
-            &[0xff; 4][..],
-            &[0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff],
+            &[0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff][..],
             &[0, 0, 0, 0, 1],
             &[0, 0],
             &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0],

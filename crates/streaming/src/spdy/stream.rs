@@ -159,6 +159,14 @@ impl StreamReader {
         }
     }
 
+    /// Waits until the stream was reset or the connection has ended, for one who does not read meanwhile.
+    pub async fn cut(&self) {
+        while lock(&self.stream.half).reset.is_none() && !self.session.is_closed() {
+            // What else it is told for, [`StreamReader::read`] finds without being told.
+            self.stream.readable.notified().await;
+        }
+    }
+
     fn try_read(&self) -> Option<Result<Option<Bytes>, StreamError>> {
         let mut half = lock(&self.stream.half);
         if !half.inbound.is_empty() {

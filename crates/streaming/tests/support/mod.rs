@@ -2,12 +2,15 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use cofferdam_streaming::{AttachRequest, Backend, Duplex, Error, ExecRequest, Input, Output, Process};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
@@ -61,6 +64,7 @@ impl Backend for Fake {
                     abandoned.fetch_add(1, SeqCst);
                 });
             }
+            9 => return Ok(Box::new(Stuck(self.abandoned.clone()))),
             13 => {
                 tokio::spawn(async move {
                     let mut far = far;
@@ -70,6 +74,35 @@ impl Backend for Fake {
             _ => return Err(Error::Backend(format!("nothing listens on port {port} of {pod}"))),
         }
         Ok(Box::new(near))
+    }
+}
+
+/// A port that neither takes nor gives anything, and counts when it is left.
+struct Stuck(Arc<AtomicUsize>);
+
+impl Drop for Stuck {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+impl AsyncRead for Stuck {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Stuck {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Pending
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
     }
 }
 
