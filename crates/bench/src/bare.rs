@@ -28,7 +28,7 @@ impl Oci {
         write_spec(&bundle, plain(&rootfs))?;
         // crun refuses the hybrid mode of some machines with its own cgroups.
         let flags = if runtime == "crun" { vec!["--cgroup-manager=disabled"] } else { vec![] };
-        Ok(Self { binary: find(runtime)?, root: scratch.dir.join(format!("bare-{runtime}-root")), bundle, flags })
+        Ok(Self { binary: find(runtime)?, root: scratch.state.join(format!("bare-{runtime}")), bundle, flags })
     }
 
     fn command(&self, verb: &[&str]) -> Command {
@@ -99,6 +99,7 @@ pub(crate) struct Runsc {
     dir: PathBuf,
     network: Config,
     state: PathBuf,
+    runtime_root: PathBuf,
     cgroups: Cgroups,
 }
 
@@ -114,7 +115,7 @@ impl Runsc {
         }
         let mut network = Config { bridge: "cdbench1".into(), table: "cdbench1".into(), ..Config::default() };
         network.subnet = "10.215.0.0/16".parse().map_err(|e| anyhow::anyhow!("{e}"))?;
-        Ok(Self { binary: find("runsc")?, state: scratch.dir.join("bare-net"), dir, network, cgroups: Cgroups::detect()? })
+        Ok(Self { binary: find("runsc")?, state: scratch.dir.join("bare-net"), runtime_root: scratch.state.join("bare-runsc"), dir, network, cgroups: Cgroups::detect()? })
     }
 
     /// One pod up and down; the time of the four calls.
@@ -147,7 +148,7 @@ impl Runsc {
     }
 
     fn four(&self, ns: &Path) -> Result<f64> {
-        let state = self.dir.join("state");
+        let state = &self.runtime_root;
         let bundle = |name: &str, kind: &str| -> Result<PathBuf> {
             let bundle = self.dir.join(name);
             let mut spec = plain(&bundle.join("rootfs"));
@@ -160,7 +161,7 @@ impl Runsc {
         let (root, app) = (bundle("root", "sandbox")?, bundle("app", "container")?);
         let call = |rest: &[&std::ffi::OsStr]| {
             let mut command = Command::new(&self.binary);
-            command.arg("--root").arg(&state).args(["--ignore-cgroups", "--network=sandbox", "--overlay2=none"]).args(rest);
+            command.arg("--root").arg(state).args(["--ignore-cgroups", "--network=sandbox", "--overlay2=none"]).args(rest);
             status(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))
         };
         let start = Instant::now();
@@ -172,7 +173,7 @@ impl Runsc {
         for id in ["bare-app", "bare-root"] {
             call(&["delete".as_ref(), "--force".as_ref(), id.as_ref()])?;
         }
-        std::fs::remove_dir_all(&state)?;
+        std::fs::remove_dir_all(state)?;
         Ok(time)
     }
 }

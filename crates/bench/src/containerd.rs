@@ -33,7 +33,7 @@ impl Containerd {
         let dir = scratch.dir.join("containerd");
         std::fs::create_dir_all(dir.join("cni"))?;
         let socket = PathBuf::from(format!("/run/cdb-{}-containerd.sock", std::process::id()));
-        std::fs::write(dir.join("config.toml"), config(&dir, &socket)?)?;
+        std::fs::write(dir.join("config.toml"), config(&dir, &scratch.state.join("containerd"), &socket)?)?;
         std::fs::write(dir.join("cni/10-bench.conflist"), network(&dir))?;
         let log = std::fs::File::create(dir.join("daemon.log"))?;
         // crun refuses hybrid cgroups: the daemon does not see the v2 mount.
@@ -237,7 +237,7 @@ fn connect(runtime: &Runtime, socket: &Path) -> Result<Client> {
     }
 }
 
-fn config(dir: &Path, socket: &Path) -> Result<String> {
+fn config(dir: &Path, state: &Path, socket: &Path) -> Result<String> {
     let at = |name: &str| dir.join(name).display().to_string();
     let cri = r#"plugins."io.containerd.grpc.v1.cri""#;
     let runtime = |name: &str| -> Result<String> {
@@ -254,7 +254,7 @@ fn config(dir: &Path, socket: &Path) -> Result<String> {
          [{cri}.cni]\n  bin_dir = \"/usr/lib/cni\"\n  conf_dir = {:?}\n\
          [{cri}.containerd]\n  snapshotter = \"overlayfs\"\n  default_runtime_name = \"runc\"\n{}{}",
         at("root"),
-        at("state"),
+        state.display().to_string(),
         socket.display().to_string(),
         at("cni"),
         runtime("runc")?,

@@ -9,10 +9,13 @@ pub(crate) const IMAGE: &str = "docker.io/cofferdam/bench:latest";
 /// What it runs.
 pub(crate) const COMMAND: [&str; 2] = ["/bin/sleep", "1000"];
 
-/// A folder of this run, removed when dropped.
+/// Folders of this run, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Scratch {
+    /// On the disk.
     pub(crate) dir: PathBuf,
+    /// What need not outlive a reboot.
+    pub(crate) state: PathBuf,
 }
 
 impl Scratch {
@@ -21,8 +24,10 @@ impl Scratch {
             bail!("the bench starts pods: run it as root");
         }
         let dir = PathBuf::from(format!("/var/tmp/cdb-{}", std::process::id()));
+        let state = PathBuf::from(format!("/run/cdb-{}-state", std::process::id()));
         std::fs::create_dir_all(&dir)?;
-        Ok(Self { dir })
+        std::fs::create_dir_all(&state)?;
+        Ok(Self { dir, state })
     }
 
     /// A root file system with a static busybox.
@@ -45,25 +50,40 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(e) = cofferdam_host::remove::remove_tree(&self.dir) {
-            eprintln!("left behind: {e}");
+        for dir in [&self.dir, &self.state] {
+            if let Err(e) = cofferdam_host::remove::remove_tree(dir) {
+                eprintln!("left behind: {e}");
+            }
         }
     }
 }
 
-/// Runs this program anew in a mount namespace without the v2 mount of a hybrid machine, for all
-/// contestants alike: crun 1.8 refuses to run beside it on its own.
-pub(crate) fn leave_hybrid_mode() -> Result<()> {
+/// Runs this program anew in a mount namespace of its own, for all contestants alike: without the v2 mount of
+/// a hybrid machine, beside which crun 1.8 refuses to run on its own, and with `/run` in memory, as it is on
+/// every node that systemd boots and not in every container or virtual machine that a bench is run in.
+pub(crate) fn own_mounts() -> Result<()> {
     use std::os::unix::process::CommandExt;
     const DONE: &str = "COFFERDAM_BENCH_INNER";
-    let cgroups = cofferdam_host::cgroup::Cgroups::detect()?;
-    if cgroups.mode() != cofferdam_host::cgroup::Mode::Hybrid || std::env::var_os(DONE).is_some() {
+    if std::env::var_os(DONE).is_some() {
         return Ok(());
     }
-    let Some(v2) = cgroups.unified() else { return Ok(()) };
-    let hide = "mount --make-rprivate / && umount \"$0\" && exec \"$@\"";
+    let cgroups = cofferdam_host::cgroup::Cgroups::detect()?;
+    let v2 = cgroups.unified().filter(|_| cgroups.mode() == cofferdam_host::cgroup::Mode::Hybrid);
+    let in_memory = cofferdam_host::mountinfo::mount_of("/run")?.fstype == "tmpfs";
+    if v2.is_none() && in_memory {
+        return Ok(());
+    }
+    let mut script = String::from("mount --make-rprivate /");
+    if v2.is_some() {
+        script += " && umount \"$0\"";
+    }
+    if !in_memory {
+        script += " && mount -t tmpfs -o mode=755 tmpfs /run";
+    }
+    script += " && exec \"$@\"";
     let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", hide]).arg(v2).arg(std::env::current_exe()?).args(std::env::args_os().skip(1));
+    command.args(["--mount", "sh", "-c", &script]).arg(v2.unwrap_or(Path::new("sh")));
+    command.arg(std::env::current_exe()?).args(std::env::args_os().skip(1));
     Err(command.env(DONE, "1").exec().into())
 }
 
@@ -88,10 +108,16 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Lets the machine come to rest, so that nobody profits from what the contestant before left warm
-/// (the kernel's locks stay in their fast state for a grace period).
+/// Lets the machine come to rest, so that nobody profits from what the contestant before left warm (the
+/// kernel's locks stay in their fast state for a grace period), or pays for what the kernel still clears away
+/// of its network namespaces.
 pub(crate) fn rest() {
-    std::thread::sleep(std::time::Duration::from_millis(120));
+    std::thread::sleep(std::time::Duration::from_millis(400));
+}
+
+/// As [`rest`], after many pods.
+pub(crate) fn long_rest() {
+    std::thread::sleep(std::time::Duration::from_secs(4));
 }
 
 /// Milliseconds since.

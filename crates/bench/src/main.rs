@@ -76,7 +76,7 @@ pub(crate) struct Results {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    machine::leave_hybrid_mode()?;
+    machine::own_mounts()?;
     let scratch = machine::Scratch::new()?;
     let ours = ours::Ours::open(&scratch)?;
     ours.keep_networks_ready(args.spare_networks);
@@ -159,11 +159,13 @@ fn measure(
 
     eprintln!("{runtime}: {} at once", args.at_once);
     let mut own = Series::new(format!("cofferdam, {runtime}, {} at once", args.at_once));
+    machine::long_rest();
     let rate = ours.many(runtime, args.many, args.at_once, &mut own)?;
     results.rates.push((format!("cofferdam, {runtime}"), rate));
     results.series.push(own);
     if let Some(peer) = peer {
         let mut other = Series::new(format!("containerd, {runtime}, {} at once", args.at_once));
+        machine::long_rest();
         let rate = peer.many(runtime, args.many, args.at_once, &mut other)?;
         results.rates.push((format!("containerd, {runtime}"), rate));
         results.series.push(other);

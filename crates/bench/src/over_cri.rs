@@ -110,6 +110,7 @@ pub(crate) fn measure(args: &Args, cofferdam: &Path, scratch: &Scratch) -> Resul
         rounds: args.rounds,
         at_once: args.at_once,
         density: args.density,
+        rest: cri::REST,
         soak: args.soak,
     };
     let mut references = Vec::new();

@@ -18,8 +18,9 @@ const TURNS: usize = 3;
 const PODS_AT_ONCE: usize = 4;
 /// Commands executed in each pod.
 const EXECS: usize = 3;
-/// Between one contestant and the next, so that nobody profits from what the one before left warm.
-const REST: Duration = Duration::from_millis(120);
+/// Between one contestant and the next, so that nobody profits from what the one before left warm, or pays
+/// for what the kernel still clears away of its network namespaces.
+const REST: Duration = Duration::from_millis(400);
 /// Number of a pod beside which others may be up.
 const ALONE: usize = 1_000_000;
 
@@ -128,7 +129,7 @@ impl<'a> Bench<'a> {
         (self.tell)(&format!("{}: {} at once", name(handler), self.options.at_once));
         for _ in 0..TURNS {
             for (peer, took) in self.peers.iter().zip(&mut all) {
-                tokio::time::sleep(REST).await;
+                tokio::time::sleep(self.options.rest).await;
                 let count = self.options.at_once * PODS_AT_ONCE;
                 let (rate, ups) = many(peer, &recipe, count, self.options.at_once).await?;
                 took.rates.push(rate);
@@ -161,7 +162,7 @@ impl<'a> Bench<'a> {
     }
 
     async fn dense(&self, peer: &Peer, recipe: &Arc<Recipe>, took: &mut Took) -> Result<(), Error> {
-        tokio::time::sleep(REST).await;
+        tokio::time::sleep(self.options.rest).await;
         let count = self.options.density;
         let (rate, ups) = many(peer, recipe, count, self.options.at_once.min(count)).await?;
         took.all_up = count as f64 / rate;

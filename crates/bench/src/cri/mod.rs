@@ -22,6 +22,7 @@ use client::Peer;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What is measured.
@@ -43,9 +44,14 @@ pub struct Options {
     pub at_once: usize,
     /// Pods up together; 0 leaves that out.
     pub density: usize,
+    /// Between many pods of one runtime and those of the next; [`REST`] where machines are compared.
+    pub rest: Duration,
     /// In place of all that: this many pods up and down, and what the daemon holds.
     pub soak: Option<usize>,
 }
+
+/// After many pods the kernel clears their network namespaces away for seconds, and who comes next pays for it.
+pub const REST: Duration = Duration::from_secs(4);
 
 impl Options {
     fn check(&self) -> Result<(), Error> {

@@ -19,6 +19,7 @@ fn options(sockets: &[&Path]) -> Options {
         rounds: 2,
         at_once: 2,
         density: 3,
+        rest: Duration::ZERO,
         soak: None,
     }
 }

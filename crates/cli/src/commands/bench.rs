@@ -65,6 +65,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<u8> {
         rounds: args.rounds,
         at_once: args.at_once,
         density: args.density,
+        rest: cri::REST,
         soak: args.soak,
     };
     let report = cri::run(&options, &mut [], &|line| show::tell(line))?;
