@@ -1,13 +1,16 @@
-//! What could not be cleaned up is tried again, until nothing of it is left.
+//! What could not be cleaned up is tried again, until nothing of it is left; and memory is given back.
 
 use crate::core::Core;
 use cofferdam_model::PodId;
+use cofferdam_telemetry::attribute::SANDBOX;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often it is looked for failed clean-ups, and how soon one is tried again first.
 const EVERY: Duration = Duration::from_secs(10);
+/// How many times of those between two times that memory is given back which nobody uses.
+const GIVE_BACK: u32 = 6;
 /// The longest time between two tries.
 const LONGEST: Duration = Duration::from_secs(300);
 /// Stack of the thread, bytes.
@@ -57,9 +60,12 @@ pub(crate) fn retry(core: &Arc<Core>) -> std::io::Result<()> {
     let weak = Arc::downgrade(core);
     let work = move || {
         let mut rounds = Rounds::new(Instant::now());
-        loop {
+        for time in 1_u32.. {
             std::thread::sleep(EVERY);
             let Some(core) = weak.upgrade() else { return };
+            if time.is_multiple_of(GIVE_BACK) {
+                cofferdam_host::memory::give_back();
+            }
             let failed = core.engine.failed_cleanups().into_iter().map(|(id, _)| id).collect();
             if rounds.due(failed, Instant::now()) {
                 let left = round(&core);
@@ -74,23 +80,37 @@ pub(crate) fn retry(core: &Arc<Core>) -> std::io::Result<()> {
         .map(drop)
 }
 
-/// Tries all once; those that failed again.
+/// Tries all once; those that failed again. A round is a span, and each pod an event of it.
 fn round(core: &Core) -> BTreeSet<PodId> {
     let log = core.telemetry.log();
+    let mut span = core.telemetry.work("clean-up");
     let mut left = BTreeSet::new();
-    for (id, outcome) in core.engine.retry_cleanups() {
+    let outcomes = core.engine.retry_cleanups();
+    span.count("cofferdam.cleanups.tried", outcomes.len());
+    for (id, outcome) in outcomes {
         let pod = ("sandbox", id.as_str());
         match outcome {
-            Ok(()) => log.info("what was left of a pod is cleaned up", &[pod]),
+            Ok(()) => {
+                log.info("what was left of a pod is cleaned up", &[pod]);
+                span.event("cleaned up", &[(SANDBOX, id.as_str())]);
+            }
             Err(why) => {
+                let why = why.to_string();
                 log.warn(
                     "what is left of a pod cannot be cleaned up; it is tried again",
-                    &[pod, ("error", &why.to_string())],
+                    &[pod, ("error", &why)],
                 );
+                span.event("failed", &[(SANDBOX, id.as_str()), ("error.message", &why)]);
                 left.insert(id);
             }
         }
     }
+    span.count("cofferdam.cleanups.failed", left.len());
+    span.end(if left.is_empty() {
+        Ok(())
+    } else {
+        Err("not everything could be cleaned up; it is tried again")
+    });
     left
 }
 

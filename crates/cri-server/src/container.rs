@@ -4,9 +4,10 @@ use crate::convert::mount::Machine;
 use crate::convert::{container as convert, filter, resources, status};
 use crate::core::{Core, Note};
 use crate::error::{self, absent_is_done};
+use crate::exec::is_in;
 use crate::hooks::Moment;
-use crate::names::{self, Claim};
-use crate::verbose;
+use crate::names::{self, Claim, Standing};
+use crate::{sources, verbose};
 use cofferdam_cri_api::v1::{self, ContainerEventType};
 use cofferdam_model::ContainerId;
 use cofferdam_model::cri::{ContainerConfig, ContainerState, ContainerStatus, Error, SandboxConfig, SandboxState, SandboxStatus};
@@ -21,39 +22,40 @@ impl Core {
         request: v1::CreateContainerRequest,
         note: &mut Note,
     ) -> Result<v1::CreateContainerResponse, Status> {
-        let pod_id = self.pod(&request.pod_sandbox_id)?;
-        let pod = self.pod_status(&pod_id).map_err(error::status)?;
-        note.about(&pod);
-        // Before plugins hear of what cannot be. The words are containerd's.
+        // The words are containerd's (`container_create.go`).
+        let pod = self.named_pod(&request.pod_sandbox_id, |id| format!("failed to find sandbox id {id:?}"), note)?;
+        let pod_id = pod.id.clone();
+        // Before plugins hear of what cannot be.
         if self.being_made(&pod) || pod.state != SandboxState::Ready {
             let why = pod.reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-            return Err(Status::unknown(format!("sandbox container {:?} is not running{why}", pod_id.as_str())));
+            return Err(Status::unknown(format!(
+                "sandbox container {:?} is not running{why}",
+                pod_id.as_str()
+            )));
         }
         let wire = request.config.ok_or_else(|| Status::invalid_argument("config: it is missing"))?;
         let mut config = convert::container(&wire, &pod.config, machine())?;
         note.names(attribute::CONTAINER, &config.name);
         let name = names::container(&config.name, config.attempt, &pod_id, &pod.config);
-        let alive = |id: &str| ContainerId::new(id).is_ok_and(|id| !matches!(self.engine.container_status(&id), Err(Error::NotFound(_))));
-        let claim = self.names.claim(&name, &note.left, alive);
+        // As it is asked for: plugins may make another of it.
+        let asked = self.asked_container(&config);
+        let claim = self.names.claim(&name, asked, &note.left, |id| self.standing_of_container(id));
         let reservation = match claim.map_err(|why| Status::unknown(format!("failed to reserve container name {name:?}: {why}")))? {
-            Claim::Made(container_id) => return Ok(v1::CreateContainerResponse { container_id }),
+            Claim::Made(container_id) => {
+                note.container.clone_from(&container_id);
+                return Ok(v1::CreateContainerResponse { container_id });
+            }
             Claim::Make(reservation) => reservation,
         };
-        let id = ContainerId::from_bytes(cofferdam_host::ids::random_bytes().map_err(|e| Status::unknown(e.to_string()))?);
+        let random = cofferdam_host::ids::random_bytes().map_err(|e| Status::unknown(e.to_string()))?;
+        let id = ContainerId::within(&pod_id, random);
         let _held = self.hooks.hold();
         self.hooks.creating(&pod, &id, &mut config).map_err(error::status)?;
-        make_sources(&config)?;
-        make_log_directory(&config, &pod.config)?;
         // An end that comes at once, with its pod's, is told after this.
         let beginning = self.beginning(&id);
-        let id = self.engine.create_container_as(&pod_id, &config, id, &mut note.stages).map_err(error::status)?;
-        note.container = id.to_string();
-        if let Ok(made) = self.engine.container_status(&id) {
-            if let Err(why) = self.hooks.lifecycle(Moment::ContainerMade(&pod, &made)) {
-                return Err(error::undone(why, self.engine.remove_container(&id)));
-            }
-            note.stages.clone_from(&made.stages);
-        }
+        // Plugins that counted with it are told that it did not come to be.
+        self.make_container(&pod, &config, &id, note)
+            .inspect_err(|_| self.hooks.undone(&pod, &id, &config))?;
         reservation.keep(id.as_str());
         self.tell_container(&id, ContainerEventType::ContainerCreatedEvent);
         drop(beginning);
@@ -62,20 +64,50 @@ impl Core {
         })
     }
 
+    /// Makes a container of a request that plugins have seen.
+    fn make_container(&self, pod: &SandboxStatus, config: &ContainerConfig, id: &ContainerId, note: &mut Note) -> Result<(), Status> {
+        sources::make(config)?;
+        sources::check(config)?;
+        make_log_directory(config, &pod.config)?;
+        let made = self.engine.create_container_as(&pod.id, config, id.clone(), &mut note.stages);
+        note.container = made.map_err(error::status)?.to_string();
+        if let Ok(made) = self.engine.container_status(id) {
+            if let Err(why) = self.hooks.lifecycle(Moment::ContainerMade(pod, &made)) {
+                return Err(error::undone(why, self.engine.remove_container(id)));
+            }
+            note.stages.clone_from(&made.stages);
+        }
+        Ok(())
+    }
+
     pub(crate) fn start_container(
         &self,
         request: v1::StartContainerRequest,
         note: &mut Note,
     ) -> Result<v1::StartContainerResponse, Status> {
-        let id = self.container(&request.container_id)?;
-        let (pod, container) = self.known_container(&id, note)?;
+        let (pod, container) = self.named_container(&request.container_id, error::CONTAINER, note)?;
+        let id = container.id.clone();
+        // containerd's words (`container_start.go`).
+        let forbidden = |why: String| Status::unknown(format!("failed to set starting state for container \"{id}\": {why}"));
+        if container.state != ContainerState::Created {
+            return Err(forbidden(is_in(container.state)));
+        }
+        if pod.state != SandboxState::Ready {
+            return Err(Status::unknown(format!("sandbox container {:?} is not running", pod.id.as_str())));
+        }
         let _held = self.hooks.hold();
-        self.hooks
-            .lifecycle(Moment::ContainerStarting(&pod, &container))
-            .map_err(error::status)?;
         // An end that comes at once is told after the start.
         let beginning = self.beginning(&id);
-        self.engine.start_container(&id).map_err(error::status)?;
+        let started = self.hooks.lifecycle(Moment::ContainerStarting(&pod, &container));
+        match started.and_then(|()| self.engine.start_container(&id)) {
+            Ok(()) => {}
+            // Another started it meanwhile.
+            Err(Error::Precondition(why)) => return Err(forbidden(why)),
+            Err(why) => {
+                self.start_failed(&pod, &id);
+                return Err(error::status(why));
+            }
+        }
         if let Ok(started) = self.engine.container_status(&id) {
             self.tell_hooks(Moment::ContainerStarted(&pod, &started));
             note.stages = started.stages.into_iter().filter(|s| s.name == "start").collect();
@@ -85,12 +117,21 @@ impl Core {
         Ok(v1::StartContainerResponse {})
     }
 
+    /// A start failed, of which plugins have heard: as upstream, they are told that it stopped.
+    fn start_failed(&self, pod: &SandboxStatus, id: &ContainerId) {
+        if self.hooks.wants_lifecycle()
+            && let Ok(now) = self.engine.container_status(id)
+        {
+            self.tell_hooks(Moment::ContainerStopped(pod, &now));
+        }
+    }
+
     pub(crate) fn stop_container(&self, request: v1::StopContainerRequest, note: &mut Note) -> Result<v1::StopContainerResponse, Status> {
         let done = v1::StopContainerResponse {};
         let Some(id) = self.find_container(&request.container_id)? else {
             return Ok(done);
         };
-        match self.known_container(&id, note) {
+        match self.named_container(id.as_str(), error::CONTAINER, note) {
             Err(status) if status.code() == tonic::Code::NotFound => return Ok(done),
             known => known?,
         };
@@ -109,26 +150,24 @@ impl Core {
         let Some(id) = self.find_container(&request.container_id)? else {
             return Ok(done);
         };
-        let before = match self.known_container(&id, note) {
+        let _held = self.hooks.hold();
+        let (pod, before) = match self.named_container(id.as_str(), error::CONTAINER, note) {
             Err(status) if status.code() == tonic::Code::NotFound => return Ok(done),
             known => known?,
         };
         if self.once_settled(&id).is_some_and(|now| now.state == ContainerState::Running) {
             absent_is_done(self.engine.stop_container(&id, Duration::ZERO))?;
         }
-        self.tell_ended(&before.0.id, |ended| *ended == id);
+        self.tell_ended(&pod.id, |ended| *ended == id);
+        let last = self.engine.container_status(&id).unwrap_or(before);
+        self.tell_removing(id.as_str(), Moment::ContainerRemoved(&pod, &last));
         absent_is_done(self.engine.remove_container(&id))?;
         self.forget_told(&id);
         self.rates.forget(id.as_str());
-        if !self.names.forget(id.as_str()) {
-            // Another removed it at the same time.
-            return Ok(done);
+        // Another may have removed it at the same time, and told.
+        if self.names.forget(id.as_str()) {
+            self.tell_removed(&id, &pod.id);
         }
-        self.tell_hooks(Moment::ContainerRemoved(&before.0, &before.1));
-        self.tell_gone(
-            id.as_str(),
-            self.engine.sandbox_status(&before.0.id).ok().map(|pod| status::sandbox(&pod)),
-        );
         Ok(done)
     }
 
@@ -137,8 +176,7 @@ impl Core {
         request: v1::ContainerStatusRequest,
         note: &mut Note,
     ) -> Result<v1::ContainerStatusResponse, Status> {
-        let id = self.container(&request.container_id)?;
-        let (pod, found) = self.known_container(&id, note)?;
+        let (pod, found) = self.named_container(&request.container_id, error::CONTAINER, note)?;
         Ok(v1::ContainerStatusResponse {
             status: Some(self.container_on_wire(&found, &pod.config)),
             info: if request.verbose {
@@ -164,16 +202,23 @@ impl Core {
         request: v1::UpdateContainerResourcesRequest,
         note: &mut Note,
     ) -> Result<v1::UpdateContainerResourcesResponse, Status> {
-        let id = self.container(&request.container_id)?;
-        let (pod, container) = self.known_container(&id, note)?;
+        // `container_update_resources.go`.
+        let (pod, container) = self.named_container(&request.container_id, |id| format!("failed to find container {id:?}"), note)?;
+        let id = container.id.clone();
         if request.windows.is_some() {
             return Err(Status::invalid_argument("windows: this runtime is for Linux"));
         }
         // What annotations mean is for plugins; none are kept.
         let wire = request.linux.unwrap_or_default();
         let mut change = resources::change("linux", &wire)?;
+        if !matches!(container.state, ContainerState::Created | ContainerState::Running) {
+            // What has ended has no limits any more: containerd takes them, and nothing comes of it.
+            return Ok(v1::UpdateContainerResourcesResponse {});
+        }
+        let _held = self.hooks.hold();
         self.hooks.updating(&pod, &container, &mut change).map_err(error::status)?;
-        self.engine.update_container(&id, &change).map_err(error::status)?;
+        let updated = self.engine.update_container(&id, &change);
+        updated.map_err(|e| error::within("failed to update resources", e))?;
         if let Ok(changed) = self.engine.container_status(&id) {
             self.tell_hooks(Moment::ContainerUpdated(&pod, &changed));
         }
@@ -185,26 +230,22 @@ impl Core {
         request: v1::ReopenContainerLogRequest,
         note: &mut Note,
     ) -> Result<v1::ReopenContainerLogResponse, Status> {
-        let id = self.container(&request.container_id)?;
-        let (_, container) = self.known_container(&id, note)?;
+        let (_, container) = self.named_container(&request.container_id, error::CONTAINER, note)?;
         if container.state != ContainerState::Running {
             return Err(Status::unknown("container is not running"));
         }
-        self.engine.reopen_log(&id).map_err(error::status)?;
+        self.engine.reopen_log(&container.id).map_err(error::status)?;
         Ok(v1::ReopenContainerLogResponse {})
     }
 
-    /// The container and its sandbox; what is known of them is noted.
-    pub(crate) fn known_container(&self, id: &ContainerId, note: &mut Note) -> Result<(SandboxStatus, ContainerStatus), Status> {
-        let absent = |e| match e {
-            Error::NotFound(_) => Status::not_found(format!("an error occurred when try to find container \"{id}\": not found")),
-            other => error::status(other),
-        };
-        let (pod, container) = self.with_pod(id).map_err(absent)?;
-        note.about(&pod);
-        note.names(attribute::CONTAINER, &container.config.name);
-        note.container = id.to_string();
-        Ok((pod, container))
+    /// A container that was never started may have an id that nobody knows.
+    fn standing_of_container(&self, id: &str) -> Standing {
+        let Ok(id) = ContainerId::new(id) else { return Standing::Gone };
+        match self.engine.container_status(&id) {
+            Err(Error::NotFound(_)) => Standing::Gone,
+            Ok(found) if found.state == ContainerState::Created => Standing::Untouched,
+            _ => Standing::Used,
+        }
     }
 
     /// A container as its status shows it, with what its image says.
@@ -248,17 +289,6 @@ fn machine() -> Machine {
     Machine {
         selinux: Path::new("/sys/fs/selinux/enforce").exists(),
     }
-}
-
-/// What is to be mounted and is not there is made, a directory, as under containerd.
-fn make_sources(config: &ContainerConfig) -> Result<(), Status> {
-    for mount in config.mounts.iter().filter(|m| m.image.is_none() && m.tmpfs.is_none()) {
-        if !mount.host_path.exists() {
-            let made = std::fs::create_dir_all(&mount.host_path);
-            made.map_err(|e| Status::unknown(format!("failed to create host path {:?} of a mount: {e}", mount.host_path)))?;
-        }
-    }
-    Ok(())
 }
 
 /// The directory of the log may be one of the container's own within the pod's.

@@ -1,28 +1,41 @@
 //! What every verb works with, and how one is called: verbs block, so that each has a thread of its own,
 //! which ends its work though the caller may be gone.
 
+use crate::error::{self, Absent};
 use crate::hooks::Hooks;
-use crate::names::{self, Left, Names};
-use crate::{Options, error, events, rates};
+use crate::names::{self, Asked, Left, Names};
+use crate::shares::{Place, Shares};
+use crate::{Options, events, rates};
 use cofferdam_cri_api::v1;
 use cofferdam_engine::Engine;
 use cofferdam_engine::handlers::Table;
-use cofferdam_model::cri::{ContainerStatus, Error, SandboxConfig, SandboxStatus, Stage};
+use cofferdam_model::cri::{ContainerConfig, ContainerStatus, Error, SandboxConfig, SandboxStatus, Stage};
 use cofferdam_model::{ContainerId, PodId};
 use cofferdam_telemetry::{Telemetry, attribute};
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::sync::{broadcast, watch};
 use tonic::{Code, Request, Response, Status};
 
 /// Events that one who listens may fall behind by.
 const EVENTS: usize = 1024;
-/// Threads for verbs, at most.
-pub(crate) const THREADS: usize = 256;
-/// Of them, those that verbs may have which wait for others: a stop's grace, a command, a registry.
-const SLOW: usize = 192;
+/// Threads for verbs, at most. There are as many as are needed, and what waits for others has fewer than all, so
+/// that there is always one for what does not.
+pub(crate) const THREADS: usize = 4096;
+/// Of one pod, those for stops, which wait for a grace, and for commands, each. Each takes a connection to the
+/// pod's monitor, of the 64 that are to be had.
+const SLOW_OF_POD: usize = 16;
+/// The same of all pods: of the 110 that a kubelet has by default each has its own.
+const SLOW: usize = 110 * SLOW_OF_POD;
+/// Pulls at once.
+const PULLS: usize = 64;
+/// Ports that are connected to, and commands and attached clients that are begun, at once: each.
+pub(crate) const BEGUN: usize = 192;
+/// The same of one pod, or one container.
+pub(crate) const BEGUN_OF_ONE: usize = 8;
+const _: () = assert!(2 * SLOW + PULLS + 2 * BEGUN < THREADS);
 
 /// The server's state. What runs is the engine's to know; here is what only requests need.
 pub(crate) struct Core {
@@ -42,9 +55,13 @@ pub(crate) struct Core {
     pub(crate) telemetry: Telemetry,
     /// Images that are being pulled.
     pub(crate) pulls: AtomicU64,
+    /// Commands that are run.
+    pub(crate) running: AtomicU64,
     /// The table whose handlers metrics may name.
     labelled: Mutex<Option<Arc<Table>>>,
-    slow: Semaphore,
+    stops: Shares,
+    commands: Shares,
+    pulling: Shares,
 }
 
 /// What a verb says of itself beside its answer.
@@ -95,11 +112,16 @@ impl Note {
     }
 }
 
-/// Whether a verb waits for others than the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether a verb waits for others than the kernel: then it has a place among those of its kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Pace {
     Quick,
-    Slow,
+    /// A container's grace. Its id.
+    Stop(String),
+    /// A command in a container. Its id.
+    Command(String),
+    /// A registry.
+    Pull,
 }
 
 /// Says that the caller has gone, unless the answer was given.
@@ -118,6 +140,7 @@ impl Core {
         let core = Self {
             telemetry,
             pulls: AtomicU64::new(0),
+            running: AtomicU64::new(0),
             labelled: Mutex::default(),
             options,
             names: Names::default(),
@@ -129,7 +152,9 @@ impl Core {
             rates: rates::Rates::default(),
             streams: None,
             pod_cidr: RwLock::default(),
-            slow: Semaphore::new(SLOW),
+            stops: Shares::new(SLOW, SLOW_OF_POD),
+            commands: Shares::new(SLOW, SLOW_OF_POD),
+            pulling: Shares::new(PULLS, PULLS),
             engine,
         };
         core.label_handlers();
@@ -140,17 +165,29 @@ impl Core {
     /// The names of what is there already.
     fn take_names(&self) -> Result<(), Error> {
         for pod in self.pods()? {
-            self.names.insert(names::sandbox(&pod.config), pod.id.to_string());
+            let asked = self.asked_sandbox(&pod.config, &pod.handler);
+            self.names.insert(names::sandbox(&pod.config), asked, pod.id.to_string());
             for container in self.engine.list_containers(Some(&pod.id))? {
                 let name = names::container(&container.config.name, container.config.attempt, &pod.id, &pod.config);
-                self.names.insert(name, container.id.to_string());
+                let asked = self.asked_container(&container.config);
+                self.names.insert(name, asked, container.id.to_string());
             }
         }
         Ok(())
     }
 
+    /// What a RunPodSandbox asks for, `handler` by its name.
+    pub(crate) fn asked_sandbox(&self, config: &SandboxConfig, handler: &str) -> Asked {
+        self.names.asked(serde_json::to_vec(&(config, handler)))
+    }
+
+    /// What a CreateContainer asks for.
+    pub(crate) fn asked_container(&self, config: &ContainerConfig) -> Asked {
+        self.names.asked(serde_json::to_vec(config))
+    }
+
     /// Does a verb on a thread of its own. It is done to its end, though the caller may go: what it makes is
-    /// found by the next who asks.
+    /// given to the next who asks for the same.
     pub(crate) async fn call<Q, A>(
         self: &Arc<Self>,
         verb: &'static str,
@@ -166,19 +203,19 @@ impl Core {
         let call = self.telemetry.call(verb, "", crate::grpc::traceparent(&request));
         let left: Left = Arc::new(AtomicBool::new(false));
         let mut watch = Watch(left.clone(), false);
-        let _place = match pace {
-            Pace::Quick => None,
-            Pace::Slow => self.slow.acquire().await.ok(),
-        };
+        let long = pace != Pace::Quick;
+        let place = self.place(pace).await;
         let core = self.clone();
         let request = request.into_inner();
         let done = tokio::task::spawn_blocking(move || {
+            // Kept for as long as the thread is, though the caller may go.
+            let _place = place;
             let mut note = Note { left, ..Note::default() };
             // A panic is a failed call, not one that its caller gave up; what it shares locks by itself.
             let outcome = catch_unwind(AssertUnwindSafe(|| work(&core, request, &mut note)))
                 .unwrap_or_else(|_| Err(Status::internal(format!("{verb} broke off by a fault of this runtime"))));
             core.label_handlers();
-            told(call, pace, note, outcome.as_ref().err());
+            told(call, long, note, outcome.as_ref().err());
             outcome
         });
         let outcome = done
@@ -186,6 +223,23 @@ impl Core {
             .unwrap_or_else(|e| Err(Status::internal(format!("{verb} broke off: {e}"))));
         watch.1 = true;
         outcome.map(Response::new)
+    }
+
+    /// A place for a verb that waits for others; which pod's it is, a thread looks up.
+    async fn place(self: &Arc<Self>, pace: Pace) -> Option<Place> {
+        let (kind, container) = match pace {
+            Pace::Quick => return None,
+            Pace::Pull => return self.pulling.take("").await,
+            Pace::Stop(container) => (&self.stops, container),
+            Pace::Command(container) => (&self.commands, container),
+        };
+        let core = self.clone();
+        let pod = tokio::task::spawn_blocking(move || {
+            let id = core.find_container(&container).ok().flatten();
+            let found = id.and_then(|id| core.engine.container_status(&id).ok());
+            found.map_or(container, |found| found.pod.to_string())
+        });
+        kind.take(&pod.await.unwrap_or_default()).await
     }
 
     /// Metrics name the handlers that there are: the table is another after a change of the configuration.
@@ -244,7 +298,10 @@ impl Core {
 
     /// As [`Core::find_pod`], for a container.
     pub(crate) fn find_container(&self, text: &str) -> Result<Option<ContainerId>, Status> {
-        if let Ok(id) = ContainerId::new(text) {
+        // An older id, which is shorter, is found as one that begins so.
+        if let Ok(id) = ContainerId::new(text)
+            && text.len() == ContainerId::DIGITS
+        {
             return Ok(Some(id));
         }
         if text.is_empty() {
@@ -259,16 +316,28 @@ impl Core {
         )
     }
 
-    /// The sandbox, or containerd's sentence.
-    pub(crate) fn pod(&self, text: &str) -> Result<PodId, Status> {
-        self.find_pod(text)?
-            .ok_or_else(|| Status::not_found(format!("an error occurred when try to find sandbox {text:?}: not found")))
+    /// The sandbox that a request names, or containerd's sentence; what is known of it is noted.
+    pub(crate) fn named_pod(&self, text: &str, words: Absent, note: &mut Note) -> Result<SandboxStatus, Status> {
+        let id = self.find_pod(text)?.ok_or_else(|| error::absent(words, text))?;
+        let found = self.pod_status(&id).map_err(|e| match e {
+            Error::NotFound(_) => error::absent(words, text),
+            other => error::status(other),
+        })?;
+        note.about(&found);
+        Ok(found)
     }
 
-    /// The container, or containerd's sentence.
-    pub(crate) fn container(&self, text: &str) -> Result<ContainerId, Status> {
-        self.find_container(text)?
-            .ok_or_else(|| Status::not_found(format!("an error occurred when try to find container {text:?}: not found")))
+    /// As [`Core::named_pod`], of a container and its sandbox.
+    pub(crate) fn named_container(&self, text: &str, words: Absent, note: &mut Note) -> Result<(SandboxStatus, ContainerStatus), Status> {
+        let id = self.find_container(text)?.ok_or_else(|| error::absent(words, text))?;
+        let (pod, container) = self.with_pod(&id).map_err(|e| match e {
+            Error::NotFound(_) => error::absent(words, text),
+            other => error::status(other),
+        })?;
+        note.about(&pod);
+        note.names(attribute::CONTAINER, &container.config.name);
+        note.container = id.to_string();
+        Ok((pod, container))
     }
 
     /// Tells the hooks of a moment that can no more be prevented.
@@ -280,7 +349,7 @@ impl Core {
 }
 
 /// Ends a call with what is known of it.
-fn told(mut call: cofferdam_telemetry::Call, pace: Pace, note: Note, failure: Option<&Status>) {
+fn told(mut call: cofferdam_telemetry::Call, long: bool, note: Note, failure: Option<&Status>) {
     call.handler(&note.handler);
     for (name, value) in [(attribute::SANDBOX, &note.pod), (attribute::CONTAINER_ID, &note.container)] {
         if !value.is_empty() {
@@ -291,7 +360,7 @@ fn told(mut call: cofferdam_telemetry::Call, pace: Pace, note: Note, failure: Op
         call.attribute(name, value);
     }
     call.stages(note.stages.iter().map(|stage| (stage.name.as_str(), stage.micros)));
-    if pace == Pace::Slow {
+    if long {
         call.expect_long();
     }
     let code = |code: Code| cofferdam_telemetry::Code::from_number(code as i32);

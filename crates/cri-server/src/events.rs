@@ -7,6 +7,8 @@ use cofferdam_cri_api::v1::{self, ContainerEventType};
 use cofferdam_model::cri::{ContainerState, ContainerStatus, Event};
 use cofferdam_model::{ContainerId, PodId};
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::io::Write;
+use std::path::PathBuf;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -31,6 +33,22 @@ pub(crate) struct Told {
     changed: Condvar,
     /// Sandboxes whose end was told.
     stopped: Mutex<HashSet<PodId>>,
+    /// Sandboxes and containers whose removal has begun, and of which plugins were told.
+    removing: Mutex<HashSet<String>>,
+    /// When the last event was told: held while one is, so that none has an older state than one before it.
+    last: Mutex<i64>,
+}
+
+/// Name of the file in a container's directory that says who was told of its end: the monitor tells each end
+/// again to whoever asks, and a server that starts anew has forgotten whom it told.
+const HEARD: &str = "told";
+/// Its content, once plugins were told.
+const PLUGINS: &str = "plugins";
+/// Its content, once listeners were too.
+const ALL: &str = "all";
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Debug)]
@@ -50,7 +68,9 @@ impl Drop for Beginning<'_> {
     fn drop(&mut self) {
         let Self(core, id) = self;
         let mut stages = core.told.stages.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Stage::Beginning(verbs, ended)) = stages.get_mut(id) else { return };
+        let Some(Stage::Beginning(verbs, ended)) = stages.get_mut(id) else {
+            return;
+        };
         *verbs -= 1;
         if *verbs > 0 {
             return;
@@ -96,6 +116,7 @@ impl Core {
     /// A container is gone: what was told of it is forgotten, once nothing more is told of it.
     pub(crate) fn forget_told(&self, id: &ContainerId) {
         self.settled(id).remove(id);
+        lock(&self.told.removing).remove(id.as_str());
     }
 
     /// A container's status, once no verb that makes or starts it is under way, and its end is not being told.
@@ -108,7 +129,10 @@ impl Core {
     fn settled(&self, id: &ContainerId) -> MutexGuard<'_, HashMap<ContainerId, Stage>> {
         let stages = self.told.stages.lock().unwrap_or_else(PoisonError::into_inner);
         let is_told = |stages: &mut HashMap<_, _>| matches!(stages.get(id), Some(Stage::Beginning(..) | Stage::Ending));
-        self.told.changed.wait_while(stages, is_told).unwrap_or_else(PoisonError::into_inner)
+        self.told
+            .changed
+            .wait_while(stages, is_told)
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a container's end is to be told now, by the caller.
@@ -168,38 +192,67 @@ impl Core {
 
     /// A sandbox is gone: that its end was told is forgotten.
     pub(crate) fn forget_stopped(&self, id: &PodId) {
-        self.told.stopped.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        lock(&self.told.stopped).remove(id);
+        lock(&self.told.removing).remove(id.as_str());
+    }
+
+    /// Tells plugins that a sandbox or container goes, while it is there still, as upstream does: once, however
+    /// often its removal has to be tried.
+    pub(crate) fn tell_removing(&self, id: &str, moment: Moment<'_>) {
+        if self.hooks.wants_lifecycle() && lock(&self.told.removing).insert(id.to_owned()) {
+            self.tell_hooks(moment);
+        }
     }
 
     /// Something happened to a container.
     pub(crate) fn tell_container(&self, id: &ContainerId, kind: ContainerEventType) {
         // Where it is gone already, so is who would be told.
-        if let Ok(container) = self.engine.container_status(id) {
+        if self.events.receiver_count() > 0
+            && let Ok(container) = self.engine.container_status(id)
+        {
             self.tell(id.as_str(), &container.pod, kind);
         }
     }
 
-    /// A sandbox or container was removed; of its pod is told what is known.
+    /// A container was removed from its pod.
+    pub(crate) fn tell_removed(&self, id: &ContainerId, pod: &PodId) {
+        self.tell(id.as_str(), pod, ContainerEventType::ContainerDeletedEvent);
+    }
+
+    /// A sandbox was removed, or a container with it. A kubelet passes over events without their pod
+    /// (`pkg/kubelet/pleg/evented.go`): it is told as it was last.
     pub(crate) fn tell_gone(&self, id: &str, pod: Option<v1::PodSandboxStatus>) {
-        self.send(id, ContainerEventType::ContainerDeletedEvent, pod, vec![]);
+        let mut last = lock(&self.told.last);
+        self.send(&mut last, id, ContainerEventType::ContainerDeletedEvent, pod, vec![]);
     }
 
     fn tell(&self, id: &str, pod: &PodId, kind: ContainerEventType) {
         if self.events.receiver_count() == 0 {
             return;
         }
+        let mut last = lock(&self.told.last);
         let Ok(known) = self.pod_status(pod) else { return };
         let containers = self.engine.list_containers(Some(pod)).unwrap_or_default();
         let containers = containers.iter().map(|c| self.container_on_wire(c, &known.config)).collect();
-        self.send(id, kind, Some(status::sandbox(&known)), containers);
+        self.send(&mut last, id, kind, Some(status::sandbox(&known)), containers);
     }
 
-    fn send(&self, id: &str, kind: ContainerEventType, pod: Option<v1::PodSandboxStatus>, containers: Vec<v1::ContainerStatus>) {
+    fn send(
+        &self,
+        last: &mut i64,
+        id: &str,
+        kind: ContainerEventType,
+        pod: Option<v1::PodSandboxStatus>,
+        containers: Vec<v1::ContainerStatus>,
+    ) {
+        // A kubelet drops a state that is older than what it has (`pkg/kubelet/container/cache.go`): a clock that
+        // is set back must not make one.
+        *last = crate::now().max(*last);
         // Nobody may be listening.
         let _ = self.events.send(v1::ContainerEventResponse {
             container_id: id.to_owned(),
             container_event_type: kind.into(),
-            created_at: crate::now(),
+            created_at: *last,
             pod_sandbox_status: pod,
             containers_statuses: containers,
         });
@@ -241,12 +294,20 @@ impl Core {
         if !self.is_to_be_told(container, event) {
             return;
         }
-        if self.hooks.wants_lifecycle()
-            && let (Ok(pod), Ok(container)) = (self.pod_status(pod), self.engine.container_status(container))
-        {
-            self.tell_hooks(Moment::ContainerStopped(&pod, &container));
+        let note = self.heard_note(pod, container);
+        let heard = std::fs::read_to_string(&note).unwrap_or_default();
+        if heard.is_empty() {
+            if self.hooks.wants_lifecycle()
+                && let (Ok(pod), Ok(container)) = (self.pod_status(pod), self.engine.container_status(container))
+            {
+                self.tell_hooks(Moment::ContainerStopped(&pod, &container));
+            }
+            // Where it cannot be written, it is told once more after a restart.
+            let _ = std::fs::write(&note, PLUGINS);
         }
-        self.tell_or_keep(event);
+        if heard != ALL {
+            self.tell_or_keep(event);
+        }
         let mut stages = self.told.stages.lock().unwrap_or_else(PoisonError::into_inner);
         stages.insert(container.clone(), Stage::Ended);
         self.told.changed.notify_all();
@@ -260,8 +321,22 @@ impl Core {
 
     fn tell_end(&self, event: &Event) {
         match event {
-            Event::ContainerExited { container, .. } => self.tell_container(container, ContainerEventType::ContainerStoppedEvent),
+            Event::ContainerExited { pod, container, .. } => {
+                self.tell_container(container, ContainerEventType::ContainerStoppedEvent);
+                if self.events.receiver_count() > 0 {
+                    // Not made anew: the container may be going, and its directory is to get empty.
+                    let note = std::fs::OpenOptions::new()
+                        .write(true)
+                        .truncate(true)
+                        .open(self.heard_note(pod, container));
+                    let _ = note.and_then(|mut note| note.write_all(ALL.as_bytes()));
+                }
+            }
             Event::SandboxDied { pod, .. } => self.tell_stopped(pod),
         }
+    }
+
+    fn heard_note(&self, pod: &PodId, container: &ContainerId) -> PathBuf {
+        self.engine.layout().pod(pod).container(container).dir.join(HEARD)
     }
 }

@@ -1,6 +1,6 @@
 //! Both services: one line a verb.
 
-use crate::core::{Core, Pace::Quick, Pace::Slow};
+use crate::core::{Core, Pace::{self, Quick}};
 use crate::{metrics, runtime};
 use cofferdam_cri_api::v1::image_service_server::ImageService;
 use cofferdam_cri_api::v1::runtime_service_server::RuntimeService;
@@ -106,7 +106,8 @@ impl RuntimeService for Service {
         self.0.call("StartContainer", Quick, r, Core::start_container).await
     }
     async fn stop_container(&self, r: Request<StopContainerRequest>) -> Answer<StopContainerResponse> {
-        self.0.call("StopContainer", Slow, r, Core::stop_container).await
+        let pace = Pace::Stop(r.get_ref().container_id.clone());
+        self.0.call("StopContainer", pace, r, Core::stop_container).await
     }
     async fn remove_container(&self, r: Request<RemoveContainerRequest>) -> Answer<RemoveContainerResponse> {
         self.0.call("RemoveContainer", Quick, r, Core::remove_container).await
@@ -141,7 +142,8 @@ impl RuntimeService for Service {
     }
 
     async fn exec_sync(&self, r: Request<ExecSyncRequest>) -> Answer<ExecSyncResponse> {
-        self.0.call("ExecSync", Slow, r, Core::exec_sync).await
+        let pace = Pace::Command(r.get_ref().container_id.clone());
+        self.0.call("ExecSync", pace, r, Core::exec_sync).await
     }
     async fn exec(&self, r: Request<ExecRequest>) -> Answer<ExecResponse> {
         self.0.call("Exec", Quick, r, Core::exec).await
@@ -291,7 +293,7 @@ impl ImageService for Service {
         self.0.call("ImageStatus", Quick, r, |core, r, _| core.image_status(r)).await
     }
     async fn pull_image(&self, r: Request<PullImageRequest>) -> Answer<PullImageResponse> {
-        self.0.call("PullImage", Slow, r, Core::pull_image).await
+        self.0.call("PullImage", Pace::Pull, r, Core::pull_image).await
     }
     async fn remove_image(&self, r: Request<RemoveImageRequest>) -> Answer<RemoveImageResponse> {
         self.0.call("RemoveImage", Quick, r, |core, r, _| core.remove_image(r)).await

@@ -15,7 +15,7 @@ pub enum Moment<'a> {
     SandboxUpdated(&'a SandboxStatus),
     /// A sandbox was stopped.
     SandboxStopped(&'a SandboxStatus),
-    /// A sandbox was removed.
+    /// A sandbox is about to be removed, its containers before it. Nothing prevents it.
     SandboxRemoved(&'a SandboxStatus),
     /// A container was made; an error removes it again.
     ContainerMade(&'a SandboxStatus, &'a ContainerStatus),
@@ -25,9 +25,9 @@ pub enum Moment<'a> {
     ContainerStarted(&'a SandboxStatus, &'a ContainerStatus),
     /// A container's limits have changed.
     ContainerUpdated(&'a SandboxStatus, &'a ContainerStatus),
-    /// A container has ended, by itself or by a stop.
+    /// A container has ended, by itself or by a stop, or could not be started.
     ContainerStopped(&'a SandboxStatus, &'a ContainerStatus),
-    /// A container was removed.
+    /// A container is about to be removed. Nothing prevents it.
     ContainerRemoved(&'a SandboxStatus, &'a ContainerStatus),
 }
 
@@ -43,6 +43,9 @@ pub trait Hooks: Send + Sync {
     fn creating(&self, _pod: &SandboxStatus, _id: &ContainerId, _config: &mut ContainerConfig) -> Result<(), Error> {
         Ok(())
     }
+
+    /// What [`Hooks::creating`] was asked about, and agreed to, was not made.
+    fn undone(&self, _pod: &SandboxStatus, _id: &ContainerId, _config: &ContainerConfig) {}
 
     /// A container's limits are about to be changed: the change may be changed. An error refuses it.
     fn updating(&self, _pod: &SandboxStatus, _container: &ContainerStatus, _resources: &mut LinuxResources) -> Result<(), Error> {

@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tonic::Status;
 
 /// One more, until it is dropped.
-struct Counted<'a>(&'a AtomicU64);
+pub(crate) struct Counted<'a>(&'a AtomicU64);
 
 impl<'a> Counted<'a> {
-    fn of(count: &'a AtomicU64) -> Self {
+    pub(crate) fn of(count: &'a AtomicU64) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }
@@ -42,6 +42,16 @@ fn failed(error: cofferdam_images::Error) -> Status {
     }
 }
 
+/// Whether a complete name is of a repository, which may be named by its last parts alone.
+fn is_of(name: &str, repository: &str) -> bool {
+    let name = name.split('@').next().unwrap_or(name);
+    let name = match name.rsplit_once(':') {
+        Some((front, tag)) if !tag.contains('/') => front,
+        _ => name,
+    };
+    name.strip_suffix(repository).is_some_and(|front| front.is_empty() || front.ends_with('/'))
+}
+
 impl Core {
     /// The image of a reference or id; `None` where it is not there.
     fn find_image(&self, text: &str) -> Result<Option<Image>, Status> {
@@ -64,11 +74,20 @@ impl Core {
     pub(crate) fn list_images(&self, filter: Option<v1::ImageFilter>) -> Result<Vec<v1::Image>, Status> {
         let wanted = filter.and_then(|f| f.image).map(|i| i.image).filter(|text| !text.is_empty());
         let images = match wanted {
-            Some(text) => self.find_image(&text)?.into_iter().collect(),
+            Some(text) => self.images_called(&text)?,
             None => self.engine.images().list().map_err(failed)?,
         };
         let wanted = images.iter().filter(|image| !self.engine.image_is_unwanted(image));
         Ok(wanted.map(|image| self.image_on_wire(image)).collect())
+    }
+
+    /// The image that a name means, and all of a repository that is named without a tag, as `crictl images
+    /// REPOSITORY` does.
+    fn images_called(&self, text: &str) -> Result<Vec<Image>, Status> {
+        let found = self.find_image(text)?;
+        let mut all = self.engine.images().list().map_err(failed)?;
+        all.retain(|image| found.as_ref().is_some_and(|found| found.id == image.id) || image.names.iter().any(|name| is_of(name, text)));
+        Ok(all)
     }
 
     pub(crate) fn image_status(&self, request: v1::ImageStatusRequest) -> Result<v1::ImageStatusResponse, Status> {

@@ -10,6 +10,7 @@
 //! The engine's verbs block: each request has a thread from a bounded pool, which ends its work though the
 //! caller may have gone.
 
+mod authority;
 mod cleanups;
 mod container;
 mod convert;
@@ -28,6 +29,8 @@ mod rates;
 mod runtime;
 mod sandbox;
 mod serve;
+mod sources;
+mod shares;
 mod stats;
 mod streams;
 mod verbose;

@@ -59,10 +59,14 @@ impl Hooks for Plugins {
             return Ok(());
         }
         let (nri, world) = (&self.nri, &self.world);
-        let pod = world.pod(moment.pod());
+        let (pod, what) = (world.pod(moment.pod()), what(&moment));
         let container = |status| world.container(status);
         match moment {
-            Moment::SandboxMade(_) => nri.run_pod(&pod),
+            Moment::SandboxMade(_) => nri.run_pod(&pod).inspect_err(|_| {
+                // Those who agreed are told that it ends, as upstream does.
+                self.note("a plugin failed at a pod that was refused", nri.stop_pod(&pod));
+                self.note("a plugin failed at a pod that was refused", nri.remove_pod(&pod));
+            }),
             Moment::SandboxUpdating(_, overhead, resources) => nri.update_pod(&pod, overhead, resources),
             Moment::SandboxUpdated(_) => nri.pod_updated(&pod),
             Moment::SandboxStopped(_) => nri.stop_pod(&pod),
@@ -87,7 +91,7 @@ impl Hooks for Plugins {
             }),
             Moment::ContainerRemoved(_, c) => nri.remove_container(&pod, &container(c)),
         }
-        .map_err(|why| Error::Failed(why.to_string()))
+        .map_err(|why| Error::Failed(format!("{what}: {why}")))
     }
 
     fn creating(&self, pod: &SandboxStatus, id: &ContainerId, config: &mut ContainerConfig) -> Result<(), Error> {
@@ -97,10 +101,27 @@ impl Hooks for Plugins {
         let mut container = Container::new(id.as_str(), pod.id.as_str(), config);
         self.world.add_image(&mut container, config);
         let created = self.nri.create_container(&self.world.pod(pod), &container);
-        let created = created.map_err(|why| Error::Failed(why.to_string()))?;
+        let created = created.map_err(|why| {
+            // Some may have agreed, and hold something for it.
+            self.undone(pod, id, config);
+            Error::Failed(format!("failed to get NRI adjustment for container: {why}"))
+        })?;
         self.world.apply_all(&created.updates)?;
         created.adjustment.apply(config);
         Ok(())
+    }
+
+    fn undone(&self, pod: &SandboxStatus, id: &ContainerId, config: &ContainerConfig) {
+        if !self.concern(pod) {
+            return;
+        }
+        let mut container = Container::new(id.as_str(), pod.id.as_str(), config);
+        self.world.add_image(&mut container, config);
+        let (nri, pod) = (&self.nri, self.world.pod(pod));
+        // Upstream's `UndoCreateContainer`.
+        let what = "a plugin failed at a container that was not made";
+        self.note(what, nri.stop_container(&pod, &container).map(drop));
+        self.note(what, nri.remove_container(&pod, &container));
     }
 
     fn updating(&self, pod: &SandboxStatus, container: &ContainerStatus, resources: &mut LinuxResources) -> Result<(), Error> {
@@ -109,7 +130,7 @@ impl Hooks for Plugins {
         }
         let (pod, container) = (self.world.pod(pod), self.world.container(container));
         let updated = self.nri.update_container(&pod, &container, resources);
-        let updated = updated.map_err(|why| Error::Failed(why.to_string()))?;
+        let updated = updated.map_err(|why| Error::Failed(format!("NRI container update failed: {why}")))?;
         self.world.apply_all(&updated.updates)?;
         *resources = updated.resources;
         Ok(())
@@ -121,6 +142,22 @@ impl Hooks for Plugins {
 
     fn hold(&self) -> Option<Hold<'_>> {
         Some(self.nri.hold())
+    }
+}
+
+/// What has failed where a plugin does, in containerd's words where it has any.
+fn what(moment: &Moment<'_>) -> &'static str {
+    match moment {
+        Moment::SandboxMade(_) => "NRI RunPodSandbox failed",
+        Moment::SandboxUpdating(..) => "NRI sandbox update failed",
+        Moment::SandboxUpdated(_) | Moment::ContainerUpdated(..) => "NRI post-update notification failed",
+        Moment::SandboxStopped(_) => "NRI sandbox stop notification failed",
+        Moment::SandboxRemoved(_) => "NRI pod removal notification failed",
+        Moment::ContainerMade(..) => "NRI post-create notification failed",
+        Moment::ContainerStarting(..) => "NRI container start failed",
+        Moment::ContainerStarted(..) => "NRI post-start notification failed",
+        Moment::ContainerStopped(..) => "NRI failed to stop container",
+        Moment::ContainerRemoved(..) => "NRI failed to remove container",
     }
 }
 

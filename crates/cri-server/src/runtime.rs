@@ -1,7 +1,7 @@
 //! Verbs on the runtime itself.
 
 use crate::core::{Core, Note};
-use crate::{CgroupDriver, verbose};
+use crate::{CgroupDriver, error, verbose};
 use cofferdam_cri_api::v1;
 use cofferdam_model::cri::{FEATURE_RECURSIVE_READ_ONLY, FEATURE_USER_NAMESPACES, HandlerStatus};
 use tonic::Status;
@@ -21,9 +21,11 @@ pub(crate) fn version() -> v1::VersionResponse {
 
 impl Core {
     pub(crate) fn status(&self, request: v1::StatusRequest) -> Result<v1::StatusResponse, Status> {
-        let handlers = self.engine.handler_statuses();
-        let network = self.engine.network_status();
-        let network = match &network {
+        let table = self.engine.table();
+        let mut handlers = self.engine.handler_statuses();
+        handlers.retain(|handler| table.is_wanted(&handler.name));
+        let attachable = self.engine.network_status();
+        let network = match &attachable {
             Ok(()) => condition("NetworkReady", None),
             Err(why) => condition(
                 "NetworkReady",
@@ -41,7 +43,7 @@ impl Core {
                 ],
             }),
             info: if request.verbose {
-                verbose::runtime(self, &handlers)
+                verbose::runtime(self, &handlers, &attachable)
             } else {
                 Default::default()
             },
@@ -79,8 +81,7 @@ impl Core {
         request: v1::CheckpointContainerRequest,
         note: &mut Note,
     ) -> Result<v1::CheckpointContainerResponse, Status> {
-        let id = self.container(&request.container_id)?;
-        let (pod, _) = self.known_container(&id, note)?;
+        let (pod, _) = self.named_container(&request.container_id, error::CONTAINER, note)?;
         Err(Status::unimplemented(format!(
             "handler \"{}\" cannot write a running container down; no handler of this runtime can",
             pod.handler

@@ -4,11 +4,11 @@ use crate::convert::{filter, sandbox as convert, status};
 use crate::core::{Core, Note};
 use crate::error::{self, absent_is_done};
 use crate::hooks::Moment;
-use crate::names::{self, Claim};
+use crate::names::{self, Claim, Standing};
 use crate::verbose;
 use cofferdam_cri_api::v1::{self, ContainerEventType};
 use cofferdam_model::PodId;
-use cofferdam_model::cri::{Error, SandboxStatus};
+use cofferdam_model::cri::{Error, SandboxState, SandboxStatus};
 use tonic::Status;
 
 impl Core {
@@ -18,10 +18,18 @@ impl Core {
         let config = convert::sandbox(&wire, &crate::host_name())?;
         note.asked_for(&config);
         let name = names::sandbox(&config);
-        let alive = |id: &str| PodId::new(id).is_ok_and(|id| !matches!(self.pod_status(&id), Err(Error::NotFound(_))));
-        let claim = self.names.claim(&name, &note.left, alive);
+        let handler = self
+            .engine
+            .table()
+            .resolve(&request.runtime_handler)
+            .map(|(name, _)| name.to_owned());
+        let asked = self.asked_sandbox(&config, handler.as_ref().unwrap_or(&request.runtime_handler));
+        let claim = self.names.claim(&name, asked, &note.left, |id| self.standing_of_pod(id));
         let reservation = match claim.map_err(|why| Status::unknown(format!("failed to reserve sandbox name {name:?}: {why}")))? {
-            Claim::Made(pod_sandbox_id) => return Ok(v1::RunPodSandboxResponse { pod_sandbox_id }),
+            Claim::Made(pod_sandbox_id) => {
+                note.pod.clone_from(&pod_sandbox_id);
+                return Ok(v1::RunPodSandboxResponse { pod_sandbox_id });
+            }
             Claim::Make(reservation) => reservation,
         };
         if !config.log_directory.as_os_str().is_empty() {
@@ -34,12 +42,17 @@ impl Core {
             })?;
         }
         let _held = self.hooks.hold();
-        let id = self.engine.run_sandbox_timed(&config, &request.runtime_handler, &mut note.stages).map_err(error::status)?;
+        let id = self
+            .engine
+            .run_sandbox_timed(&config, &request.runtime_handler, &mut note.stages)
+            .map_err(error::status)?;
         note.pod = id.to_string();
         if let Ok(made) = self.engine.sandbox_status(&id) {
             note.handler.clone_from(&made.handler);
             note.stages.clone_from(&made.stages);
-            if let Err(why) = note.timed("plugins", self.hooks.wants_lifecycle(), || self.hooks.lifecycle(Moment::SandboxMade(&made))) {
+            if let Err(why) = note.timed("plugins", self.hooks.wants_lifecycle(), || {
+                self.hooks.lifecycle(Moment::SandboxMade(&made))
+            }) {
                 return Err(error::undone(why, self.engine.remove_sandbox(&id)));
             }
         }
@@ -66,7 +79,7 @@ impl Core {
         absent_is_done(self.engine.stop_sandbox(&id))?;
         self.tell_ended(&id, |_| true);
         // A second stop has nothing to tell.
-        if before.state == cofferdam_model::cri::SandboxState::Ready {
+        if before.state == SandboxState::Ready {
             self.tell_hooks(Moment::SandboxStopped(&before));
             self.tell_stopped(&id);
         }
@@ -82,42 +95,42 @@ impl Core {
         let Some(id) = self.find_pod(&request.pod_sandbox_id)? else {
             return Ok(done);
         };
+        let _held = self.hooks.hold();
         let before = self.known_pod(&id, note)?;
         if before.is_none() && self.engine.sandbox_status(&id).is_ok() {
             // It was not made over CRI.
             return Ok(done);
         }
         // How its containers end cannot be told when they are gone.
-        if before.as_ref().is_some_and(|pod| pod.state == cofferdam_model::cri::SandboxState::Ready) {
+        if before.as_ref().is_some_and(|pod| pod.state == SandboxState::Ready) {
             absent_is_done(self.engine.stop_sandbox(&id))?;
         }
         self.tell_ended(&id, |_| true);
         let containers = self.engine.list_containers(Some(&id)).unwrap_or_default();
+        let before = before.map(|pod| SandboxStatus {
+            state: SandboxState::NotReady,
+            ..pod
+        });
+        if let Some(pod) = &before {
+            for container in &containers {
+                self.tell_removing(container.id.as_str(), Moment::ContainerRemoved(pod, container));
+            }
+            self.tell_removing(id.as_str(), Moment::SandboxRemoved(pod));
+        }
         // A sandbox whose record cannot be read is removed all the same.
         absent_is_done(self.engine.remove_sandbox(&id))?;
+        let last = before.as_ref().map(status::sandbox);
         for container in &containers {
             self.forget_told(&container.id);
             self.rates.forget(container.id.as_str());
-            if !self.names.forget(container.id.as_str()) {
-                continue;
+            if self.names.forget(container.id.as_str()) {
+                self.tell_gone(container.id.as_str(), last.clone());
             }
-            if let Some(pod) = &before {
-                self.tell_hooks(Moment::ContainerRemoved(pod, container));
-            }
-            self.tell_gone(container.id.as_str(), None);
         }
         self.rates.forget(id.as_str());
         self.forget_stopped(&id);
-        let first = self.names.forget(id.as_str());
-        if let Some(before) = before.filter(|_| first) {
-            self.tell_hooks(Moment::SandboxRemoved(&before));
-            self.tell_gone(
-                id.as_str(),
-                Some(status::sandbox(&SandboxStatus {
-                    state: cofferdam_model::cri::SandboxState::NotReady,
-                    ..before
-                })),
-            );
+        if self.names.forget(id.as_str()) && last.is_some() {
+            self.tell_gone(id.as_str(), last);
         }
         Ok(done)
     }
@@ -127,16 +140,12 @@ impl Core {
         request: v1::PodSandboxStatusRequest,
         note: &mut Note,
     ) -> Result<v1::PodSandboxStatusResponse, Status> {
-        let id = self.pod(&request.pod_sandbox_id)?;
-        let found = self.known_pod(&id, note)?.filter(|pod| !self.being_made(pod));
-        let found = found.ok_or_else(|| {
-            Status::not_found(format!(
-                "an error occurred when try to find sandbox {id:?}: not found",
-                id = id.as_str()
-            ))
-        })?;
+        let found = self.named_pod(&request.pod_sandbox_id, error::SANDBOX, note)?;
+        if self.being_made(&found) {
+            return Err(error::absent(error::SANDBOX, &request.pod_sandbox_id));
+        }
         let timestamp = crate::now();
-        let containers = self.engine.list_containers(Some(&id)).map_err(error::status)?;
+        let containers = self.engine.list_containers(Some(&found.id)).map_err(error::status)?;
         Ok(v1::PodSandboxStatusResponse {
             status: Some(status::sandbox(&found)),
             info: if request.verbose {
@@ -164,9 +173,9 @@ impl Core {
         request: v1::UpdatePodSandboxResourcesRequest,
         note: &mut Note,
     ) -> Result<v1::UpdatePodSandboxResourcesResponse, Status> {
-        let id = self.pod(&request.pod_sandbox_id)?;
-        let found = self.pod_status(&id).map_err(error::status)?;
-        note.about(&found);
+        // `sandbox_update_resources.go`.
+        let found = self.named_pod(&request.pod_sandbox_id, |id| format!("failed to find sandbox {id:?}"), note)?;
+        let id = found.id.clone();
         let parent = &found.config.cgroup_parent;
         let (overhead, resources) = convert::pod_limits(parent, "request", request.overhead.as_ref(), request.resources.as_ref())?;
         self.hooks
@@ -179,6 +188,18 @@ impl Core {
             self.tell_hooks(Moment::SandboxUpdated(&changed));
         }
         Ok(v1::UpdatePodSandboxResourcesResponse {})
+    }
+
+    /// A sandbox that is up and in which nothing is may have an id that nobody knows.
+    fn standing_of_pod(&self, id: &str) -> Standing {
+        let Ok(id) = PodId::new(id) else { return Standing::Gone };
+        match self.pod_status(&id) {
+            Err(Error::NotFound(_)) => Standing::Gone,
+            Ok(pod) if pod.state == SandboxState::Ready && self.engine.list_containers(Some(&id)).is_ok_and(|all| all.is_empty()) => {
+                Standing::Untouched
+            }
+            _ => Standing::Used,
+        }
     }
 
     /// Whether a sandbox is still to be seen by plugins, who may refuse it.

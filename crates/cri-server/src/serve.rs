@@ -1,6 +1,7 @@
 //! The socket, the threads, and the end.
 
 use crate::Options;
+use crate::authority::Plain;
 use crate::core::{Core, THREADS};
 use crate::grpc::Service;
 use crate::hooks::Hooks;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
 
 /// Greatest message that is taken, bytes; a kubelet takes as much.
@@ -109,7 +111,7 @@ pub async fn serve(
         None => Telemetry::start(cofferdam_telemetry::Options::default())?,
     };
     let mut core = Core::new(options, engine.clone(), hooks, telemetry)?;
-    let streams = cofferdam_streaming::Server::start(at, Arc::new(Bridge(engine)), cofferdam_streaming::Options::default())
+    let streams = cofferdam_streaming::Server::start(at, Arc::new(Bridge::new(engine)), cofferdam_streaming::Options::default())
         .await
         .map_err(|e| Error::Streaming { at, why: e.to_string() })?;
     core.streams = Some(streams);
@@ -128,7 +130,7 @@ pub async fn serve(
     let served = tonic::transport::Server::builder()
         .add_service(RuntimeServiceServer::new(service.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(ImageServiceServer::new(service).max_decoding_message_size(MAX_MESSAGE))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop);
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener).map(|one| one.map(Plain::new)), stop);
     // A command that is run, a pull, or a client that does not take its answer.
     let too_long = async {
         let _ = ending.wait_for(|ended| *ended).await;

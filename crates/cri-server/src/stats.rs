@@ -14,8 +14,8 @@ impl Core {
         request: v1::ContainerStatsRequest,
         note: &mut Note,
     ) -> Result<v1::ContainerStatsResponse, Status> {
-        let id = self.container(&request.container_id)?;
-        let (_, container) = self.known_container(&id, note)?;
+        // `container_stats.go`.
+        let (_, container) = self.named_container(&request.container_id, |id| format!("failed to find container {id:?}"), note)?;
         Ok(v1::ContainerStatsResponse {
             stats: Some(self.container_stats_on_wire(&container)?),
         })
@@ -37,13 +37,14 @@ impl Core {
         request: v1::PodSandboxStatsRequest,
         note: &mut Note,
     ) -> Result<v1::PodSandboxStatsResponse, Status> {
-        let id = self.pod(&request.pod_sandbox_id)?;
-        let pod = self.pod_status(&id).map_err(error::status)?;
-        note.about(&pod);
+        // `sandbox_stats.go` and `sandbox_stats_linux.go`.
+        let words = |id: &str| format!("an error occurred when trying to find sandbox {id}");
+        let pod = self.named_pod(&request.pod_sandbox_id, words, note)?;
         if pod.state != SandboxState::Ready {
+            let id = &pod.id;
             return Err(Status::unavailable(format!(
-                "failed to get pod sandbox stats since sandbox container {:?} is not in ready state",
-                id.as_str()
+                "failed to decode pod sandbox metrics {id}: failed to get pod sandbox stats since sandbox container \"{id}\" \
+                 is not in ready state: unavailable"
             )));
         }
         Ok(v1::PodSandboxStatsResponse {

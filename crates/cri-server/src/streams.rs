@@ -1,5 +1,7 @@
 //! Exec, attach and port-forward behind the streaming server: the engine's blocking streams as channels.
 
+use crate::core::{BEGUN, BEGUN_OF_ONE};
+use crate::shares::{Place, Shares};
 use cofferdam_engine::Engine;
 use cofferdam_model::cri::{self};
 use cofferdam_model::{ContainerId, PodId};
@@ -17,8 +19,25 @@ const PIECES: usize = 8;
 const STACK: usize = 1 << 20;
 
 /// The engine, as the streaming server asks it.
-#[derive(Debug, Clone)]
-pub(crate) struct Bridge(pub(crate) Arc<Engine>);
+#[derive(Debug)]
+pub(crate) struct Bridge {
+    engine: Arc<Engine>,
+    /// For ports that are connected to, by pod: one that never answers holds a thread for seconds.
+    dials: Shares,
+    /// For commands and attached clients that are begun, by container.
+    beginnings: Shares,
+}
+
+impl Bridge {
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+        let places = || Shares::new(BEGUN, BEGUN_OF_ONE);
+        Self {
+            engine,
+            dials: places(),
+            beginnings: places(),
+        }
+    }
+}
 
 /// What becomes of a process when its client leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +52,12 @@ fn backend(error: impl std::fmt::Display) -> Error {
     Error::Backend(error.to_string())
 }
 
-/// Runs what blocks on a thread of its own.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+/// Runs what blocks on a thread of its own, which has a place for as long.
+async fn blocking<T: Send + 'static>(place: Option<Place>, work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    let work = move || {
+        let _place = place;
+        work()
+    };
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(backend(e)))
 }
 
@@ -44,8 +67,8 @@ fn container_id(text: &str) -> Result<ContainerId, Error> {
 
 impl Backend for Bridge {
     async fn exec(&self, request: ExecRequest) -> Result<Process, Error> {
-        let engine = self.0.clone();
-        blocking(move || {
+        let engine = self.engine.clone();
+        blocking(self.beginnings.take(&request.container).await, move || {
             let id = container_id(&request.container)?;
             let asked = cri::ExecRequest {
                 command: request.command,
@@ -73,8 +96,8 @@ impl Backend for Bridge {
     }
 
     async fn attach(&self, request: AttachRequest) -> Result<Process, Error> {
-        let engine = self.0.clone();
-        blocking(move || {
+        let engine = self.engine.clone();
+        blocking(self.beginnings.take(&request.container).await, move || {
             let id = container_id(&request.container)?;
             let stream = engine.attach_container(&id).map_err(backend)?;
             let code = move |exit: Option<&Exit>| match exit {
@@ -88,8 +111,8 @@ impl Backend for Bridge {
     }
 
     async fn dial(&self, pod: String, port: u16) -> Result<Box<dyn Duplex>, Error> {
-        let engine = self.0.clone();
-        let fd = blocking(move || {
+        let engine = self.engine.clone();
+        let fd = blocking(self.dials.take(&pod).await, move || {
             let id = PodId::new(pod).map_err(backend)?;
             engine.dial(&id, port).map_err(backend)
         });

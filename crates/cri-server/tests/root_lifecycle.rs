@@ -111,94 +111,6 @@ async fn a_pod_lives_and_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_missing_is_told_as_containerd_does() {
-    let mut world = World::new().await;
-    for missing in ["0123456789abcdef0123456789abcdef", "not-an-id"] {
-        let container_id = || id(missing);
-        let code = |status: tonic::Status| status.code();
-        let w = &mut world.runtime;
-        assert_eq!(
-            w.container_status(v1::ContainerStatusRequest {
-                container_id: container_id(),
-                ..Default::default()
-            })
-            .await
-            .map(drop)
-            .map_err(code),
-            Err(Code::NotFound)
-        );
-        assert_eq!(
-            w.start_container(v1::StartContainerRequest {
-                container_id: container_id()
-            })
-            .await
-            .map(drop)
-            .map_err(code),
-            Err(Code::NotFound)
-        );
-        assert_eq!(
-            w.container_stats(v1::ContainerStatsRequest {
-                container_id: container_id()
-            })
-            .await
-            .map(drop)
-            .map_err(code),
-            Err(Code::NotFound)
-        );
-        let update = v1::UpdateContainerResourcesRequest {
-            container_id: container_id(),
-            ..Default::default()
-        };
-        assert_eq!(
-            w.update_container_resources(update).await.map(drop).map_err(code),
-            Err(Code::NotFound)
-        );
-        assert_eq!(
-            w.reopen_container_log(v1::ReopenContainerLogRequest {
-                container_id: container_id()
-            })
-            .await
-            .map(drop)
-            .map_err(code),
-            Err(Code::NotFound)
-        );
-        let exec = v1::ExecSyncRequest {
-            container_id: container_id(),
-            cmd: vec!["true".into()],
-            timeout: 0,
-        };
-        assert_eq!(w.exec_sync(exec).await.map(drop).map_err(code), Err(Code::NotFound));
-        let forward = v1::PortForwardRequest {
-            pod_sandbox_id: id(missing),
-            port: vec![80],
-        };
-        assert_eq!(w.port_forward(forward).await.map(drop).map_err(code), Err(Code::NotFound));
-        // Done already.
-        w.stop_container(v1::StopContainerRequest {
-            container_id: container_id(),
-            timeout: 0,
-        })
-        .await
-        .unwrap();
-        w.remove_container(v1::RemoveContainerRequest {
-            container_id: container_id(),
-        })
-        .await
-        .unwrap();
-        w.stop_pod_sandbox(v1::StopPodSandboxRequest {
-            pod_sandbox_id: id(missing),
-        })
-        .await
-        .unwrap();
-        w.remove_pod_sandbox(v1::RemovePodSandboxRequest {
-            pod_sandbox_id: id(missing),
-        })
-        .await
-        .unwrap();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unknown_handler_is_refused_and_leaves_nothing() {
     let mut world = World::new().await;
     let config = world.pod_config("web");
@@ -231,12 +143,17 @@ async fn an_unknown_handler_is_refused_and_leaves_nothing() {
 async fn names_are_given_once_and_kept_over_a_restart() {
     let mut world = World::new().await;
     let pod = world.pod("web").await;
-    let again = world.run_pod(world.pod_config("web")).await.unwrap_err();
+    let mut other = world.pod_config("web");
+    other.hostname = "other".into();
+    let again = world.run_pod(other).await.unwrap_err();
     let sentence =
         format!("failed to reserve sandbox name \"web_default_web-uid_0\": name \"web_default_web-uid_0\" is reserved for \"{pod}\"");
-    assert_eq!(again.message(), sentence);
+    assert_eq!((again.code(), again.message()), (Code::Unknown, sentence.as_str()));
     let container = world.start(&pod, "main", "sleep 1000").await;
-    let config = world.container_config("main", "true");
+    // Somebody has used its id: the same request is for a second one.
+    let again = world.run_pod(world.pod_config("web")).await.unwrap_err();
+    assert_eq!((again.code(), again.message()), (Code::Unknown, sentence.as_str()));
+    let config = world.container_config("main", "sleep 1000");
     let again = world.create_with(&pod, config.clone()).await.unwrap_err();
     assert!(
         again.message().starts_with("failed to reserve container name") && again.message().ends_with(&format!("{container:?}")),
@@ -375,7 +292,10 @@ async fn commands_run_and_are_ended_in_time() {
         .await
         .unwrap();
     let ended = world.exec(&container, "true", 1).await.unwrap_err();
-    assert_eq!(ended.message(), "container is in CONTAINER_EXITED state");
+    assert_eq!(
+        ended.message(),
+        "failed to exec in container: container is in CONTAINER_EXITED state"
+    );
     assert_eq!(world.ended(&container).await.exit_code, 137);
 }
 
@@ -463,17 +383,18 @@ async fn events_tell_of_every_step() {
     );
 }
 
+/// However long after its request a caller leaves, before, while or after the answer is sent: who asks once more
+/// is given the same sandbox.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_is_given_up_loses_nothing() {
     let mut world = World::new().await;
-    for (number, millis) in [0, 2, 5, 10, 20, 40].into_iter().enumerate() {
+    for (number, millis) in [0, 2, 5, 10, 15, 20, 30, 40, 60].into_iter().enumerate() {
         let config = world.pod_config(&format!("pod{number}"));
         let first = tokio::time::timeout(std::time::Duration::from_millis(millis), world.run_pod(config.clone())).await;
-        let made = match first {
-            Ok(made) => made.unwrap(),
-            // The server hears of it a little later; then what it made is the next one's who asks.
-            Err(_) => asked_again(&mut world, &config).await,
-        };
+        let made = world.run_pod(config.clone()).await.unwrap();
+        if let Ok(first) = first {
+            assert_eq!(first.unwrap(), made);
+        }
         let request = v1::ListPodSandboxRequest {
             filter: Some(v1::PodSandboxFilter {
                 label_selector: config.labels.clone(),
@@ -485,18 +406,46 @@ async fn a_request_that_is_given_up_loses_nothing() {
     }
 }
 
-/// Asks until what was made for who left is given. An answer that was on its way when the caller left is nobody's
-/// any more: then, as under containerd, the sandbox is in the list.
-async fn asked_again(world: &mut World, config: &v1::PodSandboxConfig) -> String {
-    for _ in 0..1000 {
-        match world.run_pod(config.clone()).await {
-            Ok(made) => return made,
-            Err(why) => assert!(why.message().contains("is reserved for"), "{why}"),
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_was_lost_is_given_again() {
+    let mut world = World::new().await;
+    let pod = world.pod("web").await;
+    let config = world.container_config("main", "sleep 1000");
+    for restarted in [false, true] {
+        if restarted {
+            world.restart().await;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        assert_eq!(world.run_pod(world.pod_config("web")).await.unwrap(), pod);
     }
-    let all = world.runtime.list_pod_sandbox(v1::ListPodSandboxRequest::default()).await;
-    let all = all.unwrap().into_inner().items;
-    let made = all.iter().find(|pod| pod.metadata == config.metadata);
-    made.expect("what was made is not lost").id.clone()
+    // Both at once, while the first is being made, and after.
+    let twice = v1::RunPodSandboxRequest {
+        config: Some(world.pod_config("twice")),
+        runtime_handler: "crun".into(),
+    };
+    let (mut one, mut two) = (world.runtime.clone(), world.runtime.clone());
+    let (one, two) = tokio::join!(one.run_pod_sandbox(twice.clone()), two.run_pod_sandbox(twice.clone()));
+    let (one, two) = (one.unwrap().into_inner().pod_sandbox_id, two.unwrap().into_inner().pod_sandbox_id);
+    assert_eq!(one, two);
+    let container = world.create_with(&pod, config.clone()).await.unwrap();
+    for restarted in [false, true] {
+        if restarted {
+            world.restart().await;
+        }
+        assert_eq!(world.create_with(&pod, config.clone()).await.unwrap(), container);
+    }
+    let other = world.container_config("main", "true");
+    let why = world.create_with(&pod, other).await.unwrap_err();
+    assert!(why.message().ends_with(&format!("is reserved for {container:?}")), "{why}");
+    // A sandbox that is down is no answer to one who wants one that is up.
+    let down = v1::StopPodSandboxRequest { pod_sandbox_id: one };
+    world.runtime.stop_pod_sandbox(down).await.unwrap();
+    assert!(
+        world
+            .runtime
+            .run_pod_sandbox(twice)
+            .await
+            .unwrap_err()
+            .message()
+            .contains("is reserved for")
+    );
 }

@@ -44,6 +44,7 @@ async fn the_runtime_tells_of_its_handlers() {
             .features
             .is_some()
     );
+    assert_eq!(status.info["lastCNILoadStatus"], "OK");
     let config: serde_json::Value = serde_json::from_str(&status.info["config"]).unwrap();
     assert!(config["containerd"]["runtimes"]["crun"]["runtimePath"].is_string(), "{config}");
     let config = world
@@ -101,10 +102,19 @@ async fn images_are_listed_found_and_removed() {
         .into_inner()
         .images;
     assert_eq!(all, std::slice::from_ref(&image));
-    let none = v1::ListImagesRequest {
-        filter: Some(v1::ImageFilter { image: spec("nosuch:1") }),
-    };
-    assert_eq!(world.images.list_images(none).await.unwrap().into_inner().images, []);
+    for (named, count) in [
+        ("nosuch:1", 0),
+        ("box", 0),
+        ("busybox:2", 0),
+        (IMAGE, 1),
+        ("busybox", 1),
+        ("test/busybox", 1),
+        ("docker.io/test/busybox", 1),
+    ] {
+        let filter = Some(v1::ImageFilter { image: spec(named) });
+        let listed = world.images.list_images(v1::ListImagesRequest { filter }).await.unwrap();
+        assert_eq!(listed.into_inner().images.len(), count, "{named}");
+    }
     let room = world.images.image_fs_info(v1::ImageFsInfoRequest {}).await.unwrap().into_inner();
     assert!(room.image_filesystems[0].used_bytes.unwrap().value >= image.size);
     for _ in 0..2 {
@@ -238,6 +248,17 @@ async fn usage_is_told_of_pods_and_containers() {
         let at = descriptor.label_keys.iter().position(|k| k == "pod").unwrap();
         assert_eq!(metric.label_values[at], "web");
     }
+    // Who computes rates asks since when each counts: pods too.
+    let (pod, container) = (&metrics[0].metrics, &metrics[0].container_metrics[0].metrics);
+    let started = |all: &[v1::Metric]| {
+        let found = all.iter().find(|m| m.name == "container_start_time_seconds");
+        found.and_then(|m| m.value).map(|v| v.value)
+    };
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    for all in [pod, container] {
+        assert!(started(all).is_some_and(|at| at > 0 && at <= now), "{all:?}");
+    }
+    assert!(started(pod) <= started(container));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -353,4 +374,66 @@ async fn a_rotated_log_is_opened_anew() {
         .await
         .unwrap_err();
     assert!(why.message().contains("not running"), "{}", why.message());
+}
+
+/// An HTTP/2 frame.
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// Kind, stream and first byte of the payload of the frames that come until both streams have ended.
+fn answers(socket: &mut std::os::unix::net::UnixStream) -> Vec<(u8, u8, u8)> {
+    use std::io::Read;
+    let (mut all, mut ended) = (vec![], 0);
+    while ended < 2 {
+        let mut head = [0; 9];
+        socket.read_exact(&mut head).unwrap();
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        socket.read_exact(&mut payload).unwrap();
+        let (kind, flags, stream) = (head[3], head[4], head[8]);
+        // Fields with the flag of a stream's end, or a stream that is reset.
+        ended += u8::from(stream > 0 && (kind == 3 || kind < 2 && flags & 1 != 0));
+        all.push((kind, stream, payload.first().copied().unwrap_or(0)));
+    }
+    all
+}
+
+/// As gRPC's C core, grpc-java and kubelets before 1.31 do: first in full, and then by the index that this has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_may_name_the_sockets_path_as_its_authority() {
+    use std::io::Write;
+    let mut world = World::new().await;
+    let text = |prefix: &[u8], text: &[u8]| [prefix, &[u8::try_from(text.len()).unwrap()], text].concat();
+    for authority in [
+        text(b"\x40\x0a:authority", b"run%2Fcofferdam%2Fcri.sock"),
+        text(b"\x41", b"/run/cofferdam/cri.sock"),
+    ] {
+        let fields = [
+            b"\x83\x86".to_vec(),
+            text(b"\x44", b"/runtime.v1.RuntimeService/Version"),
+            authority,
+            text(b"\x40\x02te", b"trailers"),
+            text(b"\x5f", b"application/grpc"),
+        ]
+        .concat();
+        let again = b"\x83\x86\xc1\xc0\xbf\xbe";
+        let mut socket = std::os::unix::net::UnixStream::connect(world.dir.join("cri.sock")).unwrap();
+        socket.set_read_timeout(Some(common::PATIENCE)).unwrap();
+        let sent = [
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+            frame(4, 0, 0, b""),
+            frame(1, 4, 1, &fields),
+            frame(0, 1, 1, &[0; 5]),
+            frame(1, 4, 3, again),
+            frame(0, 1, 3, &[0; 5]),
+        ];
+        socket.write_all(&sent.concat()).unwrap();
+        let got = answers(&mut socket);
+        for stream in [1, 3] {
+            // 0x88 is `:status: 200`.
+            assert!(got.contains(&(1, stream, 0x88)), "stream {stream}: {got:02x?}");
+        }
+    }
+    world.end();
 }

@@ -71,8 +71,43 @@ pub(crate) fn encode(lane: Lane, kind: Kind, stream: u32, payload: &[u8]) -> Vec
 /// Reads frames and puts messages together.
 #[derive(Default)]
 pub(crate) struct Reader {
-    plugin: Vec<u8>,
-    runtime: Vec<u8>,
+    plugin: Buffer,
+    runtime: Buffer,
+}
+
+/// What came on a lane and is not given out yet: less than a message, between two frames.
+#[derive(Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    /// Bytes that were copied or moved, ever: what a plugin sends must cost no more than in proportion.
+    #[cfg(test)]
+    copied: usize,
+}
+
+impl Buffer {
+    /// Takes out all whole messages. What is left is part of the last frame, so that however the frames are
+    /// cut, each byte is moved to the front at most once and copied at most once.
+    fn take(&mut self) -> io::Result<Vec<Message>> {
+        let (mut messages, mut at) = (Vec::new(), 0);
+        while let Some((message, length)) = first(self.bytes.get(at..).unwrap_or_default())? {
+            self.count(message.payload.len());
+            messages.push(message);
+            at += length;
+        }
+        if at > 0 {
+            self.count(self.bytes.len() - at);
+            self.bytes.drain(..at);
+        }
+        Ok(messages)
+    }
+
+    #[cfg(test)]
+    fn count(&mut self, bytes: usize) {
+        self.copied += bytes;
+    }
+
+    #[cfg(not(test))]
+    fn count(&self, _bytes: usize) {}
 }
 
 impl Reader {
@@ -98,46 +133,41 @@ impl Reader {
                 }
             };
             // Room is taken as bytes come, not as they are promised.
-            let came = from.take(length.into()).read_to_end(buffer)?;
+            let came = from.take(length.into()).read_to_end(&mut buffer.bytes)?;
             if came != length as usize {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
-            let mut messages = Vec::new();
-            while let Some(message) = cut(buffer)? {
-                messages.push((lane, message));
-            }
+            let messages = buffer.take()?;
             if !messages.is_empty() {
-                return Ok(messages);
+                return Ok(messages.into_iter().map(|message| (lane, message)).collect());
             }
         }
     }
 }
 
-/// Takes the first whole message out of `buffer`.
-fn cut(buffer: &mut Vec<u8>) -> io::Result<Option<Message>> {
-    let Some(&[a, b, c, d, e, f, g, h, kind, _flags]) = buffer.first_chunk::<HEAD>() else {
+/// The message that `bytes` begin with, where it is whole, and its length, head and all.
+fn first(bytes: &[u8]) -> io::Result<Option<(Message, usize)>> {
+    let Some((&[a, b, c, d, e, f, g, h, kind, _flags], rest)) = bytes.split_first_chunk::<HEAD>() else {
         return Ok(None);
     };
     let length = u32::from_be_bytes([a, b, c, d]) as usize;
     if length > MAX_MESSAGE {
         return Err(garbage(format!("a message of {length} bytes, more than {MAX_MESSAGE}")));
     }
-    if buffer.len() < HEAD + length {
+    let Some(payload) = rest.get(..length) else {
         return Ok(None);
-    }
-    let rest = buffer.split_off(HEAD + length);
-    let mut whole = std::mem::replace(buffer, rest);
+    };
     let kind = match kind {
         1 => Kind::Request,
         2 => Kind::Response,
         _ => Kind::Other,
     };
-    whole.drain(..HEAD);
-    Ok(Some(Message {
+    let message = Message {
         stream: u32::from_be_bytes([e, f, g, h]),
         kind,
-        payload: whole,
-    }))
+        payload: payload.to_vec(),
+    };
+    Ok(Some((message, HEAD + length)))
 }
 
 fn skip(from: &mut impl Read, length: u64) -> io::Result<()> {
@@ -228,6 +258,34 @@ mod tests {
                 (Lane::Plugin, 3, "two".into())
             ]
         );
+    }
+
+    #[test]
+    fn a_frame_of_many_messages_costs_what_it_is_long() {
+        // 400 KiB of messages with a byte each, in one frame, and in frames
+        // whose ends are never those of messages.
+        let message: Vec<u8> = encode(Lane::Plugin, Kind::Other, 1, b"x").split_off(8);
+        let count = (400 << 10) / message.len();
+        let stream: Vec<u8> = message.iter().copied().cycle().take(count * message.len()).collect();
+        for length in [stream.len(), 4096, 7, 1] {
+            let mut bytes = Vec::new();
+            for part in stream.chunks(length) {
+                bytes.extend([0, 0, 0, 1]);
+                bytes.extend((part.len() as u32).to_be_bytes());
+                bytes.extend(part);
+            }
+            let (mut reader, mut from, mut found) = (Reader::default(), bytes.as_slice(), 0);
+            while let Ok(messages) = reader.read(&mut from) {
+                found += messages.len();
+            }
+            assert_eq!(found, count, "frames of {length}");
+            let copied = reader.plugin.copied;
+            assert!(
+                copied <= 2 * stream.len(),
+                "frames of {length}: {copied} bytes were copied for {}",
+                stream.len()
+            );
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 pub(crate) mod container;
 pub(crate) mod filter;
+#[cfg(test)]
+mod hostile;
 pub(crate) mod image;
 pub(crate) mod mount;
 pub(crate) mod namespace;

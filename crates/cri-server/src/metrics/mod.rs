@@ -130,6 +130,7 @@ impl Core {
             metrics: vec![],
         };
         page.cgroup(&usage.cgroup, counters.as_ref());
+        page.add(&table::POD, pod, &[]);
         page.at = usage.network_at;
         for link in &usage.network {
             page.add(&table::LINKS, link, &[link.name.as_str()]);

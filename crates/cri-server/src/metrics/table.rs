@@ -2,7 +2,7 @@
 
 use super::{Of, counter, gauge};
 use cofferdam_engine::stats::{Counters, DiskSize, DiskTraffic, HugePages};
-use cofferdam_model::cri::{CgroupUsage, ContainerStatus, FsUsage, InterfaceUsage};
+use cofferdam_model::cri::{CgroupUsage, ContainerStatus, FsUsage, InterfaceUsage, SandboxStatus};
 
 const NANOS: u64 = 1_000_000_000;
 const MICROS: u64 = 1_000_000;
@@ -212,6 +212,13 @@ pub(super) const LINKS: [Of<InterfaceUsage>; 8] = [
         |i| Some(i.tx_dropped),
     ),
 ];
+
+/// Of a pod; one like it of a container is among the descriptors.
+pub(super) const POD: [Of<SandboxStatus>; 1] = [gauge(
+    "container_start_time_seconds",
+    "When it was started, seconds since 1970.",
+    |p| u64::try_from(p.created_at).ok().map(|n| n / NANOS),
+)];
 
 /// Of a container's request and its start.
 pub(super) const CONTAINER: [Of<ContainerStatus>; 6] = [

@@ -30,6 +30,7 @@ pub(crate) struct World {
     pub(crate) engine: Arc<Engine>,
     pub(crate) runtime: RuntimeServiceClient<Channel>,
     pub(crate) images: ImageServiceClient<Channel>,
+    hooks: Arc<dyn Hooks>,
     stop: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<()>>,
     number: u32,
@@ -48,12 +49,13 @@ impl World {
         let dir = PathBuf::from(format!("/run/cdtc-{number}"));
         let engine = open(&dir, number);
         build(&engine);
-        let (stop, server) = start(&dir, engine.clone(), hooks);
+        let (stop, server) = start(&dir, engine.clone(), hooks.clone());
         let channel = connect(&dir).await;
         Self {
             engine,
             runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(64 << 20),
             images: ImageServiceClient::new(channel),
+            hooks,
             stop: Some(stop),
             server: Some(server),
             number,
@@ -65,7 +67,7 @@ impl World {
     pub(crate) async fn restart(&mut self) {
         self.end();
         self.engine = open(&self.dir, self.number);
-        let (stop, server) = start(&self.dir, self.engine.clone(), Arc::new(NoHooks));
+        let (stop, server) = start(&self.dir, self.engine.clone(), self.hooks.clone());
         (self.stop, self.server) = (Some(stop), Some(server));
         let channel = connect(&self.dir).await;
         self.runtime = RuntimeServiceClient::new(channel.clone());
@@ -147,6 +149,16 @@ impl World {
             sandbox_config: None,
         };
         self.runtime.create_container(request).await.map(|r| r.into_inner().container_id)
+    }
+
+    pub(crate) async fn remove_container(&mut self, id: &str) {
+        let request = v1::RemoveContainerRequest { container_id: id.into() };
+        self.runtime.remove_container(request).await.unwrap();
+    }
+
+    pub(crate) async fn remove_pod(&mut self, id: &str) {
+        let request = v1::RemovePodSandboxRequest { pod_sandbox_id: id.into() };
+        self.runtime.remove_pod_sandbox(request).await.unwrap();
     }
 
     /// Makes and starts a container of `sh -c script`.
