@@ -5,11 +5,15 @@ use cofferdam_model::PodId;
 use cofferdam_model::cri::Result;
 
 impl Engine {
-    /// Sandboxes that could not be stopped or removed wholly, each with the reason.
+    /// Sandboxes that could not be stopped or removed wholly, or have a command that was to end and does not, each
+    /// with the reason.
     pub fn failed_cleanups(&self) -> Vec<(PodId, String)> {
         let ids = self.pod_ids().unwrap_or_default();
         let known = ids.into_iter().filter_map(|id| self.known(&id).ok().flatten());
-        known.filter_map(|k| k.result.left.map(|why| (k.record.id, why))).collect()
+        let mut failed: Vec<_> = known.filter_map(|k| k.result.left.map(|why| (k.record.id, why))).collect();
+        let unended = self.unended().clone();
+        failed.extend(unended.into_iter().filter(|(id, _)| failed.iter().all(|(other, _)| other != id)).collect::<Vec<_>>());
+        failed
     }
 
     /// Tries each of [`Engine::failed_cleanups`] again: what was to be removed is removed, what was to be
@@ -17,8 +21,8 @@ impl Engine {
     pub fn retry_cleanups(&self) -> Vec<(PodId, Result<()>)> {
         let again = |id: &PodId| match self.known(id)? {
             Some(known) if known.result.removing => self.remove_sandbox(id),
-            Some(_) => self.stop_sandbox(id),
-            None => Ok(()),
+            Some(known) if known.result.left.is_some() => self.stop_sandbox(id),
+            _ => self.retry_commands(id),
         };
         self.failed_cleanups().into_iter().map(|(id, _)| (again(&id), id)).map(|(outcome, id)| (id, outcome)).collect()
     }

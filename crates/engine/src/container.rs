@@ -1,10 +1,12 @@
 //! Containers: made by the steps of [`cofferdam_plan::steps::ContainerStep`], started, stopped,
 //! removed. The end of a container is what the monitor wrote down, and nothing else.
 
+use crate::events::MONITOR_DIED;
 use crate::failpoint::reach;
-use crate::record::{self, ContainerRecord, ContainerResult};
+use crate::record::{self, ContainerRecord, ContainerResult, Prepared};
 use crate::devices::gives_devices;
-use crate::sandbox::{KILL_DEADLINE, Known, Stopwatch, failed, limits};
+use crate::recover::monitor_is_gone;
+use crate::sandbox::{KILL_DEADLINE, Known, Stopwatch, failed, limits, names_in};
 use crate::spec::signal_number;
 use crate::{Engine, defaults, devices, mounts, prove, users};
 use cofferdam_handlers::Snapshotter;
@@ -41,14 +43,14 @@ pub(crate) struct KnownContainer {
 }
 
 /// An id that no container has.
-pub(crate) fn new_id() -> Result<ContainerId> {
-    Ok(ContainerId::from_bytes(ids::random_bytes().map_err(failed)?))
+pub(crate) fn new_id(pod: &PodId) -> Result<ContainerId> {
+    Ok(ContainerId::within(pod, ids::random_bytes().map_err(failed)?))
 }
 
 impl Engine {
     /// Makes a container; its process waits to be started.
     pub fn create_container(&self, pod: &PodId, config: &ContainerConfig) -> Result<ContainerId> {
-        self.create_container_as(pod, config, new_id()?, &mut vec![])
+        self.create_container_as(pod, config, new_id(pod)?, &mut vec![])
     }
 
     /// As [`Engine::create_container`], under an id that others were told of before; it must be a fresh one. Where
@@ -135,7 +137,9 @@ impl Engine {
         };
         files::private_dir(known.dirs.containers()).map_err(failed)?;
         files::private_dir(&dirs.dir).map_err(failed)?;
-        for dir in [&known.dirs.containers(), &dirs.dir] {
+        files::private_dir(known.dirs.bundles()).map_err(failed)?;
+        files::private_dir(&dirs.bundle).map_err(failed)?;
+        for dir in [&known.dirs.containers(), &dirs.dir, &known.dirs.bundles(), &dirs.bundle] {
             users::open_to(dir, known.record.ids)?;
         }
         record::write(&dirs.record(), &record, Durability::Cached)?;
@@ -151,7 +155,7 @@ impl Engine {
             lower = vec![self.block_root(&dirs, image, &mut before)?];
         }
         if known.record.ids.is_some() {
-            lower = self.mapped_layers(known, lower, &dirs.dir.join("lower"), &mut before);
+            lower = self.mapped_layers(known, lower, &dirs.bundle.join("lower"), &mut before);
         }
         self.mount_tmpfs(known, config)?;
         done(ContainerStep::Bundle);
@@ -167,13 +171,16 @@ impl Engine {
         let container = Container { id, dirs: dirs.clone(), spec, before, lower, cgroup_files, stdio: stdio(known, &dirs, config) };
         let driver = known.driver()?;
         let fast = driver.moves_processes().then(|| self.cgroups.keep_moves_fast());
-        let pid = driver.create(&known.pod(self)?, container).map_err(|e| failed(mounts::by_their_names(e.to_string(), &dirs.dir, config)))?;
+        let pid = driver.create(&known.pod(self)?, container).map_err(|e| failed(mounts::by_their_names(e.to_string(), &dirs.bundle, config)))?;
         drop(fast);
         // After `create`, so that the runtime's own start is not held to the container's limits, and
         // before `start`, so that no instruction of the container escapes them.
         group.set_limits(&limits(&config.resources)).map_err(failed)?;
-        group.kill_together().map_err(failed)?;
-        // After that: who asks for another value by name gets it.
+        // A kubelet says by name whether it wants that (`singleProcessOOMKill`, Kubernetes 1.32); a pod of a
+        // manifest is as by a kubelet's default.
+        if !known.record.config.served {
+            group.kill_together().map_err(failed)?;
+        }
         group.set_unified(&config.resources.unified).map_err(failed)?;
         done(ContainerStep::Runtime);
 
@@ -190,45 +197,40 @@ impl Engine {
             return Err(Error::NotFound(format!("container {id} does not exist")));
         };
         let mut result = self.container_result(&container.dirs)?;
+        let dirs = &container.dirs;
         if result.started_at != 0 || self.exit(&known, id)?.is_some() {
             return Err(Error::Precondition(format!("container {id} was started before")));
         }
         let mut watch = Stopwatch::new();
         // Whether its process was let go is nowhere else to be seen, should we be killed.
-        result.starting = true;
-        record::write(&container.dirs.status(), &result, Durability::Cached)?;
+        let next = Prepared::write(dirs.next_status(), &result)?;
         reach("start.before");
         let stdio = stdio(&known, &container.dirs, &container.record.config);
         if let Err(error) = known.driver()?.start(&known.pod(self)?, id, &stdio) {
-            result.starting = false;
-            // Where this cannot be written, recovery finds that it did not start.
-            let _ = record::write(&container.dirs.status(), &result, Durability::Cached);
+            // Where it stays, recovery finds that it does not start.
+            let _ = std::fs::remove_file(dirs.next_status());
             return Err(failed(error));
         }
         watch.lap("start");
         reach("start.after");
         result.stages.append(&mut watch.stages);
-        let written = self.write_started(&container, result);
-        if let Err(error) = written {
+        result.started_at = ids::now_nanos();
+        if let Err(error) = next.replace(&dirs.status(), &result) {
             // Nobody would know that it runs.
             return match self.kill_container(&known, id) {
                 Ok(()) => Err(error),
                 Err(left) => Err(Error::Failed(format!("{error}; and the container could not be ended: {left}"))),
             };
         }
+        reach("start.recorded");
         Ok(())
-    }
-
-    fn write_started(&self, container: &KnownContainer, mut result: ContainerResult) -> Result<()> {
-        result.starting = false;
-        result.started_at = ids::now_nanos();
-        record::write(&container.dirs.status(), &result, Durability::Cached)
     }
 
     /// What a killed process left of the containers of a pod that is up, whose lock is held: the half made
     /// and half removed are undone, and a start that was begun is ended. One sentence a finding.
     pub(crate) fn recover_containers(&self, known: &Known) -> Result<Vec<String>> {
         let mut findings = Vec::new();
+        self.forget_ends_of_the_removed(known)?;
         for id in self.container_ids(&known.dirs)? {
             let dirs = known.dirs.container(&id);
             let Some(container) = self.container_in(known, &id)?.filter(|_| dirs.status().exists()) else {
@@ -236,11 +238,33 @@ impl Engine {
                 findings.push(format!("container {id} was half made or half removed; what there was of it is undone"));
                 continue;
             };
-            if container.result.starting && self.finish_start(known, &id, container)? {
+            let next = dirs.next_status();
+            if !next.exists() {
+                continue;
+            }
+            if self.finish_start(known, &id, container)? {
                 findings.push(format!("the start of container {id}, which was begun, is finished"));
             }
+            std::fs::remove_file(&next).map_err(|e| failed(format!("{}: {e}", next.display())))?;
         }
         Ok(findings)
+    }
+
+    /// A container's end goes after all else of it: a kill in between leaves nothing but that.
+    fn forget_ends_of_the_removed(&self, known: &Known) -> Result<()> {
+        let ended = names_in(&known.dirs.exits())?.into_iter().filter_map(|name| ContainerId::new(name).ok());
+        for id in ended.filter(|id| !known.dirs.container(id).dir.exists()) {
+            self.forget_end(known, &id);
+        }
+        Ok(())
+    }
+
+    fn forget_end(&self, known: &Known, id: &ContainerId) {
+        if let Ok(mut monitor) = self.monitor(known) {
+            // Where it is not known to the monitor there is nothing to forget.
+            let _ = monitor.forget(id.as_str());
+        }
+        let _ = std::fs::remove_file(known.dirs.exits().join(id.as_str()));
     }
 
     /// Whether it has started.
@@ -249,12 +273,10 @@ impl Engine {
         let started = known.driver()?.start(&known.pod(self)?, id, &stdio);
         // It is refused where the process was let go already, and where it cannot be.
         if started.is_err() && !self.was_let_go(known, id)? {
-            let result = ContainerResult { starting: false, ..container.result };
-            record::write(&container.dirs.status(), &result, Durability::Cached)?;
             return Ok(false);
         }
-        let result = container.result.clone();
-        self.write_started(&container, result)?;
+        let result = ContainerResult { started_at: ids::now_nanos(), ..container.result };
+        record::write(&container.dirs.status(), &result, Durability::Cached)?;
         Ok(true)
     }
 
@@ -277,14 +299,22 @@ impl Engine {
         match (locked, self.find_container(id)?) {
             (None, _) | (_, None) => Err(Error::NotFound(format!("container {id} does not exist"))),
             (Some((_, known)), _) if known.result.state != SandboxState::Ready || self.exit(&known, id)?.is_some() => Ok(()),
+            // Who would tell of its end is dead, and the pod with it.
+            (Some((lock, known)), _) if monitor_goes(&known.dirs.socket()) => {
+                drop(lock);
+                self.fail_sandbox(&known.record.id, MONITOR_DIED).map(drop)
+            }
             _ => Err(error),
         }
     }
 
     fn stop_known(&self, known: &Known, container: &KnownContainer, grace: Duration) -> Result<()> {
         let id = &container.record.id;
-        if self.exit(known, id)?.is_some() || known.result.state != SandboxState::Ready {
+        if known.result.state != SandboxState::Ready {
             return Ok(());
+        }
+        if self.exit(known, id)?.is_some() {
+            return self.sweep(known, id);
         }
         let driver = known.driver()?;
         let pod = known.pod(self)?;
@@ -298,17 +328,28 @@ impl Engine {
                 // It may have ended just before.
                 return if self.exit(known, id)?.is_some() { Ok(()) } else { Err(failed(e)) };
             }
+            reach("stop.asked");
             if self.wait_exit(known, id, grace)?.is_some() {
-                return Ok(());
+                return self.sweep(known, id);
             }
         }
-        self.kill_container(known, id)
+        self.kill_container(known, id)?;
+        reach("stop.ended");
+        Ok(())
+    }
+
+    /// Kills what a first process left behind: where it has no process id namespace of its own, others do
+    /// not end with it.
+    fn sweep(&self, known: &Known, id: &ContainerId) -> Result<()> {
+        self.group_of(known, id)?.kill_all(KILL_DEADLINE).map_err(failed)
     }
 
     fn kill_container(&self, known: &Known, id: &ContainerId) -> Result<()> {
         // The signal for runtimes with processes of their own kind, the cgroup for all others.
         let signalled = known.driver()?.signal(&known.pod(self)?, id, SIGKILL, true);
-        self.group_of(known, id)?.kill_all(KILL_DEADLINE).map_err(failed)?;
+        reach("kill.signalled");
+        self.sweep(known, id)?;
+        reach("kill.swept");
         match self.wait_exit(known, id, KILL_DEADLINE)? {
             Some(_) => Ok(()),
             None => match signalled {
@@ -343,20 +384,35 @@ impl Engine {
         group.remove(KILL_DEADLINE).map_err(failed)?;
         reach("container.undo.cgroup");
         known.driver()?.forget(&known.dirs, id.as_str()).map_err(failed)?;
+        reach("container.undo.forgot");
         let dirs = known.dirs.container(id);
-        if dirs.dir.exists() {
-            remove::remove_tree(&dirs.dir).map_err(failed)?;
+        // The directory that tells of the container last.
+        for dir in [&dirs.bundle, &dirs.dir] {
+            if dir.exists() {
+                remove::remove_tree(dir).map_err(failed)?;
+            }
         }
+        reach("container.undo.files");
         // Its end last: without it, one that is half removed would seem not to have ended.
-        if let Ok(mut monitor) = self.monitor(known) {
-            // Where it is not known to the monitor there is nothing to forget.
-            let _ = monitor.forget(id.as_str());
-        }
-        let _ = std::fs::remove_file(known.dirs.exits().join(id.as_str()));
+        self.forget_end(known, id);
         self.cache.forget(id);
+        reach("container.undo.exit");
         self.collect_unwanted();
         Ok(())
     }
+}
+
+/// Whether nobody listens at a monitor's socket after a connection to it broke: one that was killed closes its
+/// descriptors one after another.
+fn monitor_goes(socket: &Path) -> bool {
+    const LOOKS: usize = 10;
+    (0..LOOKS).any(|_| {
+        let gone = monitor_is_gone(socket);
+        if !gone {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        gone
+    })
 }
 
 /// The signal that asks a container to end: the request's, the image's, or SIGTERM.

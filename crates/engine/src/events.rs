@@ -21,6 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 const RECONNECT: Duration = Duration::from_millis(100);
 /// Why a pod whose sentry or pause process ended is not ready.
 pub(crate) const ENCLOSURE_DIED: &str = "its enclosure died";
+/// Why a pod whose monitor ended is not ready.
+pub(crate) const MONITOR_DIED: &str = "its monitor died";
 /// Stack of a watching thread, bytes.
 const STACK: usize = 128 * 1024;
 
@@ -144,10 +146,13 @@ impl Engine {
                 if let Ok(container) = ContainerId::new(exit.key.clone()) {
                     let exit_code = driver.exit_code(&exit);
                     self.hub.tell(&Event::ContainerExited { pod: pod.clone(), container, exit_code });
+                } else {
+                    // What cannot be removed now goes with the pod.
+                    let _ = self.collect_command(&known, &exit.key);
                 }
             }
             if monitor_is_gone(&socket) {
-                return Ok("its monitor died".to_owned());
+                return Ok(MONITOR_DIED.to_owned());
             }
             std::thread::sleep(RECONNECT);
         }

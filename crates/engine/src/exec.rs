@@ -1,5 +1,7 @@
 //! Further processes in a container: run and collected, or attached to the caller's streams.
 
+use crate::commands::{self, KILLED};
+use crate::failpoint::reach;
 use crate::Engine;
 use crate::container::KnownContainer;
 use crate::sandbox::{Known, failed};
@@ -17,9 +19,6 @@ use std::time::{Duration, Instant};
 /// Most that [`Engine::exec_sync`] keeps of each stream, bytes, as containerd does
 /// (`maxExecSyncSize`); the rest is read and dropped.
 const MAX_CAPTURE: usize = 16 << 20;
-
-/// How long a command that was killed may take to end.
-const KILLED: Duration = Duration::from_secs(5);
 
 /// A process that was started in a container.
 #[derive(Debug)]
@@ -39,15 +38,16 @@ impl Engine {
     pub fn exec_sync_within(&self, id: &ContainerId, command: &[String], timeout: Duration, most: usize) -> Result<ExecOutput> {
         let request = ExecRequest { command: command.to_vec(), ..ExecRequest::default() };
         let limit = Some(timeout).filter(|t| !t.is_zero()).and_then(|t| Instant::now().checked_add(t));
-        let (session, driver) = self.begin(id, &request, None, |_| Stdio::Pipes { log: None, stdin: false, stdin_once: false })?;
+        let (session, driver) = self.begin(id, &request, true, None, |_| Stdio::Pipes { log: None, stdin: false, stdin_once: false })?;
         let mut output = ExecOutput::default();
         let waited = self.collect(&session, limit, most, &mut output);
         if !matches!(waited, Ok(Some(_))) {
             // An error here is a process that ended just now.
             let _ = driver.kill_exec(&session.known.pod(self)?, &session.key, &session.dir, id);
-            // Only one that has ended can be forgotten; where it does not end, it is kept until the pod goes.
+            // Only one that has ended can be forgotten.
             let _ = self.monitor(&session.known).map(|monitor| monitor.wait_timeout(&session.key, KILLED));
         }
+        reach("exec.ended");
         self.finish(&session);
         match waited? {
             Some(exit) => Ok(ExecOutput { exit_code: driver.exit_code(&exit), ..output }),
@@ -87,7 +87,7 @@ impl Engine {
                 Stdio::Pipes { log: None, stdin: request.stdin, stdin_once: true }
             }
         };
-        self.begin(id, request, Some(size).filter(|s| request.tty && *s != (0, 0)), stdio).map(|(session, _)| session)
+        self.begin(id, request, false, Some(size).filter(|s| request.tty && *s != (0, 0)), stdio).map(|(session, _)| session)
     }
 
     /// The streams of a session.
@@ -115,21 +115,22 @@ impl Engine {
         Ok(session.known.driver()?.exit_code(exit))
     }
 
-    /// Drops what is kept of a session that has ended.
+    /// Drops what is kept of a session, as soon as it has ended.
     pub fn finish(&self, session: &Session) {
-        if let Ok(mut monitor) = self.monitor(&session.known) {
-            // Where the monitor does not know it any more, nothing is kept.
-            let _ = monitor.forget(&session.key);
+        let Session { key, known, .. } = session;
+        let forgotten = self.monitor(known).is_ok_and(|mut monitor| monitor.forget(key).is_ok());
+        if !forgotten && self.command_runs(known, key) {
+            return self.disown_command(known, key);
         }
-        // Where these cannot be removed now, they go with the pod.
-        let _ = std::fs::remove_dir_all(&session.dir);
-        let _ = std::fs::remove_file(session.known.dirs.exits().join(&session.key));
+        reach("exec.forgot");
+        commands::remove(&known.dirs, key);
     }
 
     fn begin(
         &self,
         id: &ContainerId,
         request: &ExecRequest,
+        collected: bool,
         size: Option<(u16, u16)>,
         stdio: impl FnOnce(&Path) -> Stdio,
     ) -> Result<(Session, Box<dyn cofferdam_runtimes::Driver>)> {
@@ -140,25 +141,34 @@ impl Engine {
         crate::prove::require(self, &known.record.handler, &known.record.definition)?;
         let driver = known.driver()?;
         let random: String = ids::random_bytes().map_err(failed)?[..6].iter().map(|b| format!("{b:02x}")).collect();
-        let key = format!("x-{random}");
-        let dir = known.dirs.run.join(&key);
-        files::private_dir(&dir).map_err(failed)?;
+        let key = format!("{}{random}", commands::PREFIX);
+        let dir = commands::directory(&known.dirs, &key);
         let exec = Exec {
             key: key.clone(),
             container: id,
             dir: dir.clone(),
             process: Process { console_size: size, ..self.exec_process(&known, &container, request)? },
-            cgroup_files: self.container_join_files(&known, id, &now.config.resources)?,
+            cgroup_files: self.further_join_files(&known, id, &now)?,
             stdio: stdio(&dir),
         };
         let session = Session { key, dir, known };
-        match driver.exec(&session.known.pod(self)?, exec) {
+        match self.begin_session(&session, driver.as_ref(), exec, collected) {
             Ok(()) => Ok((session, driver)),
             Err(error) => {
                 self.finish(&session);
-                Err(failed(error))
+                Err(error)
             }
         }
+    }
+
+    fn begin_session(&self, session: &Session, driver: &dyn cofferdam_runtimes::Driver, exec: Exec<'_>, collected: bool) -> Result<()> {
+        let pod = session.known.pod(self)?;
+        commands::own(&session.known.dirs, &session.key, exec.container, collected)?;
+        reach("exec.owned");
+        files::private_dir(&session.dir).map_err(failed)?;
+        driver.exec(&pod, exec).map_err(failed)?;
+        reach("exec.began");
+        Ok(())
     }
 
     /// The process description that the container itself was made with, with another command.

@@ -66,6 +66,8 @@ pub struct Table {
 
 #[derive(Debug, Clone)]
 struct Entry {
+    /// No file names it: it is what every machine may have.
+    built_in: bool,
     driver: &'static str,
     binary: PathBuf,
     definition: std::result::Result<Definition, String>,
@@ -82,7 +84,7 @@ impl Table {
                 Configured::Unknown => ("-", None),
             };
             let binary = binary.map(|b| b.as_path().to_owned()).unwrap_or_default();
-            Entry { driver, binary, definition: define(handler, path) }
+            Entry { built_in: handler.origin().place.is_none(), driver, binary, definition: define(handler, path) }
         };
         Self {
             default: configured.default.as_ref().map(|(name, _)| name.to_string()),
@@ -99,7 +101,7 @@ impl Table {
             (name, _) => name,
         };
         let entry = self.entries.get(name).ok_or_else(|| {
-            let near: Vec<_> = self.entries.keys().map(String::as_str).collect();
+            let near: Vec<_> = self.names().filter(|name| self.is_wanted(name)).collect();
             Error::Handler(format!("no runtime for \"{name}\" is configured; configured are: {}", near.join(", ")))
         })?;
         match &entry.definition {
@@ -110,13 +112,20 @@ impl Table {
 
     /// A handler of this definition, in the place of one of its name.
     pub fn insert(&mut self, name: &str, definition: Definition) {
-        let entry = Entry { driver: "oci", binary: definition.binary.clone(), definition: Ok(definition) };
+        let entry = Entry { built_in: false, driver: "oci", binary: definition.binary.clone(), definition: Ok(definition) };
         self.entries.insert(name.to_owned(), entry);
     }
 
     /// The handlers' names.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
+    }
+
+    /// Whether somebody wants this handler here: a file names it, or it is the default, or its binary is
+    /// installed. Of the built-in ones, what is not there is missed by nobody.
+    pub fn is_wanted(&self, name: &str) -> bool {
+        let wanted = |entry: &Entry| !entry.built_in || entry.definition.is_ok();
+        self.default.as_deref() == Some(name) || self.entries.get(name).is_some_and(wanted)
     }
 
     /// A handler's status before it is proved: an entry that cannot be run has its reason already.
@@ -192,5 +201,24 @@ mod tests {
         let missing = table.resolve("runsc").unwrap_err().to_string();
         assert!(missing.contains("needs runsc, which is not installed"), "{missing}");
         assert!(table.resolve("").is_err(), "the default handler's binary is missing, and nothing replaces it");
+    }
+
+    #[test]
+    fn a_built_in_handler_that_is_not_installed_is_missed_by_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let crun = dir.path().join("crun");
+        std::fs::write(&crun, "").unwrap();
+        std::fs::set_permissions(&crun, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut configured = HandlerTable::built_in();
+        let (name, mut handler) = configured.handlers.iter().find(|(name, _)| name.as_str() == "youki").map(|(n, h)| (n.clone(), h.clone())).unwrap();
+        let table = |configured: &HandlerTable| Table::new(configured, dir.path().to_str().unwrap());
+        let wanted = |table: &Table| table.names().filter(|name| table.is_wanted(name)).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(wanted(&table(&configured)), ["crun", "runc"], "runc is the default, and missed");
+        let unknown = table(&configured).resolve("kata").unwrap_err().to_string();
+        assert!(unknown.ends_with("configured are: crun, runc"), "{unknown}");
+        let place = cofferdam_handlers::Place { file: "/c.toml".into(), line: 1, column: 1 };
+        handler.origins.insert("handler".into(), cofferdam_handlers::Origin { value: String::new(), place: Some(place) });
+        configured.handlers.insert(name, handler);
+        assert_eq!(wanted(&table(&configured)), ["crun", "runc", "youki"], "a file names it");
     }
 }

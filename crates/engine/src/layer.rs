@@ -2,9 +2,12 @@
 
 use cofferdam_host::ids;
 use cofferdam_model::cri::FsUsage;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use std::collections::{HashMap, HashSet};
-use std::os::unix::fs::MetadataExt;
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +15,8 @@ use std::time::{Duration, Instant};
 const FRESH: Duration = Duration::from_secs(10);
 /// Most entries that are counted of one directory.
 const MAX_ENTRIES: u64 = 2_000_000;
+/// Most directories that are open while one is counted; what is in more than so many is not counted.
+const MAX_OPEN: usize = 4096;
 /// Most counts that are kept.
 const MAX_COUNTS: usize = 4096;
 
@@ -67,39 +72,55 @@ impl Counts {
     }
 }
 
-/// Counts a tree on one file system: no link is followed, and a file with many names counts once.
+/// Counts a tree on one file system: no link is followed, and a file with many names counts once. Each directory
+/// is opened from the one that it is in: a container may make paths longer than the kernel takes, and may put a
+/// link in the place of what was looked at.
 fn count(dir: &Path) -> FsUsage {
     let mut usage = FsUsage { at: ids::now_nanos(), mountpoint: dir.to_owned(), ..FsUsage::default() };
-    let Ok(top) = std::fs::symlink_metadata(dir) else { return usage };
+    let Ok(top) = rustix::fs::lstat(dir) else { return usage };
+    let is_dir = |stat: &Stat| FileType::from_raw_mode(stat.st_mode).is_dir();
     let mut seen = HashSet::new();
-    let mut add = |meta: &std::fs::Metadata| {
-        if meta.nlink() > 1 && !meta.is_dir() && !seen.insert(meta.ino()) {
+    let mut add = |stat: &Stat| {
+        if stat.st_nlink > 1 && !is_dir(stat) && !seen.insert(stat.st_ino) {
             return;
         }
-        usage.used_bytes = usage.used_bytes.saturating_add(meta.blocks().saturating_mul(512));
+        let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
+        usage.used_bytes = usage.used_bytes.saturating_add(blocks.saturating_mul(512));
         usage.inodes_used += 1;
     };
     add(&top);
-    let mut left = if top.is_dir() { vec![dir.to_owned()] } else { vec![] };
-    let mut entries = 0;
-    while let Some(dir) = left.pop() {
-        // What goes while it is counted is not counted.
-        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-            entries += 1;
-            if entries > MAX_ENTRIES {
-                return usage;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut next = rustix::fs::open(dir, flags, Mode::empty()).ok();
+    // Directories to be opened, with what they are in.
+    let mut left: Vec<(Rc<OwnedFd>, CString)> = Vec::new();
+    let (mut entries, mut held) = (0, 0);
+    loop {
+        if let Some(folder) = next.take().map(Rc::new) {
+            // What goes while it is counted is not counted.
+            for entry in Dir::read_from(&folder).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                if matches!(name.to_bytes(), b"." | b"..") {
+                    continue;
+                }
+                entries += 1;
+                if entries > MAX_ENTRIES {
+                    return usage;
+                }
+                let Ok(stat) = rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+                if stat.st_dev != top.st_dev {
+                    continue;
+                }
+                add(&stat);
+                if is_dir(&stat) && held < MAX_OPEN {
+                    left.push((folder.clone(), name.to_owned()));
+                }
             }
-            let Ok(meta) = entry.metadata() else { continue };
-            if meta.dev() != top.dev() {
-                continue;
-            }
-            add(&meta);
-            if meta.is_dir() {
-                left.push(entry.path());
-            }
+            held += usize::from(Rc::strong_count(&folder) > 1);
         }
+        let Some((parent, name)) = left.pop() else { return usage };
+        next = rustix::fs::openat(&parent, &name, flags, Mode::empty()).ok();
+        held -= usize::from(Rc::strong_count(&parent) == 1);
     }
-    usage
 }
 
 #[cfg(test)]
@@ -125,5 +146,25 @@ mod tests {
         let all = counts.images(dir.path());
         assert_eq!(all.inodes_used, 5);
         assert_eq!(counts.recent(&dir.path().join("none")).inodes_used, 0);
+    }
+
+    #[test]
+    fn what_lies_deeper_than_a_path_may_be_long_is_counted_and_no_link_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = tempfile::tempdir().unwrap();
+        std::fs::write(other.path().join("theirs"), vec![1; 1 << 20]).unwrap();
+        std::os::unix::fs::symlink(other.path(), dir.path().join("link")).unwrap();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let mut at = rustix::fs::open(dir.path(), flags, Mode::empty()).unwrap();
+        let name = "d".repeat(200);
+        for _ in 0..30 {
+            rustix::fs::mkdirat(&at, name.as_str(), Mode::RWXU).unwrap();
+            at = rustix::fs::openat(&at, name.as_str(), flags, Mode::empty()).unwrap();
+        }
+        let file = rustix::fs::openat(&at, "hidden", OFlags::WRONLY | OFlags::CREATE, Mode::RUSR).unwrap();
+        std::io::Write::write_all(&mut std::fs::File::from(file), &vec![1; 256 << 10]).unwrap();
+        let found = count(dir.path());
+        assert_eq!(found.inodes_used, 1 + 1 + 30 + 1);
+        assert!((256 << 10..1 << 20).contains(&found.used_bytes), "{found:?}");
     }
 }

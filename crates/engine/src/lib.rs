@@ -9,6 +9,7 @@
 
 mod cache;
 mod cleanup;
+mod commands;
 mod confine;
 pub mod container;
 mod defaults;
@@ -45,9 +46,10 @@ use cofferdam_images::Store;
 use cofferdam_model::PodId;
 use cofferdam_model::cri::{Error, Result};
 use cofferdam_plan::Layout;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 /// What an engine is opened with.
 #[derive(Debug, Clone)]
@@ -100,6 +102,7 @@ pub struct Engine {
     monitor: PathBuf,
     cache: cache::Cache,
     counts: layer::Counts,
+    unended: Mutex<BTreeMap<PodId, String>>,
     boot_id: String,
     hub: events::Hub,
     /// How many network namespaces are made ahead.
@@ -116,6 +119,7 @@ impl Engine {
         for dir in [layout.pods(), layout.run_pods(), layout.proofs(), layout.network(), layout.moved_cgroups()] {
             cofferdam_host::files::private_dir(&dir).map_err(|e| failed(&e))?;
         }
+        cofferdam_host::files::spread_below(layout.pods()).map_err(|e| failed(&e))?;
         let cgroups = Cgroups::detect().map_err(|e| failed(&e))?;
         let store = Store::open(&layout.images()).map_err(|e| failed(&e))?.keep_content(keep_content);
         let engine = Arc::new(Self {
@@ -125,6 +129,7 @@ impl Engine {
             proofs: prove::Memory::default(),
             cache: cache::Cache::default(),
             counts: layer::Counts::default(),
+            unended: Mutex::default(),
             hub: events::Hub::default(),
             spare_networks: AtomicUsize::default(),
             pool: OnceLock::new(),

@@ -1,6 +1,7 @@
 //! Logs that somebody rotates.
 
 use crate::Engine;
+use crate::failpoint::reach;
 use cofferdam_model::ContainerId;
 use cofferdam_model::cri::{ContainerState, Error, Result};
 use cofferdam_monitor::client;
@@ -20,6 +21,8 @@ impl Engine {
         reopened.map_err(|e| match e {
             client::Error::Gone { .. } => Error::Precondition(format!("container {id} has no monitor any more: {e}")),
             e => Error::Failed(format!("the log of container {id} cannot be opened anew: {e}")),
-        })
+        })?;
+        reach("log.reopened");
+        Ok(())
     }
 }

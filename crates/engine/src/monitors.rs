@@ -6,7 +6,7 @@ use crate::sandbox::{Known, MS_NOSUID_NODEV, failed};
 use cofferdam_host::cgroup::{Group, Mode};
 use cofferdam_host::privilege;
 use cofferdam_model::ContainerId;
-use cofferdam_model::cri::{Error, LinuxResources, NamespaceMode, Result, SandboxConfig};
+use cofferdam_model::cri::{ContainerStatus, Error, LinuxResources, NamespaceMode, Result, SandboxConfig};
 use cofferdam_monitor::client;
 use cofferdam_monitor::protocol::{MountOp, Start, UserNamespace};
 use cofferdam_plan::userns::IdRange;
@@ -18,6 +18,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+/// Room for the files of `/etc` that containers share: a hosts file may have some thousand aliases.
+const ETC: &str = "mode=755,size=1m,nr_inodes=64";
 const MS_NOEXEC: u64 = 8;
 const MS_MOVE: u64 = 8192;
 
@@ -64,6 +66,8 @@ impl Engine {
             ops.push(MountOp::Mkdir(target.clone()));
             ops.push(MountOp::Mount { source: at, target, fstype: String::new(), flags: MS_MOVE, data: String::new() });
         }
+        ops.push(MountOp::Mkdir(dirs.etc()));
+        ops.push(tmpfs(dirs.etc(), ETC, MS_NOSUID_NODEV));
         if config.ipc != NamespaceMode::Node {
             ops.push(MountOp::Mkdir(dirs.shm()));
             let owner = ids.map(|ids| format!(",uid={0},gid={0}", ids.first)).unwrap_or_default();
@@ -109,6 +113,14 @@ impl Engine {
             files.extend(more.into_iter().map(|file| seen_inside(&moved, file)));
         }
         Ok(files)
+    }
+
+    /// As above, for a process that comes to those of a running container.
+    pub(crate) fn further_join_files(&self, known: &Known, id: &ContainerId, now: &ContainerStatus) -> Result<Vec<PathBuf>> {
+        match now.pid {
+            Some(pid) if self.cgroups.mode() == Mode::V2 => Ok(self.group_of(known, id)?.join_files_beside(pid)),
+            _ => self.container_join_files(known, id, &now.config.resources),
+        }
     }
 
     /// Sets a container's limits of CPUs and huge pages, where it or its pod has any; the files by which

@@ -34,7 +34,7 @@ impl Engine {
         let mut all = Mounts::default();
         for (number, mount) in config.mounts.iter().enumerate() {
             check(config, mount)?;
-            let at = known.dirs.container(id).dir.join(format!("m{number}"));
+            let at = known.dirs.container(id).bundle.join(format!("m{number}"));
             let source = self.source(known, mount, &at, &mut all)?;
             let readonly = mount.readonly || mount.image.is_some();
             let mut told = SpecMount::volume(source, &mount.container_path, readonly, mount.recursive_read_only, mount.propagation);
@@ -128,7 +128,7 @@ impl Engine {
     /// An image as one read-only file system, mounted from its file.
     pub(crate) fn block_root(&self, dirs: &ContainerDirs, image: &Image, before: &mut Vec<MountOp>) -> Result<PathBuf> {
         let block = self.store.block_root(image).map_err(failed)?;
-        let target = dirs.dir.join("block");
+        let target = dirs.bundle.join("block");
         before.push(MountOp::Mkdir(target.clone()));
         before.push(MountOp::Mount { source: block.path, target: target.clone(), fstype: block.fstype.into(), flags: MS_RDONLY, data: String::new() });
         Ok(target)
@@ -183,7 +183,7 @@ pub(crate) fn mapped(known: &Known, source: PathBuf, at: &Path, before: &mut Vec
 
 /// What a mount's source cannot do, as options: in a user namespace no bind of it may lose them, and runc
 /// 1.1 loses what it is not told.
-pub(crate) fn kept_flags(known: &Known, source: &Path) -> Vec<String> {
+fn kept_flags(known: &Known, source: &Path) -> Vec<String> {
     use rustix::fs::StatVfsMountFlags as Flags;
     if known.record.ids.is_none() {
         return vec![];

@@ -146,7 +146,7 @@ impl Engine {
             command: vec!["/canary".into(), "canary".into()],
             ..ContainerConfig::default()
         };
-        let container = self.make_container(pod, &config, Root::Directory(root), new_id()?, &mut Stopwatch::new())?;
+        let container = self.make_container(pod, &config, Root::Directory(root), new_id(pod)?, &mut Stopwatch::new())?;
         self.start_container(&container)?;
         let known = self.must_know(pod)?;
         let Some(exit) = self.wait_exit(&known, &container, CANARY_LIMIT)? else {

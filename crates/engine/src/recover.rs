@@ -29,6 +29,7 @@ impl Engine {
         if let Err(e) = self.wire.recover(|| Ok(self.traces()?.iter().map(|id| id.as_str().to_owned()).collect())) {
             findings.push(format!("network: {e}"));
         }
+        self.collect_unwanted();
         findings
     }
 
@@ -59,6 +60,7 @@ impl Engine {
                 let mut findings = self.finish_changing(&mut known)?;
                 if found.result == Some(ResultState::Ready) {
                     findings.extend(self.recover_containers(&known)?);
+                    findings.extend(self.collect_commands(&known)?);
                 }
                 Ok((!findings.is_empty()).then(|| findings.join("; ")))
             }

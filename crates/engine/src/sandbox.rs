@@ -181,7 +181,7 @@ impl Engine {
             (NamespaceMode::Node, _) | (_, Purpose::Canary(_)) => vec![],
             _ => self.wire.attach(id.as_str(), config, making.request, monitor_pid)?,
         };
-        write_etc(dirs, config, &ips, record.ids)?;
+        write_etc(dirs, monitor_pid, config, &ips, record.ids)?;
         done(SandboxStep::Network);
 
         let mut result = SandboxResult {
@@ -273,7 +273,10 @@ impl Engine {
                 taken => taken.map_err(failed)?,
             };
             self.hub.forget(id);
-            return self.undo(id);
+            self.undo(id)?;
+            // Its containers may have been the last of an image that nobody wants.
+            self.collect_unwanted();
+            return Ok(());
         }
     }
 
@@ -334,6 +337,7 @@ impl Engine {
             self.keep_oom(&dirs.container(&container), &group);
             group.kill_all(KILL_DEADLINE).map_err(failed)?;
         }
+        reach("end.containers");
         // Plugins want the namespace, which is kept until they are asked.
         let mut namespace = None;
         if let Ok(monitor) = Client::connect(&dirs.socket()) {
@@ -349,7 +353,9 @@ impl Engine {
         pod.remove(KILL_DEADLINE).map_err(failed)?;
         reach("end.cgroup");
         // The address last: nobody is to get it while a pod has it.
-        self.wire.detach(id.as_str(), namespace)
+        self.wire.detach(id.as_str(), namespace)?;
+        reach("end.network");
+        Ok(())
     }
 
     /// One sandbox.

@@ -34,7 +34,7 @@ impl Engine {
         let dirs = known.dirs.container(id);
         let security = &config.security;
         let process = self.process(&known.record.definition.defaults, config, image)?;
-        let mut mounts = Self::etc_mounts(known, security.readonly_rootfs);
+        let mut mounts = etc_mounts(known, security.readonly_rootfs);
         // What the request brings itself replaces ours, as a kubelet does with /etc/hosts.
         mounts.retain(|ours| !asked.list.iter().any(|theirs| theirs.destination == ours.destination));
         let all_devices = security.privileged && gives_devices(known);
@@ -83,7 +83,7 @@ impl Engine {
         let added = devices::apply_cdi(&self.cdi_dirs, config, &mut spec)?;
         let first = spec.mounts.len().saturating_sub(added);
         for (number, mount) in spec.mounts.iter_mut().skip(first).enumerate().filter(|(_, m)| m.kind == "bind") {
-            mount.source = mounts::mapped(known, std::mem::take(&mut mount.source), &dirs.dir.join(format!("d{number}")), &mut before);
+            mount.source = mounts::mapped(known, std::mem::take(&mut mount.source), &dirs.bundle.join(format!("d{number}")), &mut before);
         }
         Ok((spec, before))
     }
@@ -97,18 +97,6 @@ impl Engine {
             return Err(Error::Precondition(format!("container \"{name}\" is to see the processes of \"{target}\", which is not running")));
         }
         Ok(Some(PidOf { container: target.to_string(), pid: status.pid }))
-    }
-
-    fn etc_mounts(known: &Known, readonly: bool) -> Vec<SpecMount> {
-        let dirs = &known.dirs;
-        [(dirs.hosts(), "/etc/hosts"), (dirs.hostname(), "/etc/hostname"), (dirs.resolv_conf(), "/etc/resolv.conf")]
-            .map(|(source, at)| {
-                let flags = mounts::kept_flags(known, &source);
-                let mut mount = SpecMount::bind(source, at, readonly);
-                mount.options.extend(flags);
-                mount
-            })
-            .to_vec()
     }
 
     /// The container's own cgroups under `/sys/fs/cgroup`, where runtimes of languages look for their
@@ -128,7 +116,7 @@ impl Engine {
             let dir = inner.into_iter().next().map(|(_, dir)| dir).unwrap_or_default();
             return Ok((vec![], bind_at(dir)));
         }
-        let view = known.dirs.container(id).dir.join("cgroup");
+        let view = known.dirs.container(id).bundle.join("cgroup");
         let mut ops = vec![MountOp::Mkdir(view.clone()), tmpfs(view.clone(), "mode=755", MS_NOSUID_NODEV)];
         // Nobody looks for devices and freezer, and each mount takes its time.
         for (name, dir) in inner.into_iter().filter(|(name, _)| name != Path::new("devices") && name != Path::new("freezer")) {
@@ -213,6 +201,20 @@ impl Engine {
         }
         Ok(user)
     }
+}
+
+fn etc_mounts(known: &Known, readonly: bool) -> Vec<SpecMount> {
+    let dirs = &known.dirs;
+    [(dirs.hosts(), "/etc/hosts"), (dirs.hostname(), "/etc/hostname"), (dirs.resolv_conf(), "/etc/resolv.conf")]
+        .map(|(source, at)| {
+            let mut mount = SpecMount::bind(source, at, readonly);
+            // As their file system is mounted: in a user namespace no mount may lose it.
+            if known.record.ids.is_some() {
+                mount.options.extend(["nosuid", "nodev"].map(str::to_owned));
+            }
+            mount
+        })
+        .to_vec()
 }
 
 /// A container's capabilities. "All" means all that we have ourselves, as containerd has it

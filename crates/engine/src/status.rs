@@ -104,7 +104,7 @@ impl Engine {
 
     /// Waits for a container's end; `None` where it did not end in time.
     pub(crate) fn wait_exit(&self, known: &Known, id: &ContainerId, limit: Duration) -> Result<Option<Exit>> {
-        match self.monitor(known)?.wait_timeout(id.as_str(), limit) {
+        match Client::wait_at(&known.dirs.socket(), id.as_str(), limit) {
             Ok(exit) => Ok(exit),
             // It may have ended together with its monitor.
             Err(e) => self.exit(known, id)?.map(|exit| Ok(Some(exit))).unwrap_or(Err(failed(e))),

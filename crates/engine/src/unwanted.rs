@@ -3,6 +3,7 @@
 //! forgets none.
 
 use crate::Engine;
+use crate::failpoint::reach;
 use crate::sandbox::failed;
 use cofferdam_images::{Digest, Image, Removed};
 use cofferdam_model::cri::{Error, Result};
@@ -20,7 +21,9 @@ impl Engine {
         let wrong = |e: std::io::Error| failed(format!("{}: {e}", mark.display()));
         std::fs::create_dir_all(&dir).map_err(wrong)?;
         std::fs::write(&mark, "").map_err(wrong)?;
+        reach("image.marked");
         let names = self.store.untag(id).map_err(failed)?;
+        reach("image.untagged");
         // Its last container may have gone meanwhile.
         self.collect_unwanted();
         Ok(Removed { names, image: None })

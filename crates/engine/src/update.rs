@@ -82,6 +82,7 @@ impl Engine {
             return Ok(());
         }
         group.set_limits(&limits(resources)).map_err(failed)?;
+        reach("update.limits");
         group.set_unified(&resources.unified).map_err(failed)?;
         if let Change::Container(id, resources) = change {
             known.driver()?.update(&known.pod(self)?, id, resources).map_err(failed)?;

@@ -112,14 +112,17 @@ fn namespace_of(pid: i32) -> PathBuf {
     Path::new("/proc").join(pid.to_string()).join("ns/net")
 }
 
-/// Writes the files of `/etc` that the pod's containers share.
-pub(crate) fn write_etc(dirs: &PodDirs, config: &SandboxConfig, ips: &[IpAddr], ids: Option<IdRange>) -> Result<()> {
+/// Writes the files of `/etc` that the pod's containers share, where the monitor sees them.
+pub(crate) fn write_etc(dirs: &PodDirs, monitor_pid: i32, config: &SandboxConfig, ips: &[IpAddr], ids: Option<IdRange>) -> Result<()> {
+    // The monitor is a child that was not waited for: the number is no other's.
+    let seen_by_monitor = Path::new("/proc").join(monitor_pid.to_string()).join("root");
     let write = |path: PathBuf, text: String| {
         let wrong = |e: std::io::Error| Error::Failed(format!("{} cannot be written: {e}", path.display()));
-        std::fs::write(&path, text).map_err(wrong)?;
+        let at = seen_by_monitor.join(path.strip_prefix("/").unwrap_or(&path));
+        std::fs::write(&at, text).map_err(wrong)?;
         // The pod's root is somebody else on the machine.
         let Some(ids) = ids else { return Ok(()) };
-        std::os::unix::fs::chown(&path, Some(ids.first), Some(ids.first)).map_err(wrong)
+        std::os::unix::fs::chown(&at, Some(ids.first), Some(ids.first)).map_err(wrong)
     };
     let on_machine = config.network == NamespaceMode::Node;
     let own = || config.hostname.clone();

@@ -219,3 +219,19 @@ fn a_container_may_see_the_processes_of_another() {
         assert!(why.contains("which is not running"), "{why}");
     }
 }
+
+/// The containers of a pod share the files, and none can fill the machine with them.
+#[test]
+fn files_of_etc_are_shared_and_bounded() {
+    let world = World::new();
+    for handler in ["crun", "runc", "runsc"] {
+        let pod = world.pod_with(handler, |pod| pod.hostname = "shared".into());
+        let first = world.start(&pod, "echo 10.0.0.9 added >> /etc/hosts; sleep 1000", |_| {});
+        until("the line is there", || (world.exec(&first, "grep -c added /etc/hosts").0 == 0).then_some(()));
+        assert_eq!(world.good(&pod, "cat /etc/hostname; grep added /etc/hosts", |_| {}), "shared\n10.0.0.9 added\n", "{handler}");
+        let (code, told) = world.run(&pod, "dd if=/dev/zero of=/etc/hosts bs=65536 count=64 2>&1", |_| {});
+        assert!(code != 0 && told.contains("No space left"), "{handler}: {code} {told}");
+        assert_eq!(world.good(&pod, "cat /etc/hostname", |_| {}), "shared\n", "{handler}");
+        world.engine.remove_sandbox(&pod).unwrap();
+    }
+}

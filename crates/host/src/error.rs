@@ -79,6 +79,12 @@ pub enum Error {
         /// Path of the group, below the mount.
         group: PathBuf,
     },
+    /// A group is to give its children controllers (v2), and has processes itself.
+    #[error("cgroup {group} has processes of its own, and cgroup v2 lets such a one limit no others within it: move them elsewhere, or name another parent")]
+    Inhabited {
+        /// Its directory.
+        group: PathBuf,
+    },
     /// No cgroup hierarchy is mounted.
     #[error("no cgroup hierarchy is mounted on this machine: mount cgroup2 on /sys/fs/cgroup")]
     NoCgroups,

@@ -58,26 +58,31 @@ name!(
     /// Id of a pod sandbox: 32 lowercase hex digits. Names of everything on the machine derive from it.
     PodId,
     "pod id",
-    is_id,
+    |v| is_hex(v, DIGITS),
     "use 32 lowercase hex digits"
 );
 
 name!(
-    /// Id of a container: 32 lowercase hex digits.
+    /// Id of a container: 64 lowercase hex digits, as Docker's and containerd's have. Log collectors find a
+    /// container's log by exactly so many (`kube_regex.h` of Fluent Bit, fluent-plugin-kubernetes_metadata_filter),
+    /// and agents find its cgroup so. Records of older versions have 32.
     ContainerId,
     "container id",
-    is_id,
-    "use 32 lowercase hex digits"
+    |v| is_hex(v, ContainerId::DIGITS) || is_hex(v, DIGITS),
+    "use 64 lowercase hex digits"
 );
 
-fn is_id(v: &str) -> bool {
-    v.len() == 32 && v.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+/// Digits of 16 bytes.
+const DIGITS: usize = 32;
+
+fn is_hex(v: &str, digits: usize) -> bool {
+    v.len() == digits && v.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 macro_rules! id {
     ($name:ident) => {
         impl $name {
-            /// An id from 16 random bytes.
+            /// An id of 32 digits, from 16 random bytes.
             pub fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(bytes.iter().map(|b| format!("{b:02x}")).collect())
             }
@@ -91,9 +96,27 @@ macro_rules! id {
 id!(PodId);
 id!(ContainerId);
 
+impl ContainerId {
+    /// Digits of a whole id.
+    pub const DIGITS: usize = 2 * DIGITS;
+
+    /// An id of a container in `pod`: those of 16 random bytes, and the pod's.
+    pub fn within(pod: &PodId, bytes: [u8; 16]) -> Self {
+        Self(format!("{}{pod}", Self::from_bytes(bytes)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_containers_id_is_what_log_collectors_look_for() {
+        let id = ContainerId::within(&PodId::from_bytes([0xcd; 16]), [0xab; 16]);
+        assert_eq!(id.as_str(), "ab".repeat(16) + &"cd".repeat(16));
+        assert_eq!(id.as_str().len(), 64);
+        assert_eq!(ContainerId::new(id.as_str()).as_ref(), Ok(&id));
+    }
 
     #[test]
     fn ids_take_only_what_is_safe_in_a_path() {
@@ -101,6 +124,10 @@ mod tests {
         for bad in ["", "..", "0123456789ABCDEF0123456789abcdef", "0123456789abcdef0123456789abcde/"] {
             assert!(PodId::new(bad).is_err(), "{bad}");
         }
+        for (digits, good) in [(31, false), (32, true), (33, false), (63, false), (64, true), (65, false)] {
+            assert_eq!(ContainerId::new("a".repeat(digits)).is_ok(), good, "{digits}");
+        }
+        assert!(PodId::new("a".repeat(64)).is_err());
         assert!(HandlerName::new("kata-qemu").is_ok());
         for bad in ["", "../runc", "a/b", ".hidden"] {
             assert!(HandlerName::new(bad).is_err(), "{bad}");

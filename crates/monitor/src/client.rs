@@ -185,7 +185,16 @@ impl Client {
     /// # Errors
     /// As those of [`Self::wait`] and [`Self::connect`].
     pub fn wait_timeout(&self, key: &str, limit: Duration) -> Result<Option<Exit>> {
-        let mut other = Self::connect(&self.link.socket)?;
+        Self::wait_at(&self.link.socket, key, limit)
+    }
+
+    /// As [`Self::wait_timeout`], of the monitor at `socket`: the wait's connection is the only one that it
+    /// takes, of the [`MAX_CONNECTIONS`](crate::protocol::MAX_CONNECTIONS) that the monitor has.
+    ///
+    /// # Errors
+    /// As those of [`Self::wait_timeout`].
+    pub fn wait_at(socket: &Path, key: &str, limit: Duration) -> Result<Option<Exit>> {
+        let mut other = Self::connect(socket)?;
         match other.ask(&Request::Wait { key: key.to_owned() }, Some(limit.max(Duration::from_millis(1)))) {
             Ok(answer) => other.exit(answer).map(Some),
             Err(Error::Timeout { .. }) => Ok(None),

@@ -4,6 +4,7 @@
 //!
 //! A driver never decides whether a pod may run; it is given one binary and runs that one.
 
+pub mod failpoint;
 mod features;
 pub mod oci;
 mod probe;

@@ -6,6 +6,7 @@
 //! none, but manages only controllers whose mounts it finds, and in a monitor's mount namespace it
 //! finds devices alone.
 
+use crate::failpoint::reach;
 use crate::{features, refuse};
 use crate::state::{clip, last_error, release_by_notifying, release_by_reading, release_by_writing};
 use crate::{Container, Driver, Error, Exec, Pod, Probe, Result};
@@ -250,6 +251,7 @@ impl Driver for Oci {
         // cgroup mount that it finds for the root of all, and only in a copy is that the right one.
         let own_namespace = vec![MountOp::Mkdir(bundle.clone())];
         let pid = self.create_as(pod, PAUSE, pod.id.as_str(), &bundle, own_namespace, false, pod.cgroup_files.clone(), Stdio::Null)?;
+        reach("enclosure.created");
         self.release(pod, pod.id.as_str())?;
         Ok(pid)
     }
@@ -257,14 +259,14 @@ impl Driver for Oci {
     fn create(&self, pod: &Pod<'_>, mut container: Container<'_>) -> Result<Option<i32>> {
         self.fill_in(pod, &mut container.spec, &pod.dirs.container_cgroup(container.id));
         if self.flavor == Flavor::Crun && container.spec.user_namespace.is_some() {
-            from_within(&container.dirs.dir, &mut container.spec);
+            from_within(&container.dirs.bundle, &mut container.spec);
         }
         write(&container.dirs.spec(), &spec::container_json(&container.spec))?;
         let mut mounts = std::mem::take(&mut container.before);
         mounts.push(root_mount(&container));
         let id = container.id.as_str();
         let slave = container.spec.propagates();
-        self.create_as(pod, id, id, &container.dirs.dir, mounts, slave, container.cgroup_files, container.stdio)
+        self.create_as(pod, id, id, &container.dirs.bundle, mounts, slave, container.cgroup_files, container.stdio)
     }
 
     fn start(&self, pod: &Pod<'_>, container: &ContainerId, _stdio: &Stdio) -> Result<()> {

@@ -216,12 +216,12 @@ impl Driver for Runsc {
         let mut mounts = std::mem::take(&mut container.before);
         mounts.push(root_mount(&container));
         let kept = Kept { mounts, slave: container.spec.propagates() };
-        write(&container.dirs.dir.join(MOUNT_FILE), &json!(kept))?;
+        write(&container.dirs.bundle.join(MOUNT_FILE), &json!(kept))?;
         Ok(None)
     }
 
     fn start(&self, pod: &Pod<'_>, container: &ContainerId, stdio: &Stdio) -> Result<()> {
-        let dir = pod.dirs.container(container).dir;
+        let dir = pod.dirs.container(container).bundle;
         let (id, bundle) = (container.as_str(), dir.to_string_lossy());
         let console = console_of(stdio);
         let mut rest = vec!["run", "--detach", "--bundle", &bundle];

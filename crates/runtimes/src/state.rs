@@ -1,5 +1,6 @@
 //! Reading what OCI runtimes leave: their logs, their start fifo.
 
+use crate::failpoint::reach;
 use crate::{Error, MAX_REASON, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
@@ -37,19 +38,26 @@ pub(crate) fn clip(text: &str) -> String {
 }
 
 /// Starts a container that crun created by writing to its `exec.fifo`, as `crun start` does (crun,
-/// `src/libcrun/status.c`): there the container reads.
+/// `src/libcrun/status.c`): there the container reads. The fifo goes after that, where crun itself has it
+/// go before: a kill in between would leave a container that nobody can start.
 pub(crate) fn release_by_writing(fifo: &Path) -> Result<()> {
     let fail = |reason: String| Error::File { path: fifo.to_owned(), reason };
     let fd = rustix::fs::open(fifo, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).map_err(|e| match e {
-        rustix::io::Errno::NXIO => fail("the container ended before it was started".into()),
+        rustix::io::Errno::NXIO => {
+            // Nobody waits at it: it was let go, or it has ended. While the fifo is there, crun takes it for one
+            // that was not started.
+            let _ = std::fs::remove_file(fifo);
+            fail("the container ended before it was started".into())
+        }
         e => fail(format!("the container cannot be started: {e}")),
     })?;
-    std::fs::remove_file(fifo).map_err(|e| fail(e.to_string()))?;
     match rustix::io::write(&fd, &[0]) {
-        Ok(1) => Ok(()),
-        Ok(_) => Err(fail("the container did not take its start".into())),
-        Err(e) => Err(fail(format!("the container did not take its start: {e}"))),
+        Ok(1) => {}
+        Ok(_) => return Err(fail("the container did not take its start".into())),
+        Err(e) => return Err(fail(format!("the container did not take its start: {e}"))),
     }
+    reach("release.written");
+    std::fs::remove_file(fifo).map_err(|e| fail(e.to_string()))
 }
 
 /// Starts a container that runc created by reading its `exec.fifo`, as `runc start` does (runc,
@@ -60,15 +68,34 @@ pub(crate) fn release_by_reading(fifo: &Path, timeout_secs: i64) -> Result<()> {
     let fd = rustix::fs::open(fifo, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| fail(format!("the container cannot be started: {e}")))?;
     let mut polled = [PollFd::new(&fd, PollFlags::IN)];
-    let limit = Timespec { tv_sec: timeout_secs, tv_nsec: 0 };
-    poll(&mut polled, Some(&limit)).map_err(|e| fail(e.to_string()))?;
+    let soon = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    if poll(&mut polled, Some(&soon)).map_err(|e| fail(e.to_string()))? == 0 {
+        if has_gone_on(fifo.parent().unwrap_or(fifo)) {
+            // While the fifo is there, runc takes it for one that was not started.
+            let _ = std::fs::remove_file(fifo);
+            return Err(fail("the container was started before".into()));
+        }
+        let limit = Timespec { tv_sec: timeout_secs, tv_nsec: 0 };
+        poll(&mut polled, Some(&limit)).map_err(|e| fail(e.to_string()))?;
+    }
     let mut byte = [0u8; 1];
     match rustix::io::read(&fd, &mut byte) {
         Ok(1) => {}
         Ok(_) => return Err(fail("the container ended before it was started".into())),
         Err(e) => return Err(fail(format!("the container did not take its start within {timeout_secs} s: {e}"))),
     }
+    reach("release.read");
     std::fs::remove_file(fifo).map_err(|e| fail(e.to_string()))
+}
+
+/// Whether the first process of a container that runc created is not `runc init` any more, which waits at the
+/// start fifo (runc, `process_linux.go` and `state.json`).
+fn has_gone_on(dir: &Path) -> bool {
+    let pid = || {
+        let text = std::fs::read(dir.join("state.json")).ok()?;
+        serde_json::from_slice::<serde_json::Value>(&text).ok()?["init_process_pid"].as_i64()
+    };
+    pid().is_some_and(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).map_or(true, |line| !line.ends_with(b"\0init\0")))
 }
 
 /// Starts a container that youki created, as `youki start` does: the container waits for one

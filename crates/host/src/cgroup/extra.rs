@@ -2,7 +2,7 @@
 //! hierarchy that a process joins costs it time, so a group is made in these only where it is asked for;
 //! in hybrid mode either may be on v2 alone.
 
-use super::group::{enable, write};
+use super::group::write;
 use super::{Cgroups, Group, Mode};
 use crate::{Error, Result, files};
 use std::collections::BTreeMap;
@@ -109,6 +109,13 @@ impl Group {
         Ok(join)
     }
 
+    /// On v2: lets the group have the controller that a file's name begins with, where it is a rare one.
+    pub(super) fn give_for_file(&self, name: &str) -> Result<()> {
+        const RARE: [&str; 4] = [CPUSET, HUGETLB, "misc", "rdma"];
+        let controller = RARE.into_iter().find(|c| name.strip_prefix(c).is_some_and(|rest| rest.starts_with('.')));
+        controller.map_or(Ok(()), |controller| self.extra(controller, "a file of cgroup v2").map(drop))
+    }
+
     /// The group's directory for a controller, made where it is not there, and what must be joined.
     fn extra(&self, controller: &'static str, wanted: &'static str) -> Result<(PathBuf, Vec<PathBuf>)> {
         let missing = || Error::NoController {
@@ -119,11 +126,11 @@ impl Group {
         let place = self.cgroups.place_of(controller)?.ok_or_else(missing)?;
         let mut directory = place.point.clone();
         for (depth, component) in self.path.components().enumerate() {
-            if place.unified && !self.left_alone(depth, &directory.join(component)) {
-                enable(&directory, &[controller])?;
-            }
             let parent = directory.clone();
             directory.push(component);
+            if place.unified {
+                self.give(depth, &directory, &[controller])?;
+            }
             match std::fs::create_dir(&directory) {
                 Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(Error::path("create", &directory)(e)),
                 _ => {}
@@ -215,6 +222,11 @@ mod tests {
             assert!(group.set_hugepages(&limit(bad)).is_err(), "{bad}");
         }
         assert!(group.set_hugepages(&BTreeMap::new()).unwrap().is_empty());
+        let file = |name: &str| BTreeMap::from([(name.to_owned(), "7".to_owned())]);
+        group.set_unified(&file("hugetlb.2MB.max")).unwrap();
+        assert_eq!((read("cgroup.subtree_control"), read("cofferdam/pod/hugetlb.2MB.max")), ("+hugetlb".into(), "7".into()));
+        let error = group.set_unified(&file("misc.max")).unwrap_err();
+        assert!(matches!(error, Error::NoController { controller: "misc", .. }), "{error}");
     }
 
     #[test]

@@ -18,8 +18,9 @@ pub struct Group {
     theirs: usize,
 }
 
-/// v2 controllers that are given to children; devices are an eBPF program and freezing is built in.
-const V2_ENABLED: [&str; 3] = ["cpu", "memory", "pids"];
+/// v2 controllers that are given to children; devices are an eBPF program and freezing is built in. `io`
+/// is for counting alone, where v1 would cost each process a further hierarchy to join.
+const V2_ENABLED: [&str; 4] = ["cpu", "io", "memory", "pids"];
 
 impl Group {
     pub(super) fn new(cgroups: Cgroups, path: &Path) -> Result<Self> {
@@ -57,17 +58,23 @@ impl Group {
         Ok(Self { theirs: self.theirs, ..child })
     }
 
-    /// The same group, where `parent`, a group above it, is somebody else's: on v2 that one lets its
-    /// children have the controllers, and those above it, whose children are not ours, stay as they are.
+    /// The same group, where `parent`, a group above it, is somebody else's. On v2 all groups down to it
+    /// let their children have the controllers, as OCI runtimes do it for a parent that is named to them
+    /// (a kubelet's have them already); those above `parent` that cannot stay as they are, and a limit
+    /// that needs what is missing says so.
     #[must_use]
     pub fn within(mut self, parent: &Path) -> Self {
         self.theirs = parent.components().count();
         self
     }
 
-    /// Whether the group at `directory`, whose child at `depth` of the path is needed, stays as it is.
-    pub(super) fn left_alone(&self, depth: usize, child: &Path) -> bool {
-        depth < self.theirs && child.is_dir()
+    /// Lets the group at `child`, at `depth` of the path, and its siblings have these controllers.
+    pub(super) fn give(&self, depth: usize, child: &Path, controllers: &[&str]) -> Result<()> {
+        let Some(directory) = child.parent() else { return Ok(()) };
+        match enable(directory, controllers) {
+            Err(_) if depth < self.theirs && child.is_dir() => Ok(()),
+            given => given,
+        }
     }
 
     /// The group's directories, one a hierarchy.
@@ -85,10 +92,10 @@ impl Group {
         for point in self.cgroups.points() {
             let mut directory = point.clone();
             for (depth, component) in self.path.components().enumerate() {
-                if self.cgroups.mode() == Mode::V2 && !self.left_alone(depth, &directory.join(component)) {
-                    enable_controllers(&directory)?;
-                }
                 directory.push(component);
+                if self.cgroups.mode() == Mode::V2 {
+                    self.give(depth, &directory, &V2_ENABLED)?;
+                }
                 match std::fs::create_dir(&directory) {
                     Ok(()) => {}
                     Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
@@ -102,6 +109,25 @@ impl Group {
     /// Whether any of its directories is there.
     pub fn exists(&self) -> bool {
         self.directories().iter().any(|d| d.is_dir())
+    }
+
+    /// Files by which a further process joins process `pid` of the group: where that one is. A container
+    /// that gives controllers to groups which it made itself (systemd, Docker) has its processes in these
+    /// alone, as v2 wants it; who joined the group itself would be refused.
+    pub fn join_files_beside(&self, pid: i32) -> Vec<PathBuf> {
+        self.inner_group_of(pid).unwrap_or_else(|| self.join_files())
+    }
+
+    fn inner_group_of(&self, pid: i32) -> Option<Vec<PathBuf>> {
+        let point = self.cgroups.unified().filter(|_| self.cgroups.mode() == Mode::V2)?;
+        let given = files::read_text(point.join(&self.path).join("cgroup.subtree_control"), 4096).ok()?;
+        if given.trim().is_empty() {
+            return None;
+        }
+        let text = files::read_text(format!("/proc/{pid}/cgroup"), 1 << 16).ok()?;
+        let within = Path::new(text.lines().find_map(|line| line.strip_prefix("0::/"))?);
+        let plain = within.components().all(|c| matches!(c, Component::Normal(_)));
+        (plain && within.starts_with(&self.path)).then(|| vec![point.join(within).join("cgroup.procs")])
     }
 
     /// Files into which a process writes `0` to join: on v1 `tasks`, which moves the calling
@@ -200,12 +226,7 @@ fn remove_one(directory: &Path, deadline: Instant) -> Result<()> {
 
 /// Lets the children of `directory` have the controllers, those of them that it has itself. One
 /// that it has not shows when a limit needs it.
-fn enable_controllers(directory: &Path) -> Result<()> {
-    enable(directory, &V2_ENABLED)
-}
-
-/// As above, with these controllers.
-pub(super) fn enable(directory: &Path, controllers: &[&str]) -> Result<()> {
+fn enable(directory: &Path, controllers: &[&str]) -> Result<()> {
     let read = |name: &str| files::read_text(directory.join(name), 4096);
     let (available, enabled) = (read("cgroup.controllers")?, read("cgroup.subtree_control")?);
     let has = |text: &str, name: &str| text.split_ascii_whitespace().any(|c| c == name);
@@ -217,10 +238,11 @@ pub(super) fn enable(directory: &Path, controllers: &[&str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    write(
-        &directory.join("cgroup.subtree_control"),
-        &missing.join(" "),
-    )
+    let file = directory.join("cgroup.subtree_control");
+    match write(&file, &missing.join(" ")) {
+        Err(e) if e.io().and_then(std::io::Error::raw_os_error) == Some(libc::EBUSY) => Err(Error::Inhabited { group: directory.to_owned() }),
+        written => written,
+    }
 }
 
 /// Writes a value into a file of the kernel's; never makes one.
@@ -247,9 +269,11 @@ fn read_pids(path: &Path, pids: &mut BTreeSet<i32>) -> Result<()> {
     Ok(())
 }
 
-/// A group removed while its file was open answers ENODEV.
+/// A group removed while its file was open answers ENODEV. One of threads, which a container may make,
+/// answers EOPNOTSUPP: its processes are listed by the group above that it is of.
 fn gone(error: &Error) -> bool {
-    error.is_absent() || error.io().and_then(std::io::Error::raw_os_error) == Some(libc::ENODEV)
+    let code = error.io().and_then(std::io::Error::raw_os_error);
+    error.is_absent() || code == Some(libc::ENODEV) || code == Some(libc::EOPNOTSUPP)
 }
 
 /// `directory` and all directories below it, the deepest first; nothing where it is absent.
@@ -314,7 +338,7 @@ mod tests {
         group.create().unwrap();
         assert!(group.exists());
         let read = |p: &str| std::fs::read_to_string(dir.path().join("cg").join(p)).unwrap();
-        assert_eq!(read("cgroup.subtree_control"), "+cpu +pids");
+        assert_eq!(read("cgroup.subtree_control"), "+cpu +io +pids");
         assert_eq!(read("cofferdam/cgroup.subtree_control"), "+cpu +memory");
         assert!(
             !dir.path()
@@ -324,13 +348,41 @@ mod tests {
     }
 
     #[test]
-    fn somebody_elses_groups_only_let_their_children_have_controllers() {
+    fn what_is_above_somebody_elses_group_gives_what_it_can() {
         let (dir, cgroups) = fixture();
+        let at = |p: &str| dir.path().join("cg").join(p);
         let group = cgroups.group("cofferdam/pod").unwrap().within(Path::new("cofferdam"));
         group.create().unwrap();
-        let read = |p: &str| std::fs::read_to_string(dir.path().join("cg").join(p)).unwrap();
-        assert_eq!(read("cgroup.subtree_control"), "memory", "what is above the parent stays");
+        let read = |p: &str| std::fs::read_to_string(at(p)).unwrap();
+        assert_eq!(read("cgroup.subtree_control"), "+cpu +io +pids");
         assert_eq!(read("cofferdam/cgroup.subtree_control"), "+cpu +memory");
+        // What cannot be written there is no error; in the parent itself it is.
+        for file in ["cgroup.subtree_control", "cofferdam/cgroup.subtree_control"] {
+            std::fs::remove_file(at(file)).unwrap();
+            std::fs::create_dir(at(file)).unwrap();
+            assert_eq!(group.create().is_ok(), file == "cgroup.subtree_control", "{file}");
+        }
+        assert!(cgroups.group("cofferdam/pod").unwrap().create().is_err());
+    }
+
+    #[test]
+    fn a_further_process_joins_where_the_first_is() {
+        let (dir, cgroups) = fixture();
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        let pid = i32::try_from(std::process::id()).unwrap();
+        // On a machine of v1 alone no process is in any group of v2, and all join the group itself.
+        let within = own.lines().find_map(|l| l.strip_prefix("0::/")).unwrap_or_default().trim();
+        let group = cgroups.group("cofferdam").unwrap();
+        assert_eq!(group.join_files_beside(pid), group.join_files());
+        if let Some(Component::Normal(top)) = Path::new(within).components().next() {
+            let group = cgroups.group(top).unwrap();
+            std::fs::create_dir(&group.directories()[0]).unwrap();
+            let given = group.directories()[0].join("cgroup.subtree_control");
+            for (text, joined) in [("\n", top), ("memory\n", within.as_ref())] {
+                std::fs::write(&given, text).unwrap();
+                assert_eq!(group.join_files_beside(pid), [dir.path().join("cg").join(joined).join("cgroup.procs")]);
+            }
+        }
     }
 
     #[test]

@@ -148,13 +148,14 @@ impl Group {
             if self.cgroups.mode() != Mode::V2 {
                 return wrong("files of cgroup v2 were given, and this machine's controllers are on v1; leave them out");
             }
-            let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._".contains(&b));
+            let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._".contains(&b));
             if !plain || name.len() > 128 || !name.contains('.') || name.starts_with(['.', '_']) || name.contains("..") || name.starts_with("cgroup.") {
                 return wrong("it is not a file of a controller of cgroup v2");
             }
             if value.len() > 4096 || value.contains('\0') {
                 return wrong("its value is longer than 4096 bytes, or has a zero byte");
             }
+            self.give_for_file(name)?;
             super::group::write(&path, value)?;
         }
         Ok(())
