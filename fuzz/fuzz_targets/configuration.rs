@@ -3,7 +3,8 @@
 //! can be written down, and what was written gives the same handlers.
 #![no_main]
 
-use cofferdam_handlers::{Files, Loaded, Roots, Text, Wanted, load, render};
+use cofferdam_fuzz::one_line;
+use cofferdam_handlers::{Beyond, Files, Loaded, Roots, Text, Wanted, load, render};
 use libfuzzer_sys::fuzz_target;
 use std::path::{Path, PathBuf};
 
@@ -52,6 +53,13 @@ fuzz_target!(|text: &str| {
     let roots = Roots::default();
     let mains: [Option<PathBuf>; 3] = [roots.containerd, roots.crio, Some(roots.own.clone())];
     for main in mains.into_iter().flatten() {
+        // What an install takes over beside handlers.
+        let mut beyond = Beyond::default();
+        match beyond.read(&main, text) {
+            Ok(()) => beyond.lost.iter().for_each(one_line),
+            Err(error) => one_line(error),
+        }
+        assert!(beyond.registry_hosts.iter().chain(&beyond.cni_conf).chain(&beyond.cni_plugins).all(|path| path.is_absolute()));
         let loaded = settled(&main, text, other);
         check(&loaded);
         if loaded.errors.is_empty() {

@@ -144,6 +144,8 @@ fn a_plugin_refuses_a_pod_and_nothing_of_it_is_left() {
         match (asked.method.as_str(), asked.pods[0].name.as_str()) {
             ("RunPodSandbox", "bad") => Err("not this one"),
             ("StartContainer", _) => Err("not now"),
+            // Nobody is asked whether these may be.
+            ("RemoveContainer" | "RemovePodSandbox", _) => Err("not gone"),
             _ => Ok(vec![]),
         }
     });
@@ -156,6 +158,10 @@ fn a_plugin_refuses_a_pod_and_nothing_of_it_is_left() {
         "{why}"
     );
     assert_nothing(&world, &kubelet);
+    // As upstream, who agreed to it is told that it ends.
+    for wanted in ["StopPodSandbox", "RemovePodSandbox"] {
+        assert_eq!(plugin.wait_for(wanted).pods[0].name, "bad");
+    }
     // The name is free again.
     assert!(
         kubelet
@@ -171,7 +177,10 @@ fn a_plugin_refuses_a_pod_and_nothing_of_it_is_left() {
         kubelet.status(&main).unwrap().state(),
         cofferdam_cri_api::v1::ContainerState::ContainerCreated
     );
+    assert_eq!(plugin.wait_for("StopContainer").containers[0].id, main);
     kubelet.end_pod(&pod);
+    assert_eq!(plugin.wait_for("RemoveContainer").containers[0].id, main);
+    assert_nothing(&world, &kubelet);
     daemon.end();
 }
 

@@ -112,7 +112,11 @@ impl World {
         // Nothing of the machine's own containerd or CRI-O is wanted here.
         let hosts = self.dir.join("certs.d");
         // Nor its NRI plugins.
-        let nri = format!("[cri.nri]\nsocket = {:?}\nplugin_dir = {:?}\n", self.dir.join("nri"), self.dir.join("plugins.d"));
+        let nri = format!(
+            "[cri.nri]\nsocket = {:?}\nplugin_dir = {:?}\n",
+            self.dir.join("nri"),
+            self.dir.join("plugins.d")
+        );
         let network = format!("[network]\nbridge = \"{bridge}\"\nsubnet = \"{net}.0/24\"\n");
         let text = format!("import = []\n{more}\n[images]\nhosts = [{hosts:?}]\n{network}{nri}");
         fs::write(self.dir.join("etc/config.toml"), text).unwrap();

@@ -270,7 +270,7 @@ impl Caller<'_> {
             }
             Answer::Refused(status) if status.code() == Code::NotFound => assert!(gone, "{id}: {status:?}"),
             Answer::Refused(status) => {
-                let before = status.message().contains("was started before");
+                let before = status.message().starts_with("failed to set starting state");
                 assert!(
                     before || down || container.ending || gone || faulty,
                     "StartContainer of {container:?}: {status:?}"

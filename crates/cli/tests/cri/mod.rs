@@ -8,6 +8,7 @@ pub(crate) mod stream;
 
 use crate::common::{self, IMAGE, Lines, Running, World, until};
 use cofferdam_cri_api::v1;
+use cofferdam_cri_api::v1::image_service_client::ImageServiceClient;
 use cofferdam_cri_api::v1::runtime_service_client::RuntimeServiceClient;
 use rustix::process::Signal;
 use std::collections::BTreeMap;
@@ -123,6 +124,23 @@ impl Kubelet {
         self.threads
             .block_on(async { tokio::time::timeout(common::patience() * 2, question(client)).await })
             .expect("a verb was never answered")
+    }
+
+    /// As [`Kubelet::ask`], of the other service.
+    pub(crate) fn ask_images<T>(&self, question: impl AsyncFnOnce(ImageServiceClient<Channel>) -> T) -> T {
+        let client = ImageServiceClient::new(self.channel.clone());
+        self.threads
+            .block_on(async { tokio::time::timeout(common::patience() * 2, question(client)).await })
+            .expect("a verb was never answered")
+    }
+
+    pub(crate) fn remove_image(&self, name: &str) -> Result<(), Status> {
+        let spec = v1::ImageSpec {
+            image: name.into(),
+            ..Default::default()
+        };
+        let request = v1::RemoveImageRequest { image: Some(spec) };
+        self.ask_images(async |mut c| c.remove_image(request).await).map(drop)
     }
 
     /// As [`Kubelet::ask`], but leaves after `patience`: `None` where no answer came by then.

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tonic::Status;
 
 /// Channels of `v5.channel.k8s.io` (KEP-4006).
 pub(crate) const STDIN: u8 = 0;
@@ -34,6 +35,11 @@ pub(crate) struct Stream<'a> {
 impl<'a> Stream<'a> {
     #[track_caller]
     pub(crate) fn exec(kubelet: &'a Kubelet, container: &str, script: &str) -> Self {
+        Self::try_exec(kubelet, container, script).unwrap()
+    }
+
+    /// An error where the connection breaks before there is a stream.
+    pub(crate) fn try_exec(kubelet: &'a Kubelet, container: &str, script: &str) -> Result<Self, Status> {
         let request = v1::ExecRequest {
             container_id: container.into(),
             cmd: ["sh", "-c", script].map(str::to_owned).to_vec(),
@@ -42,8 +48,8 @@ impl<'a> Stream<'a> {
             stdout: true,
             stderr: true,
         };
-        let url = kubelet.ask(async |mut c| c.exec(request).await).unwrap().into_inner().url;
-        Self::open(kubelet, &url, "v5.channel.k8s.io")
+        let url = kubelet.ask(async |mut c| c.exec(request).await)?.into_inner().url;
+        Self::try_open(kubelet, &url, "v5.channel.k8s.io")
     }
 
     #[track_caller]
@@ -61,9 +67,15 @@ impl<'a> Stream<'a> {
 
     #[track_caller]
     pub(crate) fn forward(kubelet: &'a Kubelet, pod: &str, port: u16) -> Self {
+        Self::forward_to(kubelet, pod, &[port])
+    }
+
+    /// To several ports at once.
+    #[track_caller]
+    pub(crate) fn forward_to(kubelet: &'a Kubelet, pod: &str, ports: &[u16]) -> Self {
         let request = v1::PortForwardRequest {
             pod_sandbox_id: pod.into(),
-            port: vec![port.into()],
+            port: ports.iter().map(|port| (*port).into()).collect(),
         };
         let url = kubelet.ask(async |mut c| c.port_forward(request).await).unwrap().into_inner().url;
         Self::open(kubelet, &url, "v4.channel.k8s.io")
@@ -71,6 +83,11 @@ impl<'a> Stream<'a> {
 
     #[track_caller]
     fn open(kubelet: &'a Kubelet, url: &str, protocol: &'static str) -> Self {
+        Self::try_open(kubelet, url, protocol).unwrap()
+    }
+
+    #[track_caller]
+    fn try_open(kubelet: &'a Kubelet, url: &str, protocol: &'static str) -> Result<Self, Status> {
         let rest = url.strip_prefix("http://").unwrap();
         let (host, _) = rest.split_once('/').unwrap();
         assert!(host.starts_with("127.0.0.1:"), "{url}");
@@ -78,13 +95,14 @@ impl<'a> Stream<'a> {
         request.headers_mut().insert("Sec-WebSocket-Protocol", protocol.parse().unwrap());
         let socket = kubelet.block_on(async {
             let stream = TcpStream::connect(host).await.unwrap();
-            tokio_tungstenite::client_async(request, stream).await.unwrap().0
-        });
-        Self {
+            let opened = tokio_tungstenite::client_async(request, stream).await;
+            opened.map(|(socket, _)| socket).map_err(|e| Status::unavailable(e.to_string()))
+        })?;
+        Ok(Self {
             kubelet,
             socket,
             said: String::new(),
-        }
+        })
     }
 
     #[track_caller]
