@@ -6,7 +6,7 @@ use cofferdam_plan::Layout;
 use std::path::{Path, PathBuf};
 
 /// Longest path of a Unix socket, bytes (`unix(7)`: 108 with the null byte).
-const LONGEST_SOCKET: usize = 107;
+pub(crate) const LONGEST_SOCKET: usize = 107;
 /// What a monitor's own is bound under first is that much longer.
 const SPARE: usize = 5;
 
