@@ -3,9 +3,11 @@
 # machine rarely has it. QEMU emulates the processor, so any x86-64 machine will do. Outside
 # target/cgroup2 nothing changes, but that QEMU is installed where it is missing (told first).
 #
-#   scripts/cgroup2/run.sh             what the file `suite` lists: about ten minutes
-#   scripts/cgroup2/run.sh all         each test of the programs that it lists: about an hour
+#   scripts/cgroup2/run.sh             what the file `suite` lists
+#   scripts/cgroup2/run.sh all         each test of the programs that it lists: hours
 #   scripts/cgroup2/run.sh PART...     the tests of these programs whose names contain a PART
+#
+# With CGROUP2_PROGRAMS='cli/root_resize engine/root_kubelet' only these programs of the suite run.
 #
 # The last line is `cgroup v2: N passed, M failed`; exit code 0 where all passed, 1 where one did not,
 # 2 where the guest did not come to its end.
@@ -66,9 +68,23 @@ get_apparmor() {
   rm -rf "$work/download"
 }
 
+# The lines of the suite: those of the programs that are asked for.
+programs() {
+  local program filters
+  while read -r program filters; do
+    [ -z "${CGROUP2_PROGRAMS:-}" ] || [[ " $CGROUP2_PROGRAMS " == *" $program "* ]] || continue
+    echo "$program $filters"
+  done < <(grep -v '^#' "$here/suite")
+}
+
 # The test programs, and the binary that they start by the path that they were built with.
 build() {
-  cargo test --no-run --locked --package cofferdam-host --package cofferdam-cli --message-format json >"$work/build.json" || die "the tests do not build"
+  local crate program wanted=()
+  while read -r program _; do
+    crate=${program%/*}
+    wanted+=(--package "cofferdam-$crate" --test "${program#*/}")
+  done < <(programs)
+  cargo test --no-run --locked --bin cofferdam --package cofferdam-cli "${wanted[@]}" --message-format json >"$work/build.json" || die "the tests do not build"
   built() { jq -r "select(.executable) | select($1) | .executable" "$work/build.json" | tail -n 1; }
   binary=$(built '.target.kind == ["bin"] and .target.name == "cofferdam" and (.profile.test | not)')
   [ -n "$binary" ] || die "cargo built no cofferdam"
@@ -111,13 +127,15 @@ add_suite() {
   local program filters test
   add "$binary"
   while read -r program filters; do
-    test=$(built ".target.kind == [\"test\"] and .target.name == \"$program\"")
+    test=$(built ".target.kind == [\"test\"] and (.target.src_path | endswith(\"/crates/${program/\//\/tests\/}.rs\"))")
     [ -n "$test" ] || die "$here/suite lists $program, and cargo built no such test program"
+    program=${program/\//-}
     add "$test" "/suite/$program"
     case ${1:-} in "") ;; all) filters="" ;; *) filters="$*" ;; esac
     echo "$program $filters" >>"$root/suite/list"
-  done < <(grep -v '^#' "$here/suite")
-  strip --strip-debug "$root$binary" "$root"/suite/root_*
+  done < <(programs)
+  [ -s "$root/suite/list" ] || die "none of \"$CGROUP2_PROGRAMS\" is in $here/suite"
+  strip --strip-debug "$root$binary" "$root"/suite/*-root_*
   # One of the tests reads the engine's source.
   mkdir -p "$root$PWD/crates/cli" "$root$PWD/crates/engine"
   cp -r crates/engine/src "$root$PWD/crates/engine/"
@@ -171,7 +189,7 @@ boot() {
   timeout --kill-after=10 "$limit" qemu-system-x86_64 \
     -machine q35 -accel tcg,thread=multi -cpu max,la57=off -smp 2 -m 2048 \
     -kernel "$work/kernel/boot/vmlinuz-$release" -initrd "$work/initrd" \
-    -append "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off audit=0 rcupdate.rcu_expedited=1 random.trust_cpu=on" \
+    -append "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off audit=0 rcupdate.rcu_expedited=1 random.trust_cpu=on psi=1" \
     -drive "file=$work/disk,format=raw,if=virtio,cache=unsafe" \
     -nodefaults -no-reboot -display none -monitor none -serial stdio </dev/null 2>&1 | tee "$work/log"
 }
@@ -185,7 +203,7 @@ count() {
   echo
   grep -aE '^    [a-z_0-9:]+$' "$work/log" | sort -u | sed 's/^ */Failed: /' || true
   local wanted whole=yes
-  wanted=$(grep -vc '^#' "$here/suite")
+  wanted=$(programs | wc -l)
   grep -aq '^== the end' "$work/log" && [ "$programs" = "$wanted" ] || whole=no
   [ $whole = yes ] || echo "Only $programs of $wanted test programs came to their end: the lines above say why"
   echo "cgroup v2: $passed passed, $failed failed"
