@@ -21,7 +21,7 @@ test: ## Install what the tests need (told first), run all of them, count them
 	@scripts/preflight.sh --install test
 	@scripts/test.sh
 
-test-cgroup2: ## Run the root tests that concern cgroups in a virtual machine with the unified hierarchy (emulated: 25 minutes)
+test-cgroup2: ## Run the root tests that concern cgroups in a virtual machine with the unified hierarchy (emulated: 40 minutes)
 	@scripts/preflight.sh --install test
 	scripts/cgroup2/run.sh
 

@@ -78,7 +78,8 @@ impl Engine {
         // A pod has a mount namespace of its own. What was mounted on the machine since that was made shows
         // in it where the machine shares its mounts; where not, and for a peer of the machine's, the
         // machine is asked.
-        let source = if mount.propagation == Propagation::Bidirectional || !machine_shares() {
+        let asked = mount.propagation == Propagation::Bidirectional || !machine_shares() || !is_the_same(&host_path, known.result.monitor_pid);
+        let source = if asked {
             all.before.push(MountOp::Shared { root: host_path, sub: mount.sub_path.clone(), target: at.to_owned() });
             at.to_owned()
         } else if !plain {
@@ -221,6 +222,15 @@ fn may_have(layers: &[PathBuf], sub: &Path) -> bool {
         true
     };
     sub.as_os_str().is_empty() || layers.iter().any(in_layer)
+}
+
+/// Whether a path leads to the same on the machine and in the mount namespace of a pod's monitor. It may not below
+/// a mount that is not shared, though the machine's root is.
+fn is_the_same(path: &Path, monitor_pid: i32) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let there = Path::new("/proc").join(monitor_pid.to_string()).join("root").join(path.strip_prefix("/").unwrap_or(path));
+    let what = |path: &Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+    what(path) == what(&there)
 }
 
 /// Whether the machine's mounts are shared with the namespaces made from it, as systemd has it: looked at

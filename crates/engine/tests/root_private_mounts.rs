@@ -21,6 +21,42 @@ fn later_mounts_are_seen_where_the_machine_shares_none() {
     assert!(ran.success());
 }
 
+/// The machine's root is shared, and a mount below it is not.
+#[test]
+fn later_mounts_are_seen_below_a_mount_that_is_not_shared() {
+    let itself = std::env::current_exe().unwrap();
+    let ran = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", "mount --make-rshared / && exec \"$0\" \"$@\""])
+        .arg(itself)
+        .args(["--ignored", "--exact", "in_a_namespace_with_one_private_mount"])
+        .status()
+        .unwrap();
+    assert!(ran.success());
+}
+
+#[test]
+#[ignore = "run by the test above, in a mount namespace of its own"]
+fn in_a_namespace_with_one_private_mount() {
+    let world = World::new();
+    let call = |command: &str, args: &[&str]| assert!(Command::new(command).args(args).status().unwrap().success());
+    let at = world.path("apart");
+    std::fs::create_dir(&at).unwrap();
+    call("mount", &["-t", "tmpfs", "none", at.to_str().unwrap()]);
+    call("mount", &["--make-private", at.to_str().unwrap()]);
+    for handler in SHARED {
+        let late = at.join(handler);
+        std::fs::create_dir(&late).unwrap();
+        let pod = world.pod(handler);
+        call("mount", &["-t", "tmpfs", "none", late.to_str().unwrap()]);
+        std::fs::write(late.join("file"), "there\n").unwrap();
+        let seen = world.good(&pod, "cat /v/file", |c| c.mounts = vec![volume(&late, "/v")]);
+        assert_eq!(seen, "there\n", "{handler}");
+        world.engine.remove_sandbox(&pod).unwrap();
+        call("umount", &[late.to_str().unwrap()]);
+    }
+    call("umount", &[at.to_str().unwrap()]);
+}
+
 #[test]
 #[ignore = "run by the test above, in a mount namespace of its own"]
 fn in_a_namespace_that_shares_nothing() {
