@@ -92,6 +92,10 @@ fn seccomp(config: &ContainerConfig, capabilities: &BTreeSet<String>) -> Result<
     let (machine, release) = (uname.machine().to_string_lossy(), uname.release().to_string_lossy());
     let target = Target { architecture: &machine, kernel: seccomp::kernel_version(&release), capabilities };
     let Some(path) = path else { return Ok(Some(seccomp::runtime_default(&target))) };
+    // One that is a pipe would never end.
+    if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        return Err(wrong(config, &format!("seccomp profile {} is not a file", path.display())));
+    }
     let bytes = files::read_bounded(path, seccomp::MAX_PROFILE).map_err(|e| wrong(config, &format!("seccomp profile {e}")))?;
     seccomp::localhost(&bytes, &target).map(Some).map_err(|e| wrong(config, &format!("seccomp profile {}: {e}", path.display())))
 }

@@ -24,7 +24,9 @@ fn seccomp_profiles_are_enforced() {
             (c.security.privileged, c.security.seccomp) = (true, localhost.clone());
         });
         assert!(privileged.trim().ends_with('0'), "a privileged container has no filter");
-        for (path, told) in [("/no/such", "/no/such"), ("/etc/passwd", "seccomp profile /etc/passwd")] {
+        let pipe = world.path(&format!("pipe-{handler}"));
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for (path, told) in [("/no/such", "/no/such"), ("/etc/passwd", "seccomp profile /etc/passwd"), (pipe.to_str().unwrap(), "is not a file")] {
             let why = world.create(&pod, "true", |c| c.security.seccomp = Profile::Localhost(path.into())).unwrap_err().to_string();
             assert!(why.contains(told), "{why}");
         }
