@@ -213,8 +213,11 @@ fn exec_in_a_terminal_is_one_under_gvisor() {
 fn terminal(handler: &str) {
     let world = World::new();
     world.detach(&[pod("p", handler, &[app(WAITS)])]);
+    // crun hands the terminal over and goes on: the command may begin before the size is set.
+    let sized = "for i in $(seq 100); do s=$(stty size 2>/dev/null) && break; sleep 0.1; done; echo $s";
+    let told = format!("'test -t 0 && echo a terminal; {sized}; exit 7'");
     // `script` gives the command a terminal of its own.
-    let inner = world.command(&["exec", "-it", "p", "--", "sh", "-c", "'test -t 0 && echo a terminal; stty size; exit 7'"]);
+    let inner = world.command(&["exec", "-it", "p", "--", "sh", "-c", &told]);
     let words: Vec<String> = std::iter::once(inner.get_program()).chain(inner.get_args()).map(|a| a.to_string_lossy().into_owned()).collect();
     let line = format!("stty rows 33 cols 99; {}", words.join(" "));
     let mut script = std::process::Command::new("script");
