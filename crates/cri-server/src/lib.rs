@@ -12,6 +12,7 @@
 
 mod authority;
 mod cleanups;
+mod connections;
 mod container;
 mod convert;
 mod core;

@@ -1,11 +1,10 @@
 //! The socket, the threads, and the end.
 
 use crate::Options;
-use crate::authority::Plain;
 use crate::core::{Core, THREADS};
 use crate::grpc::Service;
 use crate::hooks::Hooks;
-use crate::{cleanups, observe};
+use crate::{cleanups, connections, observe};
 use crate::streams::Bridge;
 use cofferdam_cri_api::v1::image_service_server::ImageServiceServer;
 use cofferdam_cri_api::v1::runtime_service_server::RuntimeServiceServer;
@@ -17,8 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::UnixListenerStream;
+use tonic::service::Routes;
 
 /// Greatest message that is taken, bytes; a kubelet takes as much.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -59,14 +57,6 @@ pub enum Error {
     /// The operating system refuses threads.
     #[error("no threads to serve CRI with: {0}")]
     Threads(std::io::Error),
-    /// The connection handling broke.
-    #[error("serving CRI on {} broke off: {why}", socket.display())]
-    Broken {
-        /// The socket.
-        socket: PathBuf,
-        /// Why.
-        why: String,
-    },
 }
 
 /// Serves until `stop` is ready, on a runtime of its own, whose threads are few and end when they have
@@ -127,22 +117,22 @@ pub async fn serve(
         ended.send_replace(true);
     };
     let service = Service(core);
-    let served = tonic::transport::Server::builder()
-        .add_service(RuntimeServiceServer::new(service.clone()).max_decoding_message_size(MAX_MESSAGE))
+    let routes = Routes::new(RuntimeServiceServer::new(service.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(ImageServiceServer::new(service).max_decoding_message_size(MAX_MESSAGE))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener).map(|one| one.map(Plain::new)), stop);
+        .prepare();
+    let served = connections::serve(listener, routes, stop);
     // A command that is run, a pull, or a client that does not take its answer.
     let too_long = async {
         let _ = ending.wait_for(|ended| *ended).await;
         tokio::time::sleep(PARTING).await;
     };
-    let outcome = tokio::select! {
-        served = served => served.map_err(|e| Error::Broken { socket: socket.clone(), why: chain(&e) }),
-        () = too_long => Ok(()),
-    };
+    tokio::select! {
+        () = served => {}
+        () = too_long => {}
+    }
     // Ours, unless the next server has made its own in its place already.
     let _ = std::fs::remove_file(&socket);
-    outcome
+    Ok(())
 }
 
 /// Listens on `socket`. One that nobody listens on is removed; one that somebody does is left alone.
@@ -167,15 +157,4 @@ fn listen(socket: &Path) -> Result<UnixListener, Error> {
     std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600)).map_err(|e| wrong(&e))?;
     std::fs::rename(&fresh, socket).map_err(|e| wrong(&e))?;
     Ok(listener)
-}
-
-/// An error and what it came from, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
 }

@@ -437,3 +437,36 @@ async fn a_client_may_name_the_sockets_path_as_its_authority() {
     }
     world.end();
 }
+
+/// Who waits no longer leaves; who waits still is answered, and never told that he had left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_callers_time_is_the_callers_to_keep() {
+    use std::io::Write;
+    let mut world = World::new().await;
+    let text = |prefix: &[u8], text: &[u8]| [prefix, &[u8::try_from(text.len()).unwrap()], text].concat();
+    let fields = [
+        b"\x83\x86".to_vec(),
+        text(b"\x44", b"/runtime.v1.RuntimeService/Version"),
+        text(b"\x41", b"localhost"),
+        text(b"\x40\x02te", b"trailers"),
+        text(b"\x5f", b"application/grpc"),
+        text(b"\x40\x0cgrpc-timeout", b"1n"),
+    ]
+    .concat();
+    let mut socket = std::os::unix::net::UnixStream::connect(world.dir.join("cri.sock")).unwrap();
+    socket.set_read_timeout(Some(common::PATIENCE)).unwrap();
+    let sent = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(4, 0, 0, b""),
+        frame(1, 4, 1, &fields),
+        frame(0, 1, 1, &[0; 5]),
+        // Its answer is waited for too.
+        frame(1, 4, 3, b"\x83\x86\xc2\xc1\xc0\xbf"),
+        frame(0, 1, 3, &[0; 5]),
+    ];
+    socket.write_all(&sent.concat()).unwrap();
+    let got = answers(&mut socket);
+    // A message that is not compressed; an error alone has none.
+    assert!(got.contains(&(0, 1, 0)), "{got:02x?}");
+    world.end();
+}
