@@ -107,7 +107,12 @@ impl Engine {
         if known.result.state != SandboxState::Ready {
             return Err(Error::Precondition(format!("pod sandbox {pod} is not ready; port {port} cannot be reached")));
         }
-        known.driver()?.dial(&known.pod(self)?, port).map_err(failed)
+        let stream = known.driver()?.dial(&known.pod(self)?, port).map_err(failed)?;
+        // It still answers, so that the namespace was its own, and not of a process that has its number since.
+        if self.monitor(&known)?.monitor_pid() != known.result.monitor_pid {
+            return Err(Error::Precondition(format!("pod sandbox {pod} has just ended; port {port} cannot be reached")));
+        }
+        Ok(stream)
     }
 
     /// The exit code in what the monitor said of a session.
