@@ -166,7 +166,7 @@ impl Core {
         self.rates.forget(id.as_str());
         // Another may have removed it at the same time, and told.
         if self.names.forget(id.as_str()) {
-            self.tell_removed(&id, &pod.id);
+            self.tell_removed(&id, &pod);
         }
         Ok(done)
     }

@@ -4,7 +4,7 @@ use crate::convert::status;
 use crate::core::Core;
 use crate::hooks::Moment;
 use cofferdam_cri_api::v1::{self, ContainerEventType};
-use cofferdam_model::cri::{ContainerState, ContainerStatus, Event};
+use cofferdam_model::cri::{ContainerState, ContainerStatus, Event, SandboxStatus};
 use cofferdam_model::{ContainerId, PodId};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::Write;
@@ -214,9 +214,11 @@ impl Core {
         }
     }
 
-    /// A container was removed from its pod.
-    pub(crate) fn tell_removed(&self, id: &ContainerId, pod: &PodId) {
-        self.tell(id.as_str(), pod, ContainerEventType::ContainerDeletedEvent);
+    /// A container was removed from its pod, which may be gone itself by now: then it is told as it was.
+    pub(crate) fn tell_removed(&self, id: &ContainerId, pod: &SandboxStatus) {
+        if !self.tell(id.as_str(), &pod.id, ContainerEventType::ContainerDeletedEvent) {
+            self.tell_gone(id.as_str(), Some(status::sandbox(pod)));
+        }
     }
 
     /// A sandbox was removed, or a container with it. A kubelet passes over events without their pod
@@ -226,15 +228,17 @@ impl Core {
         self.send(&mut last, id, ContainerEventType::ContainerDeletedEvent, pod, vec![]);
     }
 
-    fn tell(&self, id: &str, pod: &PodId, kind: ContainerEventType) {
+    /// Tells who listens, if anybody does; false where the pod is not known, and nothing was told.
+    fn tell(&self, id: &str, pod: &PodId, kind: ContainerEventType) -> bool {
         if self.events.receiver_count() == 0 {
-            return;
+            return true;
         }
         let mut last = lock(&self.told.last);
-        let Ok(known) = self.pod_status(pod) else { return };
+        let Ok(known) = self.pod_status(pod) else { return false };
         let containers = self.engine.list_containers(Some(pod)).unwrap_or_default();
         let containers = containers.iter().map(|c| self.container_on_wire(c, &known.config)).collect();
         self.send(&mut last, id, kind, Some(status::sandbox(&known)), containers);
+        true
     }
 
     fn send(

@@ -86,7 +86,13 @@ impl Names {
             let same = asked.is_some() && slot.asked == asked;
             match slot.id.as_deref() {
                 Some(id) => match standing(id) {
-                    Standing::Gone => break,
+                    Standing::Gone => {
+                        // Who removed it may not have come to forget it, and is to find it then.
+                        let aside = format!("{name} of {id}");
+                        let gone = slots.remove(name);
+                        slots.extend(gone.map(|slot| (aside, slot)));
+                        break;
+                    }
                     Standing::Untouched if same => return Ok(Claim::Made(id.to_owned())),
                     Standing::Untouched | Standing::Used => return Err(format!("name {name:?} is reserved for {id:?}")),
                 },
@@ -155,6 +161,18 @@ pub(crate) fn container(name: &str, attempt: u32, pod: &cofferdam_model::PodId, 
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
+
+    #[test]
+    fn what_is_gone_is_forgotten_once_though_its_name_was_taken_again() {
+        let names = Names::default();
+        make(&names, "q").keep("first");
+        let second = make(&names, "q");
+        assert!(names.is_being_made("n"));
+        assert!(names.forget("first"), "its end is to be told");
+        assert!(!names.forget("first"), "and once");
+        second.keep("second");
+        assert!(names.forget("second"));
+    }
 
     fn claim<'a>(names: &'a Names, asked: &str, standing: Standing) -> Result<Claim<'a>, String> {
         let asked = names.asked(Ok(asked.into()));

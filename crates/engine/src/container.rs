@@ -6,13 +6,13 @@ use crate::failpoint::reach;
 use crate::record::{self, ContainerRecord, ContainerResult, Prepared};
 use crate::devices::gives_devices;
 use crate::recover::monitor_is_gone;
-use crate::sandbox::{KILL_DEADLINE, Known, Stopwatch, failed, limits, names_in};
+use crate::sandbox::{KILL_DEADLINE, Known, Stopwatch, failed, limits, names_in, remove_shared};
 use crate::spec::signal_number;
 use crate::{Engine, defaults, devices, mounts, prove, users};
 use cofferdam_handlers::Snapshotter;
 use cofferdam_host::cgroup::DEFAULT_DEVICES;
 use cofferdam_host::files::Durability;
-use cofferdam_host::{files, ids, remove};
+use cofferdam_host::{files, ids};
 use cofferdam_images::Image;
 use cofferdam_model::cri::{ContainerConfig, Error, Result, SandboxState, Stage};
 use cofferdam_model::{ContainerId, PodId};
@@ -389,7 +389,7 @@ impl Engine {
         // The directory that tells of the container last.
         for dir in [&dirs.bundle, &dirs.dir] {
             if dir.exists() {
-                remove::remove_tree(dir).map_err(failed)?;
+                remove_shared(dir)?;
             }
         }
         reach("container.undo.files");

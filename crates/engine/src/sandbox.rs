@@ -322,7 +322,7 @@ impl Engine {
                 remove_any(&path)?;
             }
         }
-        remove::remove_tree(&dirs.dir).or_else(absent_is_fine).map_err(failed)?;
+        remove_shared(&dirs.dir)?;
         reach("undo.record");
         self.cache.forget_pod(id, &dirs.dir);
         remove_shared(&dirs.run)
@@ -484,7 +484,7 @@ pub(crate) fn names_in(dir: &std::path::Path) -> Result<Vec<String>> {
 /// Removes a file, or a directory with all that is in it.
 fn remove_any(path: &std::path::Path) -> Result<()> {
     match std::fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_dir() => remove::remove_tree(path).or_else(absent_is_fine).map_err(failed),
+        Ok(meta) if meta.is_dir() => remove_shared(path),
         Ok(_) => match std::fs::remove_file(path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::Failed(format!("{} cannot be removed: {e}", path.display()))),
             _ => Ok(()),
@@ -493,8 +493,9 @@ fn remove_any(path: &std::path::Path) -> Result<()> {
     }
 }
 
-/// Removes a run-time directory, in which another who waits for the lock makes its file anew meanwhile.
-fn remove_shared(dir: &std::path::Path) -> Result<()> {
+/// Removes a directory in which others may make a file anew meanwhile: who waits for the lock, or who notes that
+/// an end was told.
+pub(crate) fn remove_shared(dir: &std::path::Path) -> Result<()> {
     const TRIES: usize = 16;
     let mut removed = Ok(());
     for _ in 0..TRIES {
