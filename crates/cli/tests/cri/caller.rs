@@ -231,14 +231,16 @@ impl Caller<'_> {
             config: Some(self.kubelet.container_config(&name, 0, &script)),
             sandbox_config: None,
         };
-        self.model.lock().unwrap().unanswered.insert(container_key(&pod, &name));
+        let first = self.model.lock().unwrap().unanswered.insert(container_key(&pod, &name));
         let answer = self.ask("CreateContainer", async |mut c| c.create_container(request).await);
         let mut model = self.model.lock().unwrap();
         match answer {
             Answer::Ok(made) => {
                 assert!(!known.removed, "a container was made in sandbox {pod}, which is removed");
+                // What was made before, and is given again, was told of then.
+                let fresh = first && !model.containers.contains_key(&made.container_id);
                 model.new_container(&made.container_id, &pod, &name);
-                if !self.listener.is_broken() {
+                if fresh && !self.listener.is_broken() {
                     self.listener.made.lock().unwrap().push(made.container_id);
                 }
             }
